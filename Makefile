@@ -1,0 +1,49 @@
+# Two commands do everything on a machine with Python 3.12, make and a compiler:
+#   make demo    record, convert, train     make test    install and test
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+EXTRAS := demo,bench,dev
+
+.PHONY: install demo test test-all check format bench constraints clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { \
+	  echo "lewm_data needs Python 3.12 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo absent): install 3.12 and run 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv -c constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: install
+	$(BIN)/lewm-data demo outputs/demo/pusht
+	$(BIN)/python train.py --config configs/demo.yaml
+
+test: install
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: install
+	$(BIN)/python -m pytest -q
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python benchmarks/conversion.py
+
+# Resolve anew; commit the result.
+constraints:
+	$(BIN)/uv pip compile --quiet --upgrade --no-annotate --no-header --no-emit-index-url \
+	  --extra demo --extra bench --extra dev pyproject.toml -o constraints.txt
+	$(BIN)/python -m pip freeze --all | grep -E '^uv==' >> constraints.txt
+
+clean:
+	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,164 @@
+"""Settings as frozen dataclasses: a field is a YAML key is a command-line flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lewm_data.errors import UsageError
+from lewm_data.schema import (
+    COMPRESSIONS,
+    FORMAT_VERSION,
+    POLICIES,
+    RESIZES,
+    Compression,
+    DirtyEpisodePolicy,
+    Resize,
+)
+
+_NOT_CONTENT = frozenset({"micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertConfig:
+    """What to convert and how.
+
+    Attributes:
+        image_size: Frame size in pixels: one number for a square, ``HEIGHTxWIDTH``, or ``native``.
+        resize: ``stretch`` ignores the aspect ratio, ``crop`` fills and cuts the centre, ``pad`` fits and adds
+            black bars.
+        camera: The camera that becomes ``pixels``: its LeRobot key or short name. Needed when there are several.
+        cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names with commas between.
+        compression: Codec of the frames; all are lossless.
+        micro_batch: Frames that are decoded, compressed and written together.
+        dirty_episode_policy: ``fail`` refuses the dataset, ``skip`` drops episodes with errors, ``keep`` converts
+            what can still be aligned and marks it.
+        watchdog_seconds: Stop with status 5 after so long without progress; 0 turns the watchdog off.
+        episodes: Which episodes, by episode_index: half-open ranges and single numbers, such as ``0:50,60``.
+        extra_columns: Further numeric columns to take over, by their LeRobot keys.
+        revision: Branch, tag or commit on the Hub.
+        overwrite: Replace an output that exists.
+        min_episode_steps: Episodes shorter than this are reported (a warning): the steps of one training window,
+            ``num_steps * frameskip``.
+        shard_bytes: Size at which a shard is closed, in bytes; an interruption costs at most one shard.
+        decode_threads: Threads of the video decoder; 0 means as many as there are processors.
+    """
+
+    image_size: int | str = 224
+    resize: Resize = "stretch"
+    camera: str | None = None
+    cameras: str | None = None
+    compression: Compression = "lzf"
+    micro_batch: int = 64
+    dirty_episode_policy: DirtyEpisodePolicy = "fail"
+    watchdog_seconds: float = 120.0
+    episodes: str | None = None
+    extra_columns: tuple[str, ...] = ()
+    revision: str | None = None
+    overwrite: bool = False
+    min_episode_steps: int = 20
+    shard_bytes: int = 1 << 30
+    decode_threads: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extra_columns", tuple(self.extra_columns))
+        parse_image_size(self.image_size)
+        if self.episodes is not None:
+            parse_episodes(self.episodes)
+        for name, value, choices in (
+            ("resize", self.resize, RESIZES),
+            ("compression", self.compression, COMPRESSIONS),
+            ("dirty_episode_policy", self.dirty_episode_policy, POLICIES),
+        ):
+            if value not in choices:
+                raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
+        for name, number, least in (
+            ("micro_batch", self.micro_batch, 1),
+            ("watchdog_seconds", self.watchdog_seconds, 0),
+            ("min_episode_steps", self.min_episode_steps, 1),
+            ("shard_bytes", self.shard_bytes, 1),
+            ("decode_threads", self.decode_threads, 0),
+        ):
+            if not number >= least:
+                raise UsageError(f"{name} is {number}, but must be {least} or more.")
+
+    def content_fingerprint(self, source_identity: str) -> str:
+        """Hash of everything that decides the file's content.
+
+        Args:
+            source_identity: Commit sha of the source, or a hash of a local folder's metadata and file sizes.
+
+        Returns:
+            64 hexadecimal digits. Settings that change only speed or safety do not enter.
+        """
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_CONTENT}
+        text = json.dumps([FORMAT_VERSION, source_identity, content], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as a JSON-ready dictionary."""
+        return {**dataclasses.asdict(self), "extra_columns": list(self.extra_columns)}
+
+
+def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
+    """Reads an image size.
+
+    Args:
+        image_size: ``224``, ``"480x640"`` (height x width) or ``"native"``.
+
+    Returns:
+        (height, width) in pixels, or None for the source's own size.
+
+    Raises:
+        UsageError: It is none of these, or a side is not within [1, 16384].
+    """
+    if image_size == "native":
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(image_size))
+    sides = [int(side) for side in match.groups() if side] if match else []
+    if not sides or not all(1 <= side <= 16384 for side in sides):
+        raise UsageError(
+            f"image_size is {image_size!r}, but must be a number of pixels such as 224, HEIGHTxWIDTH such as "
+            "480x640 (each side 1 to 16384), or native."
+        )
+    return sides[0], sides[-1]
+
+
+def parse_episodes(text: str) -> tuple[range, ...]:
+    """Reads a selection of episodes such as ``0:50,60,70:80``.
+
+    Args:
+        text: Numbers and half-open ``start:stop`` ranges, with commas between.
+
+    Returns:
+        One range per part, in the order given.
+
+    Raises:
+        UsageError: A part is no number and no range, or a range is empty.
+    """
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})\s*(?::\s*(\d{1,18})\s*)?", part)
+        if match is None:
+            raise UsageError(
+                f"episodes is {text!r}: {part.strip()!r} is neither a number nor a range start:stop. "
+                "Example: 0:50,60 takes episodes 0 to 49 and 60."
+            )
+        start = int(match[1])
+        stop = int(match[2]) if match[2] else start + 1
+        if stop <= start:
+            raise UsageError(
+                f"episodes is {text!r}: the range {part.strip()} is empty, since it stops before it begins."
+            )
+        ranges.append(range(start, stop))
+    return tuple(ranges)
+
+
+def is_selected(episode_index: int, selection: Iterable[range] | None) -> bool:
+    """Whether an episode belongs to a selection; None selects all."""
+    return selection is None or any(episode_index in part for part in selection)

@@ -1,0 +1,58 @@
+"""What this process may still use of the machine: memory and processors, container limits respected."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+_CGROUP_V2 = Path("/sys/fs/cgroup")
+_CGROUP_V1 = Path("/sys/fs/cgroup/memory")
+
+
+def available_memory_bytes() -> int:
+    """Memory that can be taken without swapping: the machine's, or less where a container's limit is tighter."""
+    candidates = [int(psutil.virtual_memory().available)]
+    for limit_file, usage_file, stat_file in (
+        (_CGROUP_V2 / "memory.max", _CGROUP_V2 / "memory.current", _CGROUP_V2 / "memory.stat"),
+        (
+            _CGROUP_V1 / "memory.limit_in_bytes",
+            _CGROUP_V1 / "memory.usage_in_bytes",
+            _CGROUP_V1 / "memory.stat",
+        ),
+    ):
+        limit, usage = _read_int(limit_file), _read_int(usage_file)
+        if limit is not None and usage is not None:
+            candidates.append(limit - usage + _reclaimable_bytes(stat_file))
+    return max(0, min(candidates))
+
+
+def resident_memory_bytes() -> int:
+    """Resident memory of this process now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def num_cpus() -> int:
+    """Processors this process may run on (affinity respected)."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def _read_int(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # absent, or "max"
+        return None
+
+
+def _reclaimable_bytes(path: Path) -> int:
+    """Page cache that the kernel gives back under pressure; it counts as used in a container."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    stats = dict(line.split()[:2] for line in lines if " " in line)
+    return int(stats.get("inactive_file", stats.get("total_inactive_file", 0)))

@@ -1,0 +1,310 @@
+"""The meeting point of the two wings: file format version 1 and the batch contract.
+
+One HDF5 file holds all steps of all episodes, episode after episode, along the first axis N. Its root holds
+column datasets of shape (N, ...), ``ep_len`` and ``ep_offset`` of shape (E,), and root attributes; no groups and
+no other datasets, so that stable-worldmodel's ``HDF5Dataset`` reads it as it is.
+
+=============================  =======  ==============  =========================================
+dataset                        dtype    shape           chunk
+=============================  =======  ==============  =========================================
+``pixels``, ``pixels_<name>``  uint8    (N, H, W, 3)    (1, H, W, 3): one RGB frame
+``action``                     float32  (N, A)          many rows
+``state``                      float32  (N, S)          many rows
+``done``                       bool     (N,)            many rows
+``episode_idx``, ``step_idx``  int32    (N,)            many rows; position in this file, 0-based
+extra columns                  any      (N, ...)        many rows
+``ep_len``                     int32    (E,)
+``ep_offset``                  int64    (E,)
+=============================  =======  ==============  =========================================
+
+A frame chunk passes through its codec, then through HDF5's fletcher32 filter. A chunk that the codec could not
+shrink is stored raw, with the codec's bit set in its filter mask.
+
+A batch of windows (``num_steps`` = T, ``frameskip`` = K, first step t0 of one episode):
+
+==========  =======  ==================================  ==================================================
+key         dtype    shape                               meaning
+==========  =======  ==================================  ==================================================
+``pixels``  uint8    (B, T, 3, H, W), channels last      frames at t0 + k*K
+``action``  float32  (B, T, K*A)                         all actions of [t0 + k*K, t0 + (k+1)*K), in order
+``state``   float32  (B, T, S)                           at the kept frames
+``done``    bool     (B, T)                              the episode ends within [t0 + k*K, t0 + (k+1)*K)
+==========  =======  ==================================  ==================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from lewm_data.errors import FormatError
+
+FORMAT_VERSION = 1
+
+PIXELS = "pixels"
+ACTION = "action"
+STATE = "state"
+DONE = "done"
+EPISODE_IDX = "episode_idx"
+STEP_IDX = "step_idx"
+EP_LEN = "ep_len"
+EP_OFFSET = "ep_offset"
+
+ROW_DTYPES: dict[str, str] = {
+    ACTION: "float32",
+    STATE: "float32",
+    DONE: "bool",
+    EPISODE_IDX: "int32",
+    STEP_IDX: "int32",
+}
+"""dtype of every column that each file has besides its frames."""
+
+EPISODE_DTYPES: dict[str, str] = {EP_LEN: "int32", EP_OFFSET: "int64"}
+RESERVED_NAMES = frozenset({PIXELS, *ROW_DTYPES, *EPISODE_DTYPES})
+ROWS_PER_CHUNK = 4096
+"""Rows in a chunk of a small column: a few hundred kilobytes for wide states, one chunk for a short episode."""
+
+Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2"]
+Resize = Literal["stretch", "crop", "pad"]
+DirtyEpisodePolicy = Literal["fail", "skip", "keep"]
+Severity = Literal["error", "warning"]
+Handling = Literal["refused", "dropped", "kept", "recorded"]
+
+CODEC_FILTER_IDS: dict[str, int | None] = {
+    "lzf": 32000,
+    "none": None,
+    "lz4": 32004,
+    "zstd": 32015,
+    "blosc2": 32026,
+}
+"""HDF5's registered filter number of each codec."""
+
+FLETCHER32_FILTER_ID = 3
+FLETCHER32_BYTES = 4
+CODEC_SKIPPED_MASK = 0b1
+"""Filter mask of a chunk that was stored raw: bit 0 stands for the first filter, which is the codec."""
+
+
+def is_pixels(column: str) -> bool:
+    """Whether a column holds frames: ``pixels`` or ``pixels_<camera>``."""
+    return column == PIXELS or column.startswith(PIXELS + "_")
+
+
+def pixels_column(camera: str) -> str:
+    """Column of a further camera.
+
+    Args:
+        camera: LeRobot's feature key, such as ``observation.images.top``.
+
+    Returns:
+        ``pixels_<name>``, the name being the key's part after ``observation.images.`` (else the whole key), with
+        every character other than letters, digits, ``_`` and ``-`` replaced by ``_``.
+    """
+    return f"{PIXELS}_{safe_name(camera_name(camera))}"
+
+
+def camera_name(camera: str) -> str:
+    """The short name of a camera key: ``observation.images.top`` is ``top`` (LeRobot's convention)."""
+    for prefix in ("observation.images.", "observation.image."):
+        if camera.startswith(prefix):
+            return camera[len(prefix) :]
+    return camera.removeprefix("observation.")
+
+
+def safe_name(name: str) -> str:
+    """Replaces what HDF5 paths and batch keys should not hold with ``_``."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing found wrong, or suspicious, in a source dataset.
+
+    Attributes:
+        code: Stable name from the catalogue, such as ``rows_missing``.
+        severity: ``error``: cannot be converted truthfully; ``warning``: converted and recorded.
+        episode: The source's episode_index, or None where the whole dataset is concerned.
+        file: Path within the dataset's folder, or None.
+        expected: What should have been there, in words.
+        found: What was there, in words.
+        remedy: What to do about it.
+        handling: What the dirty-episode policy did about it.
+    """
+
+    code: str
+    severity: Severity
+    episode: int | None = None
+    file: str | None = None
+    expected: str
+    found: str
+    remedy: str
+    handling: Handling = "recorded"
+
+    def sentence(self) -> str:
+        """The finding in one line, as errors and logs print it."""
+        subject = "dataset" if self.episode is None else f"episode {self.episode}"
+        where = f" ({self.file})" if self.file else ""
+        return f"{subject}: {self.code}: expected {self.expected}, found {self.found}{where}. {self.remedy}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All attributes as a JSON-ready dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Finding:
+        """Rebuilds a finding from ``to_json``, ignoring keys of later versions."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnStatistics:
+    """Statistics over all N steps of one numeric column, per dimension, in float64.
+
+    Attributes:
+        count: Steps that went in; NaN and infinite values are left out of the rest.
+        mean: Arithmetic mean, one value per flattened dimension.
+        std: Population standard deviation.
+        min: Smallest value.
+        max: Largest value.
+    """
+
+    count: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceRecord:
+    """Where a run of consecutive episodes came from.
+
+    Attributes:
+        repo_id: Hub repo id, or the folder's name for a local dataset.
+        revision: Commit sha on the Hub; None for a local folder.
+        codebase_version: LeRobot's layout version, such as ``v3.0``.
+        episodes: The source's own episode_index of each episode, in file order.
+    """
+
+    repo_id: str
+    revision: str | None
+    codebase_version: str
+    episodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileHeader:
+    """The root attributes of a file, typed.
+
+    Attributes:
+        lewm_data_version: Version of this package that wrote the file.
+        sources: Where the episodes came from, in file order.
+        fps: Steps per second.
+        cameras: Frame column to LeRobot camera key.
+        image_height: Rows of a frame, in pixels.
+        image_width: Columns of a frame, in pixels.
+        resize: How frames were brought to that size; ``stretch`` where nothing was to be done.
+        compression: Codec of the frame chunks.
+        done_source: ``next.done``, ``is_terminal``, ``is_last`` or ``last_step``.
+        feature_names: Names of the dimensions of each column that had some in the source.
+        tasks: The source's task_index to its text.
+        statistics: Statistics of each numeric column.
+        dirty_episode_policy: The policy that was in force.
+        findings: What was found wrong and what was done about it.
+        dropped_episodes: Source episode_index of every episode that was left out.
+        fingerprint: Hash of source revision and content settings; equal fingerprints mean equal content.
+        format_version: Always ``FORMAT_VERSION`` in files written by this package.
+    """
+
+    lewm_data_version: str
+    sources: tuple[SourceRecord, ...]
+    fps: float
+    cameras: dict[str, str]
+    image_height: int
+    image_width: int
+    resize: str
+    compression: str
+    done_source: str
+    feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: dict[int, str] = field(default_factory=dict)
+    statistics: dict[str, ColumnStatistics] = field(default_factory=dict)
+    dirty_episode_policy: str = "fail"
+    findings: tuple[Finding, ...] = ()
+    dropped_episodes: tuple[int, ...] = ()
+    fingerprint: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_attributes(self) -> dict[str, int | float | str]:
+        """Root attributes: numbers and text as they are, everything with structure as JSON text."""
+        plain = dataclasses.asdict(self)
+        return {
+            key: value if isinstance(value, (int, float, str)) else json.dumps(value) for key, value in plain.items()
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], *, path: str) -> FileHeader:
+        """Reads root attributes back.
+
+        Args:
+            attributes: The root attributes of an open file, such as ``h5py.File(...).attrs``.
+            path: The file's path, for messages.
+
+        Returns:
+            The typed header.
+
+        Raises:
+            FormatError: The file is not of this format, or of a newer version of it.
+        """
+        if "format_version" not in attributes or "lewm_data_version" not in attributes:
+            raise FormatError(
+                f"{path}: not a lewm_data file (it has no root attribute 'format_version'). "
+                "Make one with: lewm-data convert SOURCE OUTPUT.h5"
+            )
+        version = int(attributes["format_version"])
+        if version > FORMAT_VERSION or version < 1:
+            raise FormatError(
+                f"{path}: format version {version}, but this lewm_data reads versions 1 to {FORMAT_VERSION}. "
+                "Upgrade lewm_data, or convert the dataset again with this one."
+            )
+        try:
+            return cls(
+                format_version=version,
+                lewm_data_version=str(attributes["lewm_data_version"]),
+                sources=tuple(
+                    SourceRecord(**{**record, "episodes": tuple(record["episodes"])})
+                    for record in json.loads(attributes["sources"])
+                ),
+                fps=float(attributes["fps"]),
+                cameras=json.loads(attributes["cameras"]),
+                image_height=int(attributes["image_height"]),
+                image_width=int(attributes["image_width"]),
+                resize=str(attributes["resize"]),
+                compression=str(attributes["compression"]),
+                done_source=str(attributes["done_source"]),
+                feature_names={k: tuple(v) for k, v in json.loads(attributes["feature_names"]).items()},
+                tasks={int(k): v for k, v in json.loads(attributes["tasks"]).items()},
+                statistics={
+                    column: ColumnStatistics(
+                        **{k: v if k == "count" else tuple(v) for k, v in statistics.items()}
+                    )
+                    for column, statistics in json.loads(attributes["statistics"]).items()
+                },
+                dirty_episode_policy=str(attributes["dirty_episode_policy"]),
+                findings=tuple(Finding.from_json(item) for item in json.loads(attributes["findings"])),
+                dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
+                fingerprint=str(attributes["fingerprint"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{path}: root attributes of format version {version} are incomplete or malformed "
+                f"({type(error).__name__}: {error}). Convert the dataset again."
+            ) from error
+
+
+COMPRESSIONS: tuple[str, ...] = get_args(Compression)
+RESIZES: tuple[str, ...] = get_args(Resize)
+POLICIES: tuple[str, ...] = get_args(DirtyEpisodePolicy)
