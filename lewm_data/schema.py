@@ -288,9 +288,7 @@ class FileHeader:
                 feature_names={k: tuple(v) for k, v in json.loads(attributes["feature_names"]).items()},
                 tasks={int(k): v for k, v in json.loads(attributes["tasks"]).items()},
                 statistics={
-                    column: ColumnStatistics(
-                        **{k: v if k == "count" else tuple(v) for k, v in statistics.items()}
-                    )
+                    column: ColumnStatistics(**{k: v if k == "count" else tuple(v) for k, v in statistics.items()})
                     for column, statistics in json.loads(attributes["statistics"]).items()
                 },
                 dirty_episode_policy=str(attributes["dirty_episode_policy"]),

@@ -1,0 +1,248 @@
+"""The commands: inspect, convert, verify, merge, demo.
+
+Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough memory or disk; 5 stalled;
+6 verification failed; 130 interrupted. ``--json`` prints one object on stdout; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.markup import escape
+
+from lewm_data import __version__
+from lewm_data.config import ConvertConfig
+from lewm_data.errors import InterruptedConversionError, LewmDataError, VerificationError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its status."""
+    parsed = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run(parsed.subcommand, parsed[parsed.subcommand]))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="lewm-data", description="LeRobot datasets in, random windows for JEPAs out.")
+    parser.add_argument("--version", action="version", version=f"lewm_data {__version__}")
+    commands = parser.add_subcommands(required=True)
+
+    inspect = ArgumentParser(description="Metadata, findings and a plan; converts nothing.")
+    inspect.add_argument("source", help="dataset folder or Hub repo id")
+    _add_settings(inspect)
+    commands.add_subcommand("inspect", inspect, help="metadata, findings and a plan")
+
+    convert = ArgumentParser(
+        description="Inspects a LeRobot dataset, then converts it; goes on by itself after an interruption."
+    )
+    convert.add_argument("source", help="dataset folder or Hub repo id")
+    convert.add_argument("output", help="HDF5 file to make")
+    _add_settings(convert)
+    commands.add_subcommand("convert", convert, help="inspect, then convert to one HDF5 file")
+
+    verify = ArgumentParser(description="Checks every checksum and invariant; or every frame against the source.")
+    verify.add_argument("file", help="HDF5 file")
+    verify.add_argument("--against", default=None, type=str | None, help="dataset folder or Hub repo id it came from")
+    _add_json(verify)
+    commands.add_subcommand("verify", verify, help="every checksum and invariant, or every frame against the source")
+
+    merge = ArgumentParser(description="Joins files by copying their stored chunks.")
+    merge.add_argument("files", nargs="+", help="two or more HDF5 files to join, then the HDF5 file to make")
+    merge.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(merge)
+    commands.add_subcommand("merge", merge, help="join files by copying stored chunks")
+
+    demo = ArgumentParser(description="Records a small PushT dataset with LeRobot's own writer.")
+    demo.add_argument("dir", help="folder to record into; left alone if it holds the recording already")
+    _add_json(demo)
+    commands.add_subcommand("demo", demo, help="record a small PushT dataset with LeRobot's own writer")
+    return parser
+
+
+def _add_settings(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action="config", help="YAML or JSON file with these settings")
+    parser.add_class_arguments(ConvertConfig, as_group=True, skip={"overwrite"})
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(parser)
+
+
+def _add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def _run(command: str, options: Namespace) -> int:
+    console = Console(stderr=True, soft_wrap=False)
+    result: dict[str, Any]
+    status = 0
+    try:
+        result = _COMMANDS[command](options, console)
+        status = int(result.pop("status", 0))
+    except LewmDataError as error:
+        status, result = error.exit_status, {"error": _error_json(error)}
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+    except KeyboardInterrupt:
+        status = InterruptedConversionError.exit_status
+        result = {"error": {"type": "Interrupted", "message": "Interrupted.", "status": status}}
+        console.print("[bold red]error:[/] Interrupted.")
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        status = 1
+        result = {"error": {"type": type(error).__name__, "message": str(error), "status": status}}
+        console.print_exception()
+        console.print("[bold red]error:[/] unexpected; please report it with the lines above.")
+    if options.json:
+        print(json.dumps(result, indent=2, default=str))
+    return status
+
+
+def _error_json(error: LewmDataError) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "status": error.exit_status,
+        "findings": list(getattr(error, "findings", ())),
+        "problems": list(getattr(error, "problems", ())),
+    }
+
+
+def _settings(options: Namespace) -> ConvertConfig:
+    return ConvertConfig(**{name: options[name] for name in ConvertConfig.__dataclass_fields__})
+
+
+def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.conversion.inspect import inspect_source
+    from lewm_data.conversion.plan import shortfalls
+    from lewm_data.display import ConversionDisplay, show_inspection
+    from lewm_data.errors import DirtyDataError, ResourceError
+    from lewm_data.resources import available_memory_bytes
+
+    with ConversionDisplay(console) as display:
+        inspection = inspect_source(options.source, _settings(options), any_camera=True, progress=display.inspecting)
+    show_inspection(console, inspection)
+    status = 0
+    if inspection.decision.refused:
+        status = DirtyDataError.exit_status
+        console.print("[bold red]Refused:[/] better no data than toxic data. See the findings above.")
+    elif inspection.plan is not None:
+        problems = shortfalls(
+            inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=sys.maxsize
+        )
+        for problem in problems:
+            console.print(f"[bold red]does not fit:[/] {escape(problem)}")
+        status = ResourceError.exit_status if problems else 0
+        if status == 0:
+            _say_what_next(options.source, inspection, console)
+    return {**inspection.to_json(), "status": status}
+
+
+def _say_what_next(source: str, inspection: Any, console: Console) -> None:
+    from lewm_data.schema import PIXELS, camera_name
+
+    if PIXELS in inspection.cameras:
+        console.print(f"Next: [bold]lewm-data convert {escape(source)} OUTPUT.h5[/]")
+    elif inspection.dataset is not None and inspection.dataset.cameras:
+        names = " or ".join(camera_name(key) for key in inspection.dataset.cameras)
+        console.print(
+            f"Next: [bold]lewm-data convert {escape(source)} OUTPUT.h5 --camera NAME[/], NAME being {escape(names)}"
+        )
+
+
+def _convert(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.conversion.pipeline import convert
+    from lewm_data.display import ConversionDisplay, duration, show_findings
+    from lewm_data.errors import DirtyDataError
+    from lewm_data.schema import Finding
+
+    try:
+        with ConversionDisplay(console) as display:
+            done = convert(options.source, options.output, _settings(options), reporter=display)
+    except DirtyDataError as error:
+        show_findings(console, [Finding.from_json(found) for found in error.findings])
+        raise
+    found_late = [found for found in done.header.findings if found.code.startswith(("frames", "camera", "decode"))]
+    if found_late:
+        show_findings(console, found_late)
+    dropped = done.header.dropped_episodes
+    console.print(
+        f"[bold green]{escape(str(done.path))}[/]: {done.num_episodes:,} episodes, {done.num_steps:,} steps, "
+        f"{done.file_bytes / 2**20:,.0f} MB in {duration(done.seconds)} "
+        f"({done.frames_per_second:,.0f} frames/s, {done.peak_memory_bytes / 2**20:,.0f} MB of memory at the peak)"
+    )
+    if dropped:
+        console.print(f"[yellow]dropped episodes:[/] {', '.join(map(str, dropped))}")
+    return done.to_json()
+
+
+def _verify(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.conversion.verify import verify_against, verify_file
+    from lewm_data.display import progress_bar
+
+    path = Path(options.file)
+    with progress_bar(console) as progress:
+        task = progress.add_task("verify", total=None, note="")
+        problems = verify_file(path, progress=lambda done, total: progress.update(task, completed=done, total=total))
+        compared = 0
+        if options.against is not None and not problems:
+            progress.reset(task, description="compare")
+            problems, compared = verify_against(
+                path,
+                options.against,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    if problems:
+        for problem in problems:
+            console.print(f"[red]-[/] {escape(problem)}", soft_wrap=True)
+        raise VerificationError(
+            f"{path}: {len(problems)} problems, the first: {problems[0]}. Do not train from it; convert again.",
+            problems,
+        )
+    what = f"whole, and equal to {options.against} in all {compared:,} frames" if options.against else "whole"
+    console.print(f"[bold green]{escape(str(path))}[/] is {escape(what)}.")
+    return {"path": str(path), "problems": [], "against": options.against, "frames_compared": compared}
+
+
+def _merge(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.conversion.merge import merge
+    from lewm_data.display import progress_bar
+    from lewm_data.errors import UsageError
+
+    if len(options.files) < 2:
+        raise UsageError("merge takes at least one input and an output: lewm-data merge FILE.h5... OUTPUT.h5")
+    *inputs, output = map(Path, options.files)
+    with progress_bar(console) as progress:
+        task = progress.add_task("merge", total=None, note="")
+        header = merge(
+            inputs,
+            output,
+            overwrite=options.overwrite,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    episodes = sum(len(record.episodes) for record in header.sources)
+    console.print(f"[bold green]{escape(str(output))}[/]: {episodes:,} episodes of {len(inputs)} files")
+    return {"path": str(output), "num_episodes": episodes, "inputs": [str(path) for path in inputs]}
+
+
+def _demo(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.demo import record_demo
+
+    root = record_demo(Path(options.dir))
+    console.print(f"[bold green]{escape(str(root))}[/]: a PushT dataset, recorded by LeRobot")
+    return {"path": str(root)}
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+_COMMANDS = {"inspect": _inspect, "convert": _convert, "verify": _verify, "merge": _merge, "demo": _demo}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What dirty means: every finding's code, its severity, its remedy, and whether ``keep`` can still align it.
+
+``error``: the episode (or, without an episode, the dataset) cannot be converted truthfully.
+``warning``: suspicious; converted and recorded in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lewm_data.schema import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of dirt.
+
+    Attributes:
+        severity: ``error`` or ``warning``.
+        remedy: What its reader can do, as one or two sentences.
+        keepable: Whether frames and rows can still be aligned, so that ``keep`` may convert it.
+    """
+
+    severity: Severity
+    remedy: str
+    keepable: bool = False
+
+
+_EXCLUDE = "Exclude it with --episodes, or drop it with --dirty_episode_policy skip."
+_FETCH = "Download the dataset again (for Git: git lfs pull)."
+
+CATALOGUE: dict[str, Rule] = {
+    # Metadata
+    "metadata_missing": Rule("error", _FETCH),
+    "metadata_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH}"),
+    "lfs_pointer": Rule("error", "This is a Git LFS pointer, not the file itself: run git lfs pull."),
+    "file_missing": Rule("error", f"{_FETCH} Or: {_EXCLUDE}"),
+    "version_unknown": Rule("error", "lewm_data reads LeRobot v2.0, v2.1 and v3.0; convert it with LeRobot first."),
+    "version_mismatch": Rule("error", "Folder and codebase_version disagree: correct meta/info.json, or fetch again."),
+    "fps_invalid": Rule("error", "Correct fps in meta/info.json."),
+    "path_unsafe": Rule("error", "A path must stay inside the dataset's folder. Do not trust this dataset."),
+    "camera_none": Rule("error", "A world model needs a camera: record one, or choose another dataset."),
+    "column_missing": Rule("error", "Record the column, or choose a dataset that has it."),
+    "column_dtype": Rule("error", "Only numbers can be converted: correct the dataset's features."),
+    "column_width": Rule("error", "Every row must be as wide as meta/info.json says: record or correct it."),
+    "total_mismatch": Rule(
+        "error",
+        f"The dataset is incomplete or its metadata is stale. {_FETCH} Or: keep what is there with "
+        "--dirty_episode_policy keep.",
+        keepable=True,
+    ),
+    "episode_index_hole": Rule("warning", "Episodes are looked up by value, so the others are right."),
+    "episode_index_repeated": Rule("error", f"Nobody can tell which one is meant. {_EXCLUDE}"),
+    "location_null": Rule("error", f"The metadata does not say where the episode is stored. {_EXCLUDE}"),
+    "span_backwards": Rule("error", f"The video span ends before it begins. {_EXCLUDE}"),
+    "span_overlap": Rule("error", f"Two episodes claim the same frames. {_EXCLUDE}"),
+    "span_length": Rule("error", f"Span and rows disagree on the number of frames. {_EXCLUDE}"),
+    "span_past_file": Rule("error", f"The video ends before the episode does. {_EXCLUDE}", keepable=True),
+    "span_gap": Rule("warning", "Frames that belong to no episode are passed over."),
+    "episode_empty": Rule("error", f"An episode without steps holds nothing. {_EXCLUDE}"),
+    "episode_short": Rule("warning", "It is converted, but no window of this length fits into it."),
+    # Parquet
+    "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH} Or: {_EXCLUDE}"),
+    "rows_missing": Rule("error", f"Steps are missing. {_EXCLUDE}"),
+    "rows_extra": Rule("error", f"There are more steps than the metadata knows. {_EXCLUDE}"),
+    "rows_misplaced": Rule("error", f"Rows are not where the metadata says. {_EXCLUDE}"),
+    "index_mismatch": Rule(
+        "warning",
+        "Rows are found by episode_index, so they are right; LeRobot's own reader would fetch others.",
+    ),
+    "frame_index_broken": Rule("error", f"Steps are missing, repeated or out of order. {_EXCLUDE}", keepable=True),
+    "timestamps_not_increasing": Rule("error", f"Steps are out of order. {_EXCLUDE}", keepable=True),
+    "timestamps_off_fps": Rule("error", f"Rows and frames would drift apart. {_EXCLUDE}", keepable=True),
+    "timestamps_jitter": Rule("warning", "Below half a frame, so rows and frames still agree."),
+    "values_not_finite": Rule("error", f"NaN or Inf poisons training. {_EXCLUDE}", keepable=True),
+    "action_constant": Rule("warning", "A constant action teaches nothing; check the recording."),
+    "action_zero": Rule("warning", "An action of zeros teaches nothing; check the recording."),
+    "state_frozen": Rule("warning", "The robot does not move or its sensors were not read; check the recording."),
+    "done_inferred": Rule("warning", "The last step of each episode is taken for its end."),
+    "done_mid_episode": Rule("error", f"The episode goes on after its end. {_EXCLUDE}", keepable=True),
+    "done_not_last": Rule("error", f"The episode goes on after its end. {_EXCLUDE}", keepable=True),
+    "done_never": Rule("warning", "Written as recorded; the episode was probably cut off by a time limit."),
+    # Video, by its header
+    "video_empty": Rule("error", f"{_FETCH} Or: {_EXCLUDE}"),
+    "video_truncated": Rule("error", f"The file is cut off. {_FETCH} Or: {_EXCLUDE}"),
+    "video_unreadable": Rule("error", f"{_FETCH} Or: {_EXCLUDE}"),
+    "video_no_stream": Rule("error", f"Record the camera again. Or: {_EXCLUDE}"),
+    "video_frames_short": Rule("error", f"Frames were lost while recording. {_EXCLUDE}", keepable=True),
+    "video_frames_extra": Rule("warning", "Frames that belong to no episode are passed over."),
+    "video_fps": Rule("error", f"Rows and frames would drift apart. {_EXCLUDE}"),
+    "video_start_offset": Rule("warning", "Times are counted from the file's first frame."),
+    "video_size": Rule("warning", "The decoded size is trusted."),
+    # Video, by its pictures
+    "video_timestamps": Rule("error", f"The frame of a row cannot be told for certain. {_EXCLUDE}"),
+    "video_timestamps_jitter": Rule("warning", "Below half a frame, so rows and frames still agree."),
+    "video_size_changes": Rule("error", f"The camera changed its resolution. {_EXCLUDE}"),
+    "decode_error": Rule("error", f"The video is damaged in the middle. {_EXCLUDE}"),
+    "frames_black": Rule("warning", "Black pictures teach nothing; check the camera."),
+    "frames_constant": Rule("warning", "Pictures of one colour teach nothing; check the camera."),
+    "camera_frozen": Rule("warning", "The picture does not change for long; check the camera."),
+}
+
+
+def finding(code: str, *, expected: str, found: str, episode: int | None = None, file: str | None = None) -> Finding:
+    """Makes a finding of the catalogue.
+
+    Args:
+        code: A key of ``CATALOGUE``.
+        expected: What should have been there, in words.
+        found: What was there, in words.
+        episode: The source's episode_index; None for the whole dataset.
+        file: Path within the dataset's folder.
+
+    Returns:
+        The finding, with the catalogue's severity and remedy.
+    """
+    rule = CATALOGUE[code]
+    return Finding(
+        code=code,
+        severity=rule.severity,
+        episode=episode,
+        file=file,
+        expected=expected,
+        found=found,
+        remedy=rule.remedy,
+    )

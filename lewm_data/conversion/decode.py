@@ -1,0 +1,294 @@
+"""Video spans and Parquet images -> decoded frames, in order, matched by ordinal and checked by time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from lewm_data.conversion.catalogue import finding
+from lewm_data.conversion.checks import TIMESTAMP_TOLERANCE_SECONDS
+from lewm_data.conversion.rows import RowCursor
+from lewm_data.schema import Finding
+
+_SKIP_SECONDS = 2.0
+"""A gap this short is decoded through rather than sought over: seeking flushes the decoder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeJob:
+    """The frames of one camera in one episode.
+
+    Attributes:
+        episode: episode_index.
+        column: Frame column that they go to.
+        camera: LeRobot's camera key.
+        file: Video or Parquet file, relative to the dataset's folder.
+        is_image: Whether the pictures are in Parquet.
+        start_seconds: Begin of the span in the video, from its first frame.
+        first_row: Row of the Parquet file where the episode begins.
+        timestamps: Seconds since the episode's begin that each frame should have, float64, shape (L,).
+        fps: Frames per second.
+    """
+
+    episode: int
+    column: str
+    camera: str
+    file: str
+    is_image: bool
+    start_seconds: float
+    first_row: int
+    timestamps: np.ndarray
+    fps: float
+
+
+class DecodedFrame(NamedTuple):
+    """One frame of a job; frames come in order."""
+
+    job: DecodeJob
+    frame: av.VideoFrame
+
+
+class JobEnd(NamedTuple):
+    """The end of a job: how many frames came, and what was wrong."""
+
+    job: DecodeJob
+    num_frames: int
+    findings: tuple[Finding, ...]
+
+
+Event = DecodedFrame | JobEnd
+
+
+def event_bytes(event: Event) -> int:
+    """Memory that an event holds on to."""
+    if isinstance(event, JobEnd):
+        return 0
+    return sum(plane.buffer_size for plane in event.frame.planes)
+
+
+class Decoder:
+    """Decodes jobs one after the other; holds one open file per camera.
+
+    Args:
+        root: The dataset's folder.
+        threads: Threads of the video decoder.
+        batch_rows: Rows of Parquet images read at once.
+    """
+
+    def __init__(self, root: Path, *, threads: int, batch_rows: int) -> None:
+        self._root = root
+        self._threads = threads
+        self._batch_rows = batch_rows
+        self._videos: dict[str, _VideoFile] = {}
+        self._images: dict[str, tuple[str, RowCursor]] = {}
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for video in self._videos.values():
+            video.close()
+        for _, cursor in self._images.values():
+            cursor.close()
+
+    def run(self, job: DecodeJob) -> Iterator[Event]:
+        """Decodes one job; a damaged one ends early. Jobs of one file that follow each other need no seeking.
+
+        Yields:
+            The job's frames in presentation order, then its end.
+        """
+        yield from _run(job, self._image_frames(job) if job.is_image else self._video_frames(job))
+
+    def _video_frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
+        video = self._videos.get(job.camera)
+        if video is None or video.file != job.file:
+            if video is not None:
+                video.close()
+            video = self._videos[job.camera] = _VideoFile(self._root, job.file, self._threads)
+        return video.frames(job)
+
+    def _image_frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
+        file, cursor = self._images.get(job.camera, ("", None))
+        if cursor is None or file != job.file:
+            if cursor is not None:
+                cursor.close()
+            cursor = RowCursor(self._root / job.file, [job.camera], batch_rows=self._batch_rows)
+            self._images[job.camera] = job.file, cursor
+        return _image_frames(job, cursor, self._root)
+
+
+class _Damaged(Exception):
+    """A job that cannot go on."""
+
+    def __init__(self, code: str, expected: str, found: str) -> None:
+        super().__init__(code)
+        self.code, self.expected, self.found = code, expected, found
+
+
+def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Iterator[Event]:
+    """Passes a job's frames on, each checked for its size and its time."""
+    where: dict[str, Any] = {"episode": job.episode, "file": job.file}
+    findings: list[Finding] = []
+    count, size, worst = 0, None, (0.0, 0)
+    try:
+        for frame, seconds in frames:
+            size = size or (frame.width, frame.height)
+            if (frame.width, frame.height) != size:
+                raise _Damaged(
+                    "video_size_changes",
+                    "{}x{} throughout".format(*size),
+                    f"{frame.width}x{frame.height} at {count}",
+                )
+            off = abs(seconds - float(job.timestamps[count]))
+            if off >= 0.5 / job.fps:
+                raise _Damaged(
+                    "video_timestamps",
+                    f"step {count} at {job.timestamps[count]:.4f} s of the episode",
+                    f"a frame at {seconds:.4f} s",
+                )
+            worst = max(worst, (off, count))
+            yield DecodedFrame(job, frame)
+            count += 1
+            if count == len(job.timestamps):
+                break
+    except _Damaged as damaged:
+        findings.append(finding(damaged.code, expected=damaged.expected, found=damaged.found, **where))
+    except (av.FFmpegError, OSError) as error:
+        findings.append(finding("decode_error", expected="a picture", found=f"{error} at step {count}", **where))
+    else:
+        if count < len(job.timestamps):
+            findings.append(
+                finding("video_frames_short", expected=f"{len(job.timestamps)} frames", found=f"{count}", **where)
+            )
+    if worst[0] > TIMESTAMP_TOLERANCE_SECONDS:
+        findings.append(
+            finding(
+                "video_timestamps_jitter",
+                expected=f"frames at their rows' times, within {TIMESTAMP_TOLERANCE_SECONDS} s",
+                found=f"{worst[0]:.6f} s off at step {worst[1]}",
+                **where,
+            )
+        )
+    yield JobEnd(job, count, tuple(findings))
+
+
+class _VideoFile:
+    """An open video that remembers where it is, so that episodes in a row need no seeking."""
+
+    def __init__(self, root: Path, file: str, threads: int) -> None:
+        self.file = file
+        self._path = str(root / file)
+        self._threads = threads
+        self._container: av.container.InputContainer | None = None
+        self._decoded: Iterator[av.VideoFrame] = iter(())
+        self._next: av.VideoFrame | None = None
+        self._drained = False  # a decoder that met the end takes no further packets
+
+    def close(self) -> None:
+        """Closes the file and frees the decoder."""
+        self._next = None
+        self._drained = False
+        self._decoded = iter(())
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
+        """Yields frames from the job's start on, each with its time since that start."""
+        try:
+            self._position(job.start_seconds, job.fps)
+            while (frame := self._take()) is not None:
+                yield frame, self._seconds(frame) - job.start_seconds
+        except av.FFmpegError:
+            self.close()  # the decoder's state is not to be trusted any more
+            raise
+
+    def _position(self, start_seconds: float, fps: float) -> None:
+        """Moves to the first frame of a span: the one within half a frame of its start, or after it."""
+        first_wanted = start_seconds - 0.5 / fps
+        peeked = self._peek() if self._container is not None else None
+        if peeked is None or not 0 <= start_seconds - self._seconds(peeked) + 0.5 / fps <= _SKIP_SECONDS:
+            self._seek(start_seconds)
+            peeked = self._peek()
+            if peeked is not None and self._seconds(peeked) > first_wanted + 1 / fps:
+                self._seek(None)  # the index led past the frame: decode from the file's begin
+        while (peeked := self._peek()) is not None and self._seconds(peeked) < first_wanted:
+            self._take()
+
+    def _seek(self, seconds: float | None) -> None:
+        self._next = None
+        if self._drained or seconds is None:
+            self.close()
+        if self._container is None:
+            self._container = av.open(self._path)
+            stream = self._container.streams.video[0]
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = self._threads
+        stream = self._container.streams.video[0]
+        if seconds:
+            offset = int(seconds / stream.time_base) + (stream.start_time or 0)
+            self._container.seek(offset, stream=stream, backward=True)
+        self._decoded = self._container.decode(stream)
+
+    def _peek(self) -> av.VideoFrame | None:
+        if self._next is None:
+            self._next = next(self._decoded, None)
+            self._drained = self._next is None
+        return self._next
+
+    def _take(self) -> av.VideoFrame | None:
+        frame, self._next = self._peek(), None
+        return frame
+
+    def _seconds(self, frame: av.VideoFrame) -> float:
+        """Time since the file's first frame."""
+        assert self._container is not None
+        stream = self._container.streams.video[0]
+        if frame.pts is None:
+            raise _Damaged("video_timestamps", "a presentation time on every frame", "a frame without one")
+        return float((frame.pts - (stream.start_time or 0)) * stream.time_base)
+
+
+# --- pictures in Parquet
+
+_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "mjpeg", b"RIFF": "webp", b"BM": "bmp", b"II*\x00": "tiff"}
+
+
+def _image_frames(job: DecodeJob, cursor: RowCursor, root: Path) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Yields the pictures of a job; each is where its row is, so its time is the row's."""
+    decoders: dict[str, av.CodecContext] = {}
+    step = 0
+    for batch in cursor.read(job.first_row, job.first_row + len(job.timestamps)):
+        for value in batch.column(0):
+            data = _image_bytes(value.as_py(), root)
+            name = next((codec for magic, codec in _MAGIC.items() if data.startswith(magic)), None)
+            if name is None:
+                raise _Damaged("decode_error", "a PNG, JPEG, WebP, BMP or TIFF", f"{data[:8]!r} at step {step}")
+            if name not in decoders:
+                decoders[name] = av.CodecContext.create(name, "r")
+                decoders[name].thread_type = "NONE"
+            frames = decoders[name].decode(av.Packet(data))
+            if len(frames) != 1:
+                raise _Damaged("decode_error", "one picture", f"{len(frames)} at step {step}")
+            yield frames[0], float(job.timestamps[step])
+            step += 1
+
+
+def _image_bytes(value: object, root: Path) -> bytes:
+    """The encoded picture of a cell: bytes, or a path within the dataset's folder."""
+    if isinstance(value, dict):
+        if value.get("bytes"):
+            return bytes(value["bytes"])
+        value = value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        path = (root / value).resolve()
+        if path.is_relative_to(root.resolve()) and path.is_file():
+            return path.read_bytes()
+    raise _Damaged("decode_error", "an encoded picture", f"{str(value)[:60]!r}")

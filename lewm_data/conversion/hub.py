@@ -1,0 +1,132 @@
+"""Where a dataset's files come from: a local folder, or the Hub's cache, filled with just what is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lewm_data.errors import SourceError
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Location(NamedTuple):
+    """A dataset's folder on this machine.
+
+    Attributes:
+        root: The folder.
+        repo_id: Hub repo id, or the folder's name.
+        revision: Commit sha of a Hub snapshot; None for a local folder.
+        fetch: Brings files matching glob patterns into the folder; does nothing for a local one.
+    """
+
+    root: Path
+    repo_id: str
+    revision: str | None
+    fetch: Callable[[Sequence[str]], None]
+
+
+def locate(source: str, *, revision: str | None = None) -> Location:
+    """Finds a dataset's folder.
+
+    A path is taken as it is and never completed from the Hub, even when files are missing in it. A repo id is
+    looked for in ``HF_LEROBOT_HOME`` (a dataset recorded on this machine), then on the Hub, whose files land in
+    LeRobot's own cache (``HF_LEROBOT_HOME/hub``); without a network, what is in that cache serves.
+
+    Args:
+        source: Folder, or Hub repo id ``owner/name``.
+        revision: Branch, tag or commit on the Hub; None means its main branch.
+
+    Returns:
+        The location; of a Hub dataset, ``meta/`` is there.
+
+    Raises:
+        SourceError: No such folder or repo, or it cannot be reached.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        if not (path / "meta" / "info.json").is_file():
+            raise SourceError(
+                f"{source}: no LeRobot dataset, since it has no meta/info.json. "
+                "Give the dataset's own folder (the one that holds meta/, data/ and videos/) or a Hub repo id."
+            )
+        if revision is not None:
+            raise SourceError(
+                f"{source}: a local folder has no revisions, but --revision {revision} was asked for. Leave it out."
+            )
+        return Location(path, path.resolve().name, None, lambda patterns: None)
+    if not _REPO_ID.fullmatch(source) or ".." in source:
+        raise SourceError(
+            f"{source}: no such folder, and no Hub repo id either (those look like owner/name). Check the spelling."
+        )
+    recorded = _lerobot_home() / source
+    if revision is None and (recorded / "meta" / "info.json").is_file():
+        return Location(recorded, source, None, lambda patterns: None)
+    root = _snapshot(source, revision, ["meta/*"])
+    sha = root.name
+
+    def fetch(patterns: Sequence[str]) -> None:
+        _snapshot(source, sha, patterns)
+
+    return Location(root, source, sha, fetch)
+
+
+def _lerobot_home() -> Path:
+    hf_home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"))
+    return Path(os.environ.get("HF_LEROBOT_HOME", hf_home / "lerobot")).expanduser()
+
+
+def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Downloads what matches and is not cached yet; returns the snapshot's folder, named by its commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(
+                repo_id,
+                repo_type="dataset",
+                revision=revision,
+                cache_dir=_lerobot_home() / "hub",
+                allow_patterns=list(patterns),
+            )
+        )
+    except GatedRepoError as error:
+        raise SourceError(
+            f"{repo_id}: the repo is gated and this account has no access yet. Accept its terms on its Hub page, "
+            "then log in with: hf auth login"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(
+            f"{repo_id}: no such dataset on the Hub, or it is private. Check the spelling; for a private one, "
+            "log in with: hf auth login"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SourceError(
+            f"{repo_id}: no revision {revision!r} on the Hub. Give a branch, tag or commit that exists, or leave "
+            "--revision out."
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise SourceError(
+            f"{repo_id}: the Hub cannot be reached, and the dataset is not in the cache "
+            f"({_lerobot_home() / 'hub'}). Connect to the network, or give a local folder."
+        ) from error
+    except HFValidationError as error:
+        raise SourceError(f"{repo_id}: not a valid Hub repo id ({error}). Those look like owner/name.") from error
+    except (HfHubHTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise  # a full disk or an unwritable cache is told as such
+        raise SourceError(
+            f"{repo_id}: the Hub did not answer as it should ({type(error).__name__}: {error}). Try again later."
+        ) from error

@@ -1,0 +1,171 @@
+"""Pure arithmetic: will it fit, how long will it take, and where are the shards cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MEBIBYTE = 1 << 20
+
+BASE_MEMORY_BYTES = 150 * MEBIBYTE
+"""Interpreter, numpy, pyarrow, PyAV, HDF5 and imagecodecs, measured on Linux (benchmarks/conversion.py)."""
+
+CODEC_MEMORY_BYTES = {"blosc2": 50 * MEBIBYTE, "lz4": 12 * MEBIBYTE, "zstd": 12 * MEBIBYTE}
+"""What importing a codec's own libraries (blosc2, hdf5plugin) adds, measured likewise."""
+
+READ_AHEAD_BYTES = 16 * MEBIBYTE
+"""Decoded frames that may wait to be scaled and compressed."""
+
+DECODER_FRAMES = 16
+"""Frames that a decoder keeps: up to 8 references, and one or two per thread."""
+
+FILE_OVERHEAD_BYTES = 64 * 1024
+DISK_MARGIN = 1.05
+"""A few sample frames do not know the whole dataset."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """What a handful of real frames told.
+
+    Attributes:
+        frames: How many were decoded.
+        bytes_per_frame: Stored bytes of one frame, on average.
+        frames_per_second: Decoded, scaled and compressed, with all threads.
+        source_height: Rows of the largest decoded frame.
+        source_width: Columns of the largest decoded frame.
+    """
+
+    frames: int
+    bytes_per_frame: float
+    frames_per_second: float
+    source_height: int
+    source_width: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a conversion will need.
+
+    Attributes:
+        num_episodes: Episodes to convert.
+        num_steps: Their steps.
+        num_frames: Steps times cameras.
+        height: Rows of a stored frame.
+        width: Columns of a stored frame.
+        bytes_per_frame: Stored bytes of one frame, measured on ``sample_frames`` of them.
+        sample_frames: Frames that were measured.
+        num_shards: Temporary files that are merged at the end; one needs no merging.
+        output_bytes: The finished file.
+        temporary_bytes: Disk in use at the worst moment, the output included.
+        peak_memory_bytes: Resident memory of the process.
+        seconds: Time it takes.
+    """
+
+    num_episodes: int
+    num_steps: int
+    num_frames: int
+    height: int
+    width: int
+    bytes_per_frame: float
+    sample_frames: int
+    num_shards: int
+    output_bytes: int
+    temporary_bytes: int
+    peak_memory_bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as a dictionary."""
+        return asdict(self)
+
+
+def make_plan(
+    *,
+    lengths: Sequence[int],
+    num_cameras: int,
+    row_bytes: int,
+    height: int,
+    width: int,
+    sample: Sample,
+    compression: str,
+    micro_batch: int,
+    shard_bytes: int,
+) -> Plan:
+    """Computes what a conversion needs.
+
+    Args:
+        lengths: Steps of each episode to convert.
+        num_cameras: Cameras to convert.
+        row_bytes: Bytes of all small columns in one step.
+        height: Rows of a stored frame.
+        width: Columns of a stored frame.
+        sample: What a few frames told.
+        compression: Codec.
+        micro_batch: Frames in a micro-batch.
+        shard_bytes: Size at which a shard is closed.
+    """
+    num_steps = sum(lengths)
+    step_bytes = num_cameras * sample.bytes_per_frame + row_bytes
+    shards = cut_shards(lengths, step_bytes=step_bytes, shard_bytes=shard_bytes)
+    output_bytes = round(num_steps * step_bytes * DISK_MARGIN) + FILE_OVERHEAD_BYTES
+    source_frame_bytes = sample.source_height * sample.source_width * 3  # 4:2:0 with margins, 4:4:4 at most
+    batch_bytes = micro_batch * height * width * 3
+    return Plan(
+        num_episodes=len(lengths),
+        num_steps=num_steps,
+        num_frames=num_steps * num_cameras,
+        height=height,
+        width=width,
+        bytes_per_frame=sample.bytes_per_frame,
+        sample_frames=sample.frames,
+        num_shards=len(shards),
+        output_bytes=output_bytes,
+        temporary_bytes=output_bytes * (2 if len(shards) > 1 else 1),
+        peak_memory_bytes=BASE_MEMORY_BYTES
+        + CODEC_MEMORY_BYTES.get(compression, 0)
+        + READ_AHEAD_BYTES
+        + num_cameras * DECODER_FRAMES * source_frame_bytes
+        + 2 * batch_bytes
+        + max(lengths, default=0) * row_bytes * 2,
+        seconds=num_steps * num_cameras / max(sample.frames_per_second, 1e-9),
+    )
+
+
+def cut_shards(lengths: Sequence[int], *, step_bytes: float, shard_bytes: int) -> list[range]:
+    """Cuts episodes into runs of about ``shard_bytes`` each.
+
+    Returns:
+        Ranges [start, stop) of positions in ``lengths``; they follow each other and cover all. A run holds one
+        episode at least, and closes before the episode that would take it over the size.
+    """
+    shards, start, size = [], 0, 0.0
+    for position, length in enumerate(lengths):
+        episode_bytes = length * step_bytes
+        if position > start and size + episode_bytes > shard_bytes:
+            shards.append(range(start, position))
+            start, size = position, 0.0
+        size += episode_bytes
+    if len(lengths) > start:
+        shards.append(range(start, len(lengths)))
+    return shards
+
+
+def shortfalls(plan: Plan, *, available_memory_bytes: int, free_disk_bytes: int) -> list[str]:
+    """Why a plan does not fit, each with the knob to turn; empty if it does."""
+    problems = []
+    if plan.peak_memory_bytes > available_memory_bytes:
+        problems.append(
+            f"memory: {plan.peak_memory_bytes / MEBIBYTE:,.0f} MB are needed at the peak, but "
+            f"{available_memory_bytes / MEBIBYTE:,.0f} MB are available. Lower --micro_batch or --image_size, "
+            "convert fewer --cameras at a time, or close other programs."
+        )
+    if plan.temporary_bytes > free_disk_bytes:
+        problems.append(
+            f"disk: {plan.temporary_bytes / MEBIBYTE:,.0f} MB are needed (output "
+            f"{plan.output_bytes / MEBIBYTE:,.0f} MB in {plan.num_shards} shards), but "
+            f"{free_disk_bytes / MEBIBYTE:,.0f} MB are free. Choose a smaller --image_size, "
+            "--compression blosc2 (the smallest here), fewer --episodes, or another disk."
+        )
+    return problems

@@ -1,0 +1,96 @@
+"""Parquet rows, streamed: a file of any size passes through in batches, forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_BUFFER_BYTES = 1 << 16
+"""Parquet pages are read through a buffer of this size, not row group by row group."""
+
+NUMBER_ROWS = 2048
+"""Rows of numeric columns read at once."""
+
+
+class RowCursor:
+    """Reads consecutive rows of one Parquet file, forwards, without holding more than a batch.
+
+    Args:
+        path: The Parquet file.
+        columns: Columns to read.
+        batch_rows: Rows decoded at once.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], *, batch_rows: int = NUMBER_ROWS) -> None:
+        self._path = path
+        self._columns = list(columns)
+        self._batch_rows = batch_rows
+        self._file: pq.ParquetFile | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._batch: pa.RecordBatch | None = None
+        self._batch_start = 0
+
+    def __enter__(self) -> RowCursor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; the cursor may be used again and then opens it anew."""
+        self._batches, self._batch = iter(()), None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """Yields the rows [start, stop) of the file, in batches.
+
+        Args:
+            start: First row. Reading goes on from where the last call ended; a smaller start begins anew.
+            stop: End, exclusive.
+
+        Yields:
+            Record batches with the chosen columns; fewer rows than asked for if the file ends before.
+
+        Raises:
+            pyarrow.ArrowException, OSError: The file cannot be read.
+        """
+        if self._file is None or start < self._batch_start:
+            self._open(start)
+        position = start
+        while position < stop:
+            while self._batch is None or position >= self._batch_start + self._batch.num_rows:
+                if self._batch is not None:
+                    self._batch_start += self._batch.num_rows
+                    self._batch = None  # freed before the next one is decoded
+                self._batch = next(self._batches, None)
+                if self._batch is None:
+                    return
+            offset = position - self._batch_start
+            part = self._batch.slice(offset, stop - position)
+            position += part.num_rows
+            yield part
+
+    def _open(self, start: int) -> None:
+        """Opens the file at the row group that holds ``start``."""
+        self.close()
+        self._file = pq.ParquetFile(self._path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        metadata = self._file.metadata
+        first, passed = 0, 0
+        while first < metadata.num_row_groups and passed + metadata.row_group(first).num_rows <= start:
+            passed += metadata.row_group(first).num_rows
+            first += 1
+        self._batch_start = passed
+        self._batches = self._file.iter_batches(
+            batch_size=self._batch_rows,
+            columns=self._columns,
+            row_groups=range(first, metadata.num_row_groups),
+            use_threads=False,
+        )

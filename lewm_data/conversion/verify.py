@@ -1,0 +1,249 @@
+"""Is a file what it claims to be: every checksum and invariant; or, frame by frame, what its source says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lewm_data.config import ConvertConfig
+from lewm_data.conversion.decode import DecodedFrame, Decoder
+from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.inspect import decode_threads, inspect_source
+from lewm_data.conversion.merge import open_file
+from lewm_data.conversion.scale import Scaler
+from lewm_data.conversion.statistics import column_statistics
+from lewm_data.errors import UsageError
+from lewm_data.schema import (
+    CODEC_FILTER_IDS,
+    DONE,
+    EP_LEN,
+    EP_OFFSET,
+    EPISODE_DTYPES,
+    EPISODE_IDX,
+    FLETCHER32_FILTER_ID,
+    PIXELS,
+    ROW_DTYPES,
+    STEP_IDX,
+    FileHeader,
+    is_pixels,
+)
+
+Progress = Callable[[int, int], None]
+
+MAX_PROBLEMS = 100
+"""After so many problems a file needs no more of them."""
+
+_BLOCK_ROWS = 65_536
+
+
+def verify_file(path: Path, *, progress: Progress = lambda done, total: None) -> list[str]:
+    """Checks every invariant of the format and every checksum of a file.
+
+    Args:
+        path: The file.
+        progress: Called with the frames read and their total.
+
+    Returns:
+        Each problem as one sentence; empty if the file is whole.
+
+    Raises:
+        FormatError: It is not a file of this format, or of a newer version.
+    """
+    with open_file(path) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(path))
+        problems = _first(_structure_problems(file, header))
+        if problems:
+            return problems  # reading on would only repeat them
+        return _first(_content_problems(file, header, progress))
+
+
+def verify_against(path: Path, source: str, *, progress: Progress = lambda done, total: None) -> tuple[list[str], int]:
+    """Decodes the source again and compares it with a file: every frame, every row.
+
+    Args:
+        path: The file.
+        source: Dataset folder or Hub repo id that it was converted from.
+        progress: Called with the frames compared and their total.
+
+    Returns:
+        Each difference as one sentence, and how many frames were compared.
+
+    Raises:
+        UsageError: The file holds episodes of several sources, or the source is not the one.
+    """
+    with open_file(path) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(path))
+        if len(header.sources) != 1:
+            raise UsageError(
+                f"{path}: merged from {len(header.sources)} sources; verify --against takes files of one source. "
+                "Verify the parts before merging."
+            )
+        record = header.sources[0]
+        extra = tuple(name for name in file if not is_pixels(name) and name not in {**ROW_DTYPES, **EPISODE_DTYPES})
+        config = ConvertConfig(
+            image_size=f"{header.image_height}x{header.image_width}",
+            resize=header.resize,  # type: ignore[arg-type]
+            compression=header.compression,  # type: ignore[arg-type]
+            camera=header.cameras[PIXELS],
+            cameras=",".join(key for column, key in header.cameras.items() if column != PIXELS) or None,
+            dirty_episode_policy="keep",
+            extra_columns=extra,
+            revision=record.revision,
+            episodes=_as_selection(record.episodes),
+        )
+        inspection = inspect_source(source, config)
+        dataset = inspection.dataset
+        if dataset is None:
+            return [found.sentence() for found in inspection.report.findings], 0
+        if inspection.cameras != header.cameras:
+            return [f"cameras: the file has {header.cameras}, the source {inspection.cameras}"], 0
+        rows = {int(index): row for row, index in enumerate(dataset.episodes.index.tolist())}
+        lengths, offsets = file[EP_LEN][:], file[EP_OFFSET][:]
+        total = int(lengths.sum()) * len(header.cameras)
+        problems: list[str] = []
+        compared = 0
+        scaler = Scaler(header.image_height, header.image_width, config.resize)
+        out = np.empty((header.image_height, header.image_width, 3), np.uint8)
+        with (
+            EpisodeReader(dataset, inspection.report, header.cameras, extra) as reader,
+            Decoder(dataset.root, threads=decode_threads(config), batch_rows=16) as decoder,
+        ):
+            for position, index in enumerate(record.episodes):
+                offset, length = int(offsets[position]), int(lengths[position])
+                if index not in rows or index not in inspection.report.first_rows:
+                    problems.append(f"episode {index}: is in the file, but not in the source")
+                    continue
+                data = reader.read(dataset.episode(rows[index]))
+                shortened = any(f.episode == index and f.handling == "kept" for f in header.findings)
+                if data.length != length and not shortened:
+                    problems.append(f"episode {index}: {length} steps in the file, {data.length} in the source")
+                for name, values in data.columns.items():
+                    stored = file[name][offset : offset + length]
+                    equal = np.array_equal(stored, values[:length], equal_nan=stored.dtype.kind == "f")
+                    if not equal and not (name == DONE and shortened):
+                        problems.append(f"episode {index}: column {name!r} differs from the source")
+                for job in data.jobs:
+                    for step, event in enumerate(decoder.run(job)):
+                        if not isinstance(event, DecodedFrame) or step >= length:
+                            break
+                        scaler.put(event.frame, out)
+                        compared += 1
+                        if not np.array_equal(out, file[job.column][offset + step]):
+                            problems.append(f"episode {index} step {step}: {job.column!r} differs from the source")
+                        progress(compared, total)
+                        if len(problems) >= MAX_PROBLEMS:
+                            return problems, compared
+        if compared != total and not problems:
+            problems.append(f"{total} frames in the file, but {compared} could be decoded from the source")
+        return problems, compared
+
+
+def _as_selection(episodes: tuple[int, ...]) -> str:
+    """Episode numbers as the settings want them, runs as ranges."""
+    parts = []
+    numbers = sorted(episodes)
+    start = 0
+    for position in range(1, len(numbers) + 1):
+        if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
+            parts.append(f"{numbers[start]}:{numbers[position - 1] + 1}")
+            start = position
+    return ",".join(parts)
+
+
+def _first(problems: Iterator[str]) -> list[str]:
+    found = []
+    for problem in problems:
+        found.append(problem)
+        if len(found) >= MAX_PROBLEMS:
+            found.append("and perhaps more")
+            break
+    return found
+
+
+def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
+    expected = {**ROW_DTYPES, **EPISODE_DTYPES, **dict.fromkeys(header.cameras, "uint8")}
+    for name, dtype in expected.items():
+        if not isinstance(file.get(name), h5py.Dataset):
+            yield f"dataset {name!r} is missing"
+        elif file[name].dtype != np.dtype(dtype):
+            yield f"dataset {name!r} has dtype {file[name].dtype}, not {dtype}"
+    if any(name not in file for name in expected):
+        return
+    num_steps = len(file[DONE])
+    for name, item in file.items():
+        if not isinstance(item, h5py.Dataset):
+            yield f"{name!r} is a group; the format has none"
+        elif name not in EPISODE_DTYPES and (item.ndim < 1 or len(item) != num_steps):
+            yield f"dataset {name!r} has shape {item.shape}, not ({num_steps}, ...)"
+        elif is_pixels(name) and name not in header.cameras:
+            yield f"dataset {name!r} is not in the camera map"
+    frame = (header.image_height, header.image_width, 3)
+    filter_id = CODEC_FILTER_IDS.get(header.compression)
+    filters = [FLETCHER32_FILTER_ID] if filter_id is None else [filter_id, FLETCHER32_FILTER_ID]
+    for name in header.cameras:
+        dataset = file[name]
+        if dataset.is_virtual:
+            continue
+        if dataset.shape[1:] != frame:
+            yield f"dataset {name!r} has frames of {dataset.shape[1:]}, not {frame}"
+        if dataset.chunks != (1, *frame):
+            yield f"dataset {name!r} has chunks {dataset.chunks}, not {(1, *frame)}"
+        properties = dataset.id.get_create_plist()
+        found = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
+        if found != filters:
+            yield f"dataset {name!r} has filters {found}, not {filters}"
+        if dataset.id.get_num_chunks() != num_steps:
+            yield f"dataset {name!r} stores {dataset.id.get_num_chunks()} frames of {num_steps}"
+    try:
+        lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
+    except (OSError, RuntimeError) as error:
+        yield f"'ep_len' or 'ep_offset' cannot be read: {error}"
+        return
+    if len(lengths) == 0 or (lengths <= 0).any():
+        yield "'ep_len' holds no episode, or one without steps"
+    if not np.array_equal(offsets, np.cumsum(lengths) - lengths):
+        yield "'ep_offset' is not the running sum of 'ep_len'"
+    if lengths.sum() != num_steps:
+        yield f"'ep_len' sums up to {lengths.sum()} steps, but there are {num_steps}"
+    known = sum(len(record.episodes) for record in header.sources)
+    if known != len(lengths):
+        yield f"the root attributes name {known} source episodes, but there are {len(lengths)}"
+
+
+def _content_problems(file: h5py.File, header: FileHeader, progress: Progress) -> Iterator[str]:
+    lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
+    num_steps = int(lengths.sum())
+    for name in file:
+        if is_pixels(name) or name in EPISODE_DTYPES:
+            continue
+        try:
+            for start in range(0, num_steps, _BLOCK_ROWS):
+                values = file[name][start : start + _BLOCK_ROWS]
+                steps = np.arange(start, start + len(values))
+                episode = np.searchsorted(offsets, steps, side="right") - 1
+                if name == EPISODE_IDX and not np.array_equal(values, episode):
+                    yield f"'episode_idx' is wrong in the rows from {start} on"
+                if name == STEP_IDX and not np.array_equal(values, steps - offsets[episode]):
+                    yield f"'step_idx' is wrong in the rows from {start} on"
+            if name in header.statistics and column_statistics(file[name]) != header.statistics[name]:
+                yield f"the statistics of {name!r} are not those of its rows"
+        except (OSError, RuntimeError) as error:
+            yield f"column {name!r} cannot be read: {error}"
+    done, total = 0, num_steps * len(header.cameras)
+    for name in header.cameras:
+        dataset = file[name]
+        out = np.empty(dataset.shape[1:], np.uint8)
+        for row in range(num_steps):
+            try:
+                dataset.read_direct(out, np.s_[row])
+            except (OSError, RuntimeError) as error:
+                damaged = int(np.searchsorted(offsets, row, side="right")) - 1
+                yield (
+                    f"episode {damaged} step {row - int(offsets[damaged])}: {name!r} is damaged "
+                    f"({str(error).splitlines()[0]})"
+                )
+            done += 1
+            progress(done, total)

@@ -1,0 +1,128 @@
+"""Signs of life: a small JSON file for people and schedulers, and a watchdog that ends a conversion that hangs."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from lewm_data.errors import StalledError
+from lewm_data.resources import resident_memory_bytes
+
+_DUMP_SECONDS = 1.0
+"""Time between the dump of the stacks and the end of the process."""
+
+_BEAT_SECONDS = 1.0
+"""Beats that follow each other faster are passed over: re-arming costs a system thread."""
+
+
+class Heartbeat:
+    """Writes progress to a JSON file, at most once a second, and keeps a watchdog from biting.
+
+    The watchdog dumps the stack of every thread to stderr and ends the process with status 5. Neither needs the
+    interpreter: ``faulthandler`` dumps from a C thread, and a POSIX timer calls C's ``_exit``, so that a call that
+    never gives the GIL back is ended too. (Where there are no POSIX timers, as on macOS, faulthandler ends the
+    process itself, with status 1.)
+
+    Args:
+        path: The JSON file, in a folder that exists; None while there is no such folder yet.
+        watchdog_seconds: Patience; 0 turns the watchdog off.
+        stderr: Where stacks go; it must have a file descriptor.
+    """
+
+    def __init__(self, path: Path | None, *, watchdog_seconds: float, stderr: TextIO | None = None) -> None:
+        self.path = path
+        self._seconds = watchdog_seconds
+        self._stderr = stderr
+        self._last = float("-inf")
+        self._timer = _ExitTimer(StalledError.exit_status) if watchdog_seconds and _ExitTimer.available() else None
+
+    def __enter__(self) -> Heartbeat:
+        return self  # armed by the first beat
+
+    def __exit__(self, *exception: object) -> None:
+        if self._seconds:
+            faulthandler.cancel_dump_traceback_later()
+        if self._timer is not None:
+            self._timer.delete()
+
+    def beat(self, progress: dict[str, Any], *, force: bool = False) -> None:
+        """Says that something was done.
+
+        Args:
+            progress: JSON-ready facts: episode, camera, frames, frames per second, seconds left.
+            force: Write even if the last beat was less than a second ago.
+        """
+        now = time.monotonic()
+        if not force and now - self._last < _BEAT_SECONDS:
+            return
+        self._last = now
+        if self._seconds:
+            faulthandler.dump_traceback_later(
+                self._seconds, exit=self._timer is None, file=self._stderr or sys.__stderr__ or sys.stderr
+            )
+        if self._timer is not None:
+            self._timer.arm(self._seconds + _DUMP_SECONDS)
+        if self.path is None:
+            return
+        facts = {
+            **progress,
+            "resident_memory_bytes": resident_memory_bytes(),
+            "unix_time": round(time.time(), 3),
+        }
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(facts) + "\n")
+        temporary.replace(self.path)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = (("it_interval", _Timespec), ("it_value", _Timespec))
+
+
+class _Sigevent(ctypes.Structure):
+    _fields_ = (  # glibc's struct sigevent: 64 bytes in all
+        ("sigev_value", ctypes.c_void_p),
+        ("sigev_signo", ctypes.c_int),
+        ("sigev_notify", ctypes.c_int),
+        ("sigev_notify_function", ctypes.c_void_p),
+        ("sigev_notify_attributes", ctypes.c_void_p),
+        ("padding", ctypes.c_byte * 32),
+    )
+
+
+class _ExitTimer:
+    """A POSIX timer whose expiry is the C call ``_exit(status)``."""
+
+    _SIGEV_THREAD = 2
+    _CLOCK_MONOTONIC = 1
+
+    def __init__(self, status: int) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._id = ctypes.c_void_p()
+        exit_address = ctypes.cast(self._libc._exit, ctypes.c_void_p)
+        event = _Sigevent(sigev_value=status, sigev_notify=self._SIGEV_THREAD, sigev_notify_function=exit_address.value)
+        if self._libc.timer_create(self._CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._id)) != 0:
+            raise OSError(ctypes.get_errno(), "timer_create")
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this system's C library is glibc, whose structures are declared above."""
+        return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+    def arm(self, seconds: float) -> None:
+        """(Re)starts the countdown."""
+        whole = int(seconds)
+        spec = _Itimerspec(_Timespec(0, 0), _Timespec(whole, int((seconds - whole) * 1e9)))
+        self._libc.timer_settime(self._id, 0, ctypes.byref(spec), None)
+
+    def delete(self) -> None:
+        """Ends the timer."""
+        self._libc.timer_delete(self._id)

@@ -1,0 +1,227 @@
+"""Micro-batches -> one HDF5 file of format version 1, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from lewm_data.conversion.encode import StoredChunk, encoder
+from lewm_data.conversion.statistics import file_statistics
+from lewm_data.schema import (
+    CODEC_FILTER_IDS,
+    DONE,
+    EP_LEN,
+    EP_OFFSET,
+    EPISODE_DTYPES,
+    EPISODE_IDX,
+    ROW_DTYPES,
+    ROWS_PER_CHUNK,
+    STEP_IDX,
+    Compression,
+    FileHeader,
+)
+
+LIBVER = ("v110", "v110")
+"""File format that HDF5 1.10 and newer read; "latest" would write one that only HDF5 2.0 does."""
+
+
+class FileShape(NamedTuple):
+    """What a file's datasets look like, but for the number of rows.
+
+    Attributes:
+        cameras: Frame columns, in order.
+        height: Rows of a frame.
+        width: Columns of a frame.
+        columns: Small column to (dtype, numbers per row); None stands for plain numbers, shape (N,).
+        compression: Codec of the frames.
+    """
+
+    cameras: tuple[str, ...]
+    height: int
+    width: int
+    columns: dict[str, tuple[str, int | None]]
+    compression: Compression
+
+
+class FileWriter:
+    """Writes episodes to a file that appears under its name only when ``finish`` was called.
+
+    Used as a context manager: leaving it without ``finish`` removes what was written.
+
+    Args:
+        path: The file to make; it is written as ``<path>.tmp``, flushed to disk, then renamed.
+        shape: Its datasets.
+        num_rows: Steps at most; fewer may be written.
+        threads: Threads that compress.
+    """
+
+    def __init__(self, path: Path, shape: FileShape, *, num_rows: int, threads: int = 1) -> None:
+        self._path = path
+        self._shape = shape
+        self._encode = encoder(shape.compression)
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._lengths: list[int] = []
+        self._rows = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compress") if threads > 1 else None
+        self._file: h5py.File | None = h5py.File(self._temporary, "w", libver=LIBVER)
+        self._create_datasets(self._file, num_rows)
+
+    def __enter__(self) -> FileWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._file is not None:
+            self._close_quietly()
+            self._temporary.unlink(missing_ok=True)
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes ended so far."""
+        return len(self._lengths)
+
+    @property
+    def num_rows(self) -> int:
+        """Steps of the episodes ended so far."""
+        return self._rows
+
+    def write_rows(self, columns: Mapping[str, np.ndarray], *, start: int = 0) -> None:
+        """Writes small columns of the current episode.
+
+        Args:
+            columns: Name to values of shape (n,) or (n, width); every small column, but the indices.
+            start: Step at which the values begin.
+        """
+        assert self._file is not None
+        count = len(next(iter(columns.values())))
+        begin = self._rows + start
+        indices = {
+            EPISODE_IDX: np.full(count, self.num_episodes, np.int32),
+            STEP_IDX: np.arange(start, start + count, dtype=np.int32),
+        }
+        for name, values in {**columns, **indices}.items():
+            self._file[name][begin : begin + count] = values
+
+    def write_frames(self, column: str, frames: np.ndarray, *, start: int) -> int:
+        """Compresses and writes frames of the current episode.
+
+        Args:
+            column: Frame column.
+            frames: uint8, shape (n, H, W, 3), C-contiguous.
+            start: Step of the first of them.
+
+        Returns:
+            Bytes stored.
+        """
+        chunks = map(self._encode, frames) if self._pool is None else self._pool.map(self._encode, frames)
+        return self.write_chunks(column, chunks, start=start)
+
+    def write_chunks(self, column: str, chunks: Iterable[StoredChunk], *, start: int) -> int:
+        """Writes frames that are encoded already; arguments and result as for ``write_frames``."""
+        assert self._file is not None
+        dataset = self._file[column].id
+        total = 0
+        for row, chunk in enumerate(chunks, start=self._rows + start):
+            dataset.write_direct_chunk((row, 0, 0, 0), chunk.data, chunk.filter_mask)
+            total += len(chunk.data)
+        return total
+
+    def end_episode(self, length: int) -> None:
+        """Ends the current episode after ``length`` steps; without this call the next one overwrites it."""
+        self._lengths.append(length)
+        self._rows += length
+
+    def mark_end(self, step: int) -> None:
+        """Sets ``done`` at a step of the current episode."""
+        assert self._file is not None
+        self._file[DONE][self._rows + step] = True
+
+    def finish(self, header: FileHeader) -> None:
+        """Completes the file, brings it to the disk and gives it its name.
+
+        Args:
+            header: The root attributes; their statistics are computed here.
+        """
+        assert self._file is not None
+        file = self._file
+        for name in (*self._shape.cameras, *self._shape.columns):
+            file[name].resize(self._rows, axis=0)
+        lengths = np.array(self._lengths, np.int64)
+        file.create_dataset(EP_LEN, data=lengths, dtype=EPISODE_DTYPES[EP_LEN])
+        file.create_dataset(EP_OFFSET, data=np.cumsum(lengths) - lengths, dtype=EPISODE_DTYPES[EP_OFFSET])
+        file.attrs.update(dataclasses.replace(header, statistics=file_statistics(file)).to_attributes())
+        file.close()
+        self._file = None
+        replace_durably(self._temporary, self._path)
+
+    def _create_datasets(self, file: h5py.File, num_rows: int) -> None:
+        shape = self._shape
+        filters: dict[str, object] = {"fletcher32": True}
+        filter_id = CODEC_FILTER_IDS[shape.compression]
+        if filter_id is not None:
+            filters["compression"] = "lzf" if shape.compression == "lzf" else filter_id
+            if shape.compression != "lzf":
+                import hdf5plugin  # noqa: F401  registers the filter with HDF5
+        frame = (shape.height, shape.width, 3)
+        for name in shape.cameras:
+            file.create_dataset(
+                name,
+                shape=(num_rows, *frame),
+                maxshape=(num_rows, *frame),
+                chunks=(1, *frame),
+                dtype="uint8",
+                **filters,
+            )
+        for name, (dtype, width) in shape.columns.items():
+            tail = () if width is None else (width,)
+            file.create_dataset(
+                name,
+                shape=(num_rows, *tail),
+                maxshape=(num_rows, *tail),
+                chunks=(max(1, min(ROWS_PER_CHUNK, num_rows)), *tail),
+                dtype=dtype,
+                fletcher32=True,
+            )
+
+    def _close_quietly(self) -> None:
+        """Closes after a failure: on a full disk, closing fails as well, and the file is removed anyway."""
+        try:
+            if self._file is not None:
+                self._file.close()
+        except (OSError, RuntimeError):
+            pass
+        self._file = None
+
+
+def small_columns(action_width: int, state_width: int) -> dict[str, tuple[str, int | None]]:
+    """The small columns that every file has, as ``FileShape.columns`` wants them."""
+    widths: dict[str, int | None] = {"action": action_width, "state": state_width}
+    return {name: (dtype, widths.get(name)) for name, dtype in ROW_DTYPES.items()}
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Renames a finished file so that it is whole under its name even after a loss of power."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

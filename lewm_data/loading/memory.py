@@ -1,0 +1,144 @@
+"""Memory that all processes of a node can map: one copy, found by name, gone with its last user.
+
+It is an anonymous memory file (Linux ``memfd``). So the size of /dev/shm, 64 MB in a container, does not
+matter, and nothing is left behind even by a process that is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from lewm_data.errors import ResourceError
+
+
+class NodeMemory:
+    """A run of bytes in memory, mapped; pickling sends where it is, and the other process maps the same bytes.
+
+    Attributes:
+        array: (n,) uint8, the bytes.
+    """
+
+    def __init__(self, descriptor: int, num_bytes: int) -> None:
+        """Maps an open memory file and owns it from now on."""
+        self._descriptor = descriptor
+        self._num_bytes = num_bytes
+        self.array: NDArray[np.uint8] = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
+        weakref.finalize(self, os.close, descriptor).atexit = False
+
+    @classmethod
+    def create(cls, num_bytes: int) -> NodeMemory:
+        """Makes memory of a size, filled with zeros.
+
+        Args:
+            num_bytes: Its size, 1 or more.
+
+        Raises:
+            ResourceError: The system refuses.
+        """
+        if not hasattr(os, "memfd_create"):  # macOS: a file in the temporary folder does the same, on disk
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        else:
+            descriptor = os.memfd_create("lewm_data", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, num_bytes)
+            return cls(descriptor, num_bytes)
+        except (OSError, ValueError) as error:
+            os.close(descriptor)
+            raise ResourceError(
+                f"the RAM cache cannot get {num_bytes / 1e9:.1f} GB of memory ({error}). Use cache='none'."
+            ) from error
+
+    @classmethod
+    def attach(cls, address: dict[str, int]) -> NodeMemory:
+        """Maps what another process, or this one, has made.
+
+        Args:
+            address: What ``address`` gave there.
+
+        Raises:
+            OSError: That process is gone, or it is another user's.
+        """
+        descriptor = os.open(f"/proc/{address['pid']}/fd/{address['descriptor']}", os.O_RDWR | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        if (status.st_ino, status.st_size) != (address["inode"], address["num_bytes"]):
+            os.close(descriptor)
+            raise OSError(f"process {address['pid']} holds the memory no more")
+        return cls(descriptor, address["num_bytes"])
+
+    @property
+    def address(self) -> dict[str, int]:
+        """Where other processes of this node find this memory while this process lives."""
+        inode = os.fstat(self._descriptor).st_ino
+        return {
+            "pid": os.getpid(),
+            "descriptor": self._descriptor,
+            "inode": inode,
+            "num_bytes": self._num_bytes,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NodeMemory.attach, (self.address,)
+
+
+def find_or_create(
+    name: str, num_bytes: int, fill: Callable[[NDArray[np.uint8]], None], *, may_create: Callable[[], bool]
+) -> NodeMemory | None:
+    """Gets memory by name: another process's if one of this user and node has it, else made and filled now.
+
+    Processes that ask for the same name at the same time wait for the first to fill it.
+
+    Args:
+        name: What the memory holds, as letters and digits: equal names mean equal content.
+        num_bytes: Its size.
+        fill: Called with the (num_bytes,) uint8 memory where it has to be made.
+        may_create: Asked whether to make it, where no other process has it.
+
+    Returns:
+        The memory, filled; None where it would have to be made and may not.
+
+    Raises:
+        ResourceError: The system refuses to give so much.
+    """
+    folder = _folder()
+    note = folder / f"{name}.json"
+    with FileLock(folder / f"{name}.lock"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no note, or its owner is gone
+            address = json.loads(note.read_text())
+            if address["num_bytes"] == num_bytes:
+                return NodeMemory.attach(address)
+        if not may_create():
+            return None
+        memory = NodeMemory.create(num_bytes)
+        fill(memory.array)
+        note.write_text(json.dumps(memory.address))
+        weakref.finalize(memory, _forget, note, os.getpid())
+        return memory
+
+
+def _forget(note: Path, pid: int) -> None:
+    if os.getpid() == pid:  # not in a forked child
+        with contextlib.suppress(OSError):
+            note.unlink()
+
+
+def _folder() -> Path:
+    """This user's folder for notes about memory; nobody else can write into it."""
+    folder = Path(tempfile.gettempdir()) / f"lewm_data-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or folder.is_symlink():
+        return Path(tempfile.mkdtemp(prefix="lewm_data-"))
+    return folder

@@ -1,0 +1,96 @@
+"""Standardising a column with the statistics of the training episodes, and back again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_ROWS_AT_ONCE = 1 << 16
+_LEAST_RELATIVE_STD = 1e-7
+"""A spread below one unit in the last place of float32 is rounding, not signal."""
+
+
+class Normalizer:
+    """``(x - mean) / std`` for each dimension of a column. A dimension that never varies only loses its mean.
+
+    Attributes:
+        mean: (D,) float32.
+        std: (D,) float32, 1 where a dimension does not vary.
+    """
+
+    def __init__(self, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
+        """Takes statistics.
+
+        Args:
+            mean: (D,) mean of each dimension.
+            std: (D,) population standard deviation of each dimension; 0 where it does not vary.
+        """
+        varies = std > _LEAST_RELATIVE_STD * np.abs(mean)
+        self.mean = torch.from_numpy(np.asarray(mean, np.float32))
+        self.std = torch.from_numpy(np.where(varies, std, 1.0).astype(np.float32))
+        self._on_device: dict[Any, tuple[Tensor, Tensor]] = {}
+
+    @classmethod
+    def fit(cls, values: NDArray[Any], rows: NDArray[np.bool_]) -> Normalizer:
+        """Computes statistics in float64, in pieces, twice through (first the mean).
+
+        Args:
+            values: (N, ...) numbers; NaN and infinite ones are left out.
+            rows: (N,) which rows count.
+
+        Returns:
+            The normalizer of the flattened dimensions; 0 and 1 for a dimension without any finite value.
+        """
+        flat = values.reshape(len(values), -1)
+        count = np.zeros(flat.shape[1])
+        total = np.zeros(flat.shape[1])
+        squares = np.zeros(flat.shape[1])
+        for piece, is_finite in _pieces(flat, rows):
+            count += is_finite.sum(axis=0)
+            total += piece.sum(axis=0, where=is_finite)
+        mean = total / np.maximum(count, 1)
+        for piece, is_finite in _pieces(flat, rows):
+            squares += np.square(piece - mean).sum(axis=0, where=is_finite)
+        return cls(mean, np.sqrt(squares / np.maximum(count, 1)))
+
+    def normalize(self, values: Tensor) -> Tensor:
+        """Standardises.
+
+        Args:
+            values: (..., D), or (..., K*D) for K steps side by side as ``action`` has them.
+
+        Returns:
+            The same shape, on the same device.
+        """
+        mean, std = self._constants(values)
+        return ((values.unflatten(-1, (-1, len(mean))) - mean) / std).flatten(-2)
+
+    def denormalize(self, values: Tensor) -> Tensor:
+        """Undoes ``normalize``: what a planner needs to send actions to a robot.
+
+        Args:
+            values: (..., D) or (..., K*D).
+
+        Returns:
+            The same shape, in the units of the data.
+        """
+        mean, std = self._constants(values)
+        return (values.unflatten(-1, (-1, len(mean))) * std + mean).flatten(-2)
+
+    def _constants(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        key = values.device, values.dtype
+        if key not in self._on_device:
+            self._on_device[key] = self.mean.to(*key), self.std.to(*key)
+        return self._on_device[key]
+
+
+def _pieces(flat: NDArray[Any], rows: NDArray[np.bool_]) -> Any:
+    for start in range(0, len(flat), _ROWS_AT_ONCE):
+        chosen = rows[start : start + _ROWS_AT_ONCE]
+        piece = flat[start : start + _ROWS_AT_ONCE][chosen].astype(np.float64)
+        is_finite = np.isfinite(piece)
+        yield np.where(is_finite, piece, 0.0), is_finite
