@@ -160,8 +160,8 @@ class ConversionDisplay:
         assert inspection.plan is not None
         self._show("convert", 0, inspection.plan.num_frames)
 
-    def resumed(self, num_shards: int, num_frames: int) -> None:
-        """An earlier run's shards are used."""
+    def resumed(self, num_frames: int) -> None:
+        """An earlier run's frames are used."""
         self._console.print(f"going on from an earlier run: {num_frames:,} frames are there already")
         self._advance(num_frames)
 

@@ -287,10 +287,7 @@ class FileHeader:
                 done_source=str(attributes["done_source"]),
                 feature_names={k: tuple(v) for k, v in json.loads(attributes["feature_names"]).items()},
                 tasks={int(k): v for k, v in json.loads(attributes["tasks"]).items()},
-                statistics={
-                    column: ColumnStatistics(**{k: v if k == "count" else tuple(v) for k, v in statistics.items()})
-                    for column, statistics in json.loads(attributes["statistics"]).items()
-                },
+                statistics={k: _statistics(v) for k, v in json.loads(attributes["statistics"]).items()},
                 dirty_episode_policy=str(attributes["dirty_episode_policy"]),
                 findings=tuple(Finding.from_json(item) for item in json.loads(attributes["findings"])),
                 dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
@@ -301,6 +298,11 @@ class FileHeader:
                 f"{path}: root attributes of format version {version} are incomplete or malformed "
                 f"({type(error).__name__}: {error}). Convert the dataset again."
             ) from error
+
+
+def _statistics(data: Mapping[str, Any]) -> ColumnStatistics:
+    dimensions = {name: tuple(data[name]) for name in ("mean", "std", "min", "max")}
+    return ColumnStatistics(count=int(data["count"]), **dimensions)
 
 
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)

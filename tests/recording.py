@@ -85,14 +85,10 @@ def picture(camera: int, episode: int, step: int, size: tuple[int, int] = SIZE) 
     image[top : top + square, left : left + square] = (240, 240 - 60 * camera % 200, 40)
 
     fields = (camera, episode, step, _checksum(camera, episode, step))
-    bits = [
-        field >> bit & 1 for field, count in zip(fields, _FIELD_BITS, strict=True) for bit in range(count)
-    ]
+    bits = [field >> bit & 1 for field, count in zip(fields, _FIELD_BITS, strict=True) for bit in range(count)]
     block = np.kron(np.reshape(bits, _GRID), np.ones((side := _cell(size)[0], side)))
     _, top, left = _cell(size)
-    image[top : top + block.shape[0], left : left + block.shape[1]] = np.where(block, _BRIGHT, _DARK)[
-        ..., None
-    ]
+    image[top : top + block.shape[0], left : left + block.shape[1]] = np.where(block, _BRIGHT, _DARK)[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -119,9 +115,7 @@ def _read_fields(frame: np.ndarray, size: tuple[int, int], resize: str) -> tuple
         start += count
     camera, episode, step, checksum = fields
     if checksum != _checksum(camera, episode, step):
-        raise ValueError(
-            f"no frame code here: read camera {camera}, episode {episode}, step {step}, bad checksum"
-        )
+        raise ValueError(f"no frame code here: read camera {camera}, episode {episode}, step {step}, bad checksum")
     return camera, episode, step
 
 
@@ -410,8 +404,7 @@ def _to_v2(v3_root: Path, out_root: Path, version: str) -> Path:
             key,
             episodes,
             lambda index, key=key: (
-                out_root
-                / video_path.format(episode_chunk=index // chunks_size, video_key=key, episode_index=index)
+                out_root / video_path.format(episode_chunk=index // chunks_size, video_key=key, episode_index=index)
             ),
         )
 
@@ -424,9 +417,7 @@ def _to_v2(v3_root: Path, out_root: Path, version: str) -> Path:
         for task in sorted(tasks, key=lambda task: task["task_index"]):
             line = {"task_index": task["task_index"], "task": task.get("task", task.get("__index_level_0__"))}
             file.write(json.dumps(line) + "\n")
-    old_statistics = (
-        ("min", "max", "mean", "std", "count") if version == "v2.1" else ("min", "max", "mean", "std")
-    )
+    old_statistics = ("min", "max", "mean", "std", "count") if version == "v2.1" else ("min", "max", "mean", "std")
     if version == "v2.1":
         with (out_root / "meta" / "episodes_stats.jsonl").open("w") as file:
             for episode in episodes:
@@ -483,9 +474,7 @@ def _to_v2(v3_root: Path, out_root: Path, version: str) -> Path:
     return out_root
 
 
-def _split_videos(
-    v3_root: Path, key: str, episodes: list[dict[str, Any]], path_of: Callable[[int], Path]
-) -> None:
+def _split_videos(v3_root: Path, key: str, episodes: list[dict[str, Any]], path_of: Callable[[int], Path]) -> None:
     """Copies the packets of each episode into an MP4 of its own that begins at 0.0.
 
     LeRobot encodes each episode alone and then joins the packets, so an episode's packets follow one another

@@ -110,8 +110,6 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_importing_the_module_loads_no_recorder() -> None:
     import subprocess
 
-    code = (
-        "import sys, lewm_data.demo; print([m for m in ('torch', 'lerobot', 'pygame') if m in sys.modules])"
-    )
+    code = "import sys, lewm_data.demo; print([m for m in ('torch', 'lerobot', 'pygame') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"

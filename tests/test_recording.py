@@ -65,9 +65,7 @@ def test_second_camera_shows_other_pictures(recorded: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["recorded_files", "recorded_hevc", "recorded_reencoded"])
-def test_b_frames_are_there_and_presentation_times_are_regular(
-    dataset: str, request: pytest.FixtureRequest
-) -> None:
+def test_b_frames_are_there_and_presentation_times_are_regular(dataset: str, request: pytest.FixtureRequest) -> None:
     for path in request.getfixturevalue(dataset).rglob("*.mp4"):
         assert "BB" in frame_types(path)
         assert frame_times(path) == pytest.approx([i / 30 for i in range(len(frame_times(path)))])
@@ -87,9 +85,7 @@ def test_episodes_begin_in_later_files(recorded_files: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["recorded_v21", "recorded_v20"])
-def test_v2_layouts_hold_the_same_frames(
-    dataset: str, recorded: Path, request: pytest.FixtureRequest
-) -> None:
+def test_v2_layouts_hold_the_same_frames(dataset: str, recorded: Path, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue(dataset)
     ours = sorted(root.glob("videos/chunk-000/observation.images.front/episode_*.mp4"))
     frames = [frame for path in ours for frame in decoded(path)]

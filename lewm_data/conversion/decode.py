@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import imagecodecs
 import numpy as np
 
 from lewm_data.conversion.catalogue import finding
@@ -256,27 +257,34 @@ class _VideoFile:
 
 # --- pictures in Parquet
 
-_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "mjpeg", b"RIFF": "webp", b"BM": "bmp", b"II*\x00": "tiff"}
+_PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg8", b"RIFF": "webp"}
+"""First bytes of a picture -> imagecodecs' codec."""
 
 
 def _image_frames(job: DecodeJob, cursor: RowCursor, root: Path) -> Iterator[tuple[av.VideoFrame, float]]:
     """Yields the pictures of a job; each is where its row is, so its time is the row's."""
-    decoders: dict[str, av.CodecContext] = {}
     step = 0
     for batch in cursor.read(job.first_row, job.first_row + len(job.timestamps)):
         for value in batch.column(0):
-            data = _image_bytes(value.as_py(), root)
-            name = next((codec for magic, codec in _MAGIC.items() if data.startswith(magic)), None)
-            if name is None:
-                raise _Damaged("decode_error", "a PNG, JPEG, WebP, BMP or TIFF", f"{data[:8]!r} at step {step}")
-            if name not in decoders:
-                decoders[name] = av.CodecContext.create(name, "r")
-                decoders[name].thread_type = "NONE"
-            frames = decoders[name].decode(av.Packet(data))
-            if len(frames) != 1:
-                raise _Damaged("decode_error", "one picture", f"{len(frames)} at step {step}")
-            yield frames[0], float(job.timestamps[step])
+            try:
+                picture = _decode_picture(_image_bytes(value.as_py(), root))
+            except (RuntimeError, ValueError) as error:  # what imagecodecs' own errors derive from
+                raise _Damaged("decode_error", "a PNG, JPEG or WebP", f"{error} at step {step}") from error
+            yield av.VideoFrame.from_ndarray(picture, format="rgb24"), float(job.timestamps[step])
             step += 1
+
+
+def _decode_picture(data: bytes) -> np.ndarray:
+    """One picture as uint8 RGB of shape (H, W, 3): grey is repeated, opacity left out, 16 bits cut to 8."""
+    name = next((codec for magic, codec in _PICTURES.items() if data.startswith(magic)), None)
+    if name is None:
+        raise ValueError(f"bytes that begin with {data[:8]!r}")
+    picture = getattr(imagecodecs, f"{name}_decode")(data)
+    if picture.dtype == np.uint16:
+        picture = (picture >> 8).astype(np.uint8)
+    if picture.ndim == 2 or picture.shape[2] < 3:
+        picture = np.repeat(picture.reshape(*picture.shape[:2], -1)[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(picture[:, :, :3])
 
 
 def _image_bytes(value: object, root: Path) -> bytes:

@@ -54,7 +54,7 @@ def _none() -> None:
 def _lzf() -> Encode:
     def encode(frame: np.ndarray) -> bytes:
         try:
-            return imagecodecs.lzf_encode(frame)
+            return bytes(imagecodecs.lzf_encode(frame))
         except imagecodecs.LzfError:  # the output would be larger than the input
             return frame.tobytes()
 
@@ -62,11 +62,11 @@ def _lzf() -> Encode:
 
 
 def _lz4() -> Encode:
-    return imagecodecs.lz4h5_encode
+    return lambda frame: bytes(imagecodecs.lz4h5_encode(frame))
 
 
 def _zstd() -> Encode:
-    return lambda frame: imagecodecs.zstd_encode(frame, level=1)
+    return lambda frame: bytes(imagecodecs.zstd_encode(frame, level=1))
 
 
 def _blosc2() -> Encode:

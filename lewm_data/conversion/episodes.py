@@ -86,7 +86,7 @@ class EpisodeReader:
         table = table.slice(0, int((index == episode.index).sum()))  # fewer rows than promised, kept on request
         columns = self._file_columns(table)
         fps = self._dataset.fps
-        timestamps = to_numpy(table.column("timestamp"), null=float("nan")).astype(np.float64).reshape(-1)
+        timestamps: np.ndarray = to_numpy(table.column("timestamp"), null=float("nan")).astype(np.float64).reshape(-1)
         if episode.index in self._untimed:
             timestamps = np.arange(table.num_rows) / fps
         return EpisodeData(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +99,12 @@ class Inspection:
         }
 
 
-def dirty_error(source: str, refused: list[Finding], findings: tuple[Finding, ...]) -> DirtyDataError:
+def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Finding]) -> DirtyDataError:
     """The refusal of a dataset, with its first reason in words and all of them attached."""
-    count = len(refused)
-    more = f" ({count - 1} more in the report)" if count > 1 else ""
+    first = refused[0].sentence() if refused else "No episode has a frame to every row."
+    more = f" ({len(refused) - 1} more in the report)" if len(refused) > 1 else ""
     return DirtyDataError(
-        f"{source}: refused, since better no data than toxic data. {refused[0].sentence()}{more}",
+        f"{source}: refused, since better no data than toxic data. {first}{more}",
         [found.to_json() for found in findings],
     )
 

@@ -6,13 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 @contextmanager
-def read_ahead(items: Iterable[T], *, max_bytes: int, size_of: Callable[[T], int]) -> Iterator[Iterator[T]]:
+def read_ahead[T](items: Iterable[T], *, max_bytes: int, size_of: Callable[[T], int]) -> Iterator[Iterator[T]]:
     """Runs an iterator ahead in a thread.
 
     Args:

@@ -20,7 +20,7 @@ from lewm_data.conversion.catalogue import CATALOGUE, finding
 from lewm_data.conversion.checks import EpisodeRows
 from lewm_data.conversion.layout import NULL, LeRobotDataset
 from lewm_data.conversion.rows import RowCursor
-from lewm_data.conversion.source import is_lfs_pointer
+from lewm_data.conversion.source_info import is_lfs_pointer
 from lewm_data.conversion.video import VideoHeader, VideoProblem, read_header
 from lewm_data.schema import DirtyEpisodePolicy, Finding, Handling
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from lewm_data.conversion.source import is_lfs_pointer
+from lewm_data.conversion.source_info import is_lfs_pointer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +91,7 @@ def read_header(path: Path) -> VideoHeader:
 
 def _boxes(path: Path, size: int) -> list[tuple[bytes, int, int]]:
     """Top-level MP4 boxes as (type, offset, size); ISO/IEC 14496-12, section 4.2."""
-    boxes = []
+    boxes: list[tuple[bytes, int, int]] = []
     offset = 0
     with path.open("rb") as file:
         while offset + 8 <= size and len(boxes) < 10_000:

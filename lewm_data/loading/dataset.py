@@ -216,7 +216,8 @@ def empty_shared(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
 
 def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[str, ...]:
     if columns is None:
-        numeric = [name for name, column in store.columns.items() if column.dtype.kind in "biuf"]
+        names = dict.fromkeys([*store.frame_columns, ACTION, STATE, DONE, *store.columns])
+        numeric = [name for name in names if name in store.columns and store.columns[name].dtype.kind in "biuf"]
         return tuple(name for name in numeric if name not in (EPISODE_IDX, STEP_IDX))
     for name in columns:
         if name not in store.columns:

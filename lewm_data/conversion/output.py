@@ -1,0 +1,142 @@
+"""Where a conversion writes: the output's place, and the work folder that survives an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lewm_data
+from lewm_data.conversion.merge import open_file
+from lewm_data.conversion.writer import replace_durably
+from lewm_data.errors import FormatError, OutputError, ResourceError
+from lewm_data.schema import FileHeader
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuses an output that exists or cannot be written.
+
+    Raises:
+        OutputError: It is a folder, exists, or lies where nothing may be written.
+    """
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder, but the output is one file. Give a name such as {output}/data.h5.")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already. Give another name, or --overwrite to replace it.")
+    parent = _existing_parent(output)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{output}: cannot be written, since {parent} is no folder that may be written to.")
+
+
+def free_disk_bytes(output: Path) -> int:
+    """Free space where the output will be."""
+    return shutil.disk_usage(_existing_parent(output)).free
+
+
+@contextmanager
+def parent_folder(output: Path) -> Iterator[None]:
+    """Makes the output's folder if need be, and takes it away again if nothing came of it.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    made = [folder for folder in output.parents if not folder.exists()]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output.parent}: cannot be made ({error.strerror}). Choose another folder.") from error
+    try:
+        yield
+    finally:
+        for folder in made:  # the innermost first
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def writing_failed(error: OSError, output: Path) -> OutputError | ResourceError:
+    """An operating-system error while writing, in words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return ResourceError(
+            f"{output}: the disk is full. Finished shards are kept in {work_folder(output)}: free some space and "
+            "run the same command again to go on, or remove that folder."
+        )
+    return OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another place.")
+
+
+def work_folder(output: Path) -> Path:
+    """The folder of unfinished work beside an output."""
+    return output.with_name(output.name + ".partial")
+
+
+class WorkFolder:
+    """Finished shards of this or an interrupted run. A shard has its name only when it is whole.
+
+    Args:
+        output: The file that the shards are for.
+        fingerprint: Of source and content settings; work of another one is removed.
+    """
+
+    def __init__(self, output: Path, fingerprint: str) -> None:
+        self.path = work_folder(output)
+        self._fingerprint = fingerprint
+
+    def open(self, shards: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Takes over an earlier run's work, or begins anew.
+
+        Args:
+            shards: episode_index of each shard's episodes, as they would be cut now.
+
+        Returns:
+            The shards to make: as cut now, or, to go on, as they were cut then.
+        """
+        state = {
+            "fingerprint": self._fingerprint,
+            "lewm_data_version": lewm_data.__version__,
+            "shards": [list(shard) for shard in shards],
+        }
+        state_file = self.path / "state.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(state_file.read_text())
+            same = all(known[key] == state[key] for key in ("fingerprint", "lewm_data_version"))
+            episodes = [index for shard in shards for index in shard]
+            if same and [index for shard in known["shards"] for index in shard] == episodes:
+                return known["shards"]
+        self.remove()
+        self.path.mkdir()
+        temporary = state_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state))
+        replace_durably(temporary, state_file)
+        return [list(shard) for shard in shards]
+
+    def shard_path(self, number: int) -> Path:
+        """The file of a shard."""
+        return self.path / f"shard-{number:05d}.h5"
+
+    def finished_shard(self, number: int) -> FileHeader | None:
+        """Root attributes of a finished shard; None if it has to be made."""
+        path = self.shard_path(number)
+        if not path.exists():
+            return None
+        with contextlib.suppress(OSError, FormatError), open_file(path) as file:
+            header = FileHeader.from_attributes(file.attrs, path=str(path))
+            if header.fingerprint == self._fingerprint:
+                return header
+        path.unlink()
+        return None
+
+    def remove(self) -> None:
+        """Removes the folder and all in it."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+
+def _existing_parent(output: Path) -> Path:
+    parent = output.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    return parent

@@ -1,0 +1,107 @@
+"""The frames are the right ones: LeRobot's own reader is the oracle, at native size, frame by frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
+import pytest
+
+from lewm_data.config import ConvertConfig
+from lewm_data.conversion.pipeline import convert
+from tests.recording import EPISODE_LENGTHS, camera_key, read_camera, read_code
+
+LAYOUTS = [
+    "recorded",
+    "recorded_files",
+    "recorded_hevc",
+    "recorded_av1",
+    "recorded_reencoded",
+    "recorded_images",
+    "recorded_v21",
+    "recorded_v20",
+]
+V3_LAYOUTS = [name for name in LAYOUTS if name not in ("recorded_v21", "recorded_v20", "recorded_hevc")]
+
+
+def lerobot_frames(root: Path, camera: str) -> list[np.ndarray]:
+    """Every frame as LeRobotDataset (pyav) returns it, uint8 (H, W, 3)."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("local/oracle", root=root, video_backend="pyav")
+    frames = (dataset[index][camera_key(camera)] for index in range(len(dataset)))
+    return [np.rint(frame.numpy() * 255).astype(np.uint8).transpose(1, 2, 0) for frame in frames]
+
+
+def decoded_in_order(root: Path, camera: str) -> list[np.ndarray]:
+    """Every frame of the only MP4, decoded from its begin to its end by PyAV alone."""
+    (path,) = (root / "videos" / camera_key(camera)).rglob("*.mp4")
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+def assert_same_frames(pixels: np.ndarray, oracle: list[np.ndarray]) -> None:
+    assert len(pixels) == len(oracle) == sum(EPISODE_LENGTHS)
+    for row, frame in enumerate(pixels):
+        assert np.abs(frame.astype(int) - oracle[row].astype(int)).max() <= 1, f"row {row} is another picture"
+        for neighbour in {row - 1, row + 1} & set(range(len(oracle))):
+            assert distance(frame, oracle[row]) < distance(frame, oracle[neighbour]), f"row {row} is nearer to {neighbour}"
+
+
+@pytest.mark.parametrize("layout", V3_LAYOUTS)
+def test_every_frame_is_lerobots_own_and_no_neighbours(
+    layout: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    root: Path = request.getfixturevalue(layout)
+    convert(str(root), tmp_path / "out.h5", ConvertConfig(image_size="native", camera="front"))
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert_same_frames(file["pixels"][:], lerobot_frames(root, "front"))
+
+
+def test_hevc_with_b_frames_which_lerobots_reader_cannot_seek_in(recorded_hevc: Path, tmp_path: Path) -> None:
+    """LeRobot 0.6.1 raises FrameTimestampError here (x265's open groups), so plain decoding is the oracle."""
+    convert(str(recorded_hevc), tmp_path / "out.h5", ConvertConfig(image_size="native"))
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert_same_frames(file["pixels"][:], decoded_in_order(recorded_hevc, "front"))
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_frame_carries_its_own_number_after_resizing(
+    layout: str, resize: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    convert(
+        str(request.getfixturevalue(layout)),
+        tmp_path / "out.h5",
+        ConvertConfig(image_size=224, camera="front", resize=resize),  # type: ignore[arg-type]
+    )
+    with h5py.File(tmp_path / "out.h5") as file:
+        pixels = file["pixels"][:]
+    expected = [(episode, step) for episode, length in enumerate(EPISODE_LENGTHS) for step in range(length)]
+    assert [read_code(frame, resize=resize) for frame in pixels] == expected
+
+
+def test_each_camera_goes_to_its_column(recorded: Path, tmp_path: Path) -> None:
+    convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="top", cameras="all"))
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert [read_camera(frame) for frame in file["pixels"]] == [1] * sum(EPISODE_LENGTHS)
+        assert [read_camera(frame) for frame in file["pixels_front"]] == [0] * sum(EPISODE_LENGTHS)
+
+
+@pytest.mark.parametrize("layout", ["recorded_reencoded", "recorded_hevc", "recorded_av1", "recorded_v21"])
+def test_chosen_episodes_are_found_by_number_and_by_seeking(
+    layout: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    root = str(request.getfixturevalue(layout))
+    convert(root, tmp_path / "out.h5", ConvertConfig(camera="front", episodes="4,1:3"))
+    with h5py.File(tmp_path / "out.h5") as file:
+        codes = [read_code(frame) for frame in file["pixels"]]
+        assert list(file["ep_len"]) == [EPISODE_LENGTHS[episode] for episode in (1, 2, 4)]
+    assert codes == [(episode, step) for episode in (1, 2, 4) for step in range(EPISODE_LENGTHS[episode])]

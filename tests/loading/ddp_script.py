@@ -1,0 +1,33 @@
+"""Run by test_datamodule: two gloo processes, each of which writes down what it saw."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from lewm_data import LeWMDataModule
+from tests.test_datamodule import Probe, trainer
+
+
+def main() -> None:
+    path, folder, worker_type = sys.argv[1:]
+    data = LeWMDataModule(
+        h5_path=path, batch_size=4, num_workers=1, val_fraction=0.3, cache="ram", worker_type=worker_type
+    )
+    model = Probe()
+    run = trainer(Path(folder), devices=2, strategy="ddp", num_sanity_val_steps=0)
+    run.fit(model, data)
+    torch.save(
+        {
+            "seen": model.seen,
+            "val": model.val_seen,
+            "inode": data._store._readers["pixels"]._memory.address["inode"],
+        },
+        Path(folder) / f"rank{run.global_rank}.pt",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import shutil
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from lewm_data.errors import DamagedChunkError, FormatError, UsageError
+from lewm_data.loading.readers import ChunkReader, Hdf5Reader
+from lewm_data.loading.store import FrameStore
+from tests.loading import files
+
+
+def read_all(store: FrameStore, column: str = "pixels", order: np.ndarray | None = None) -> np.ndarray:
+    rows = np.arange(store.num_rows) if order is None else order
+    out = np.full((len(rows), *store.columns[column].shape), 99, np.uint8)
+    store.read_frames(column, rows, out)
+    return out
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("codec", files.CODECS)
+def test_every_codec_reads_as_h5py_does(tmp_path, codec, checksum):
+    written = files.write(tmp_path / "a.h5", codec=codec, checksum=checksum, cameras=["wrist"])
+    with h5py.File(written.path) as file:
+        for column in ("pixels", "pixels_wrist"):
+            np.testing.assert_array_equal(file[column][:], written.data[column])
+    store = FrameStore(written.path, verify_checksums=True)
+    order = np.random.default_rng(0).permutation(store.num_rows)
+    for column in ("pixels", "pixels_wrist"):
+        assert isinstance(store._readers[column], ChunkReader)
+        np.testing.assert_array_equal(read_all(store, column, order), written.data[column][order])
+
+
+@pytest.mark.parametrize("codec", ["lzf", "lz4", "zstd", "blosc2"])
+def test_frames_that_no_codec_shrinks_are_stored_raw_and_read(tmp_path, codec):
+    written = files.write(tmp_path / "a.h5", codec=codec)
+    with h5py.File(written.path, "r+") as file:
+        frame = written.data["pixels"][5]
+        stored = frame.tobytes()
+        file["pixels"].id.write_direct_chunk((5, 0, 0, 0), stored + files.fletcher32(stored), 0b1)
+        np.testing.assert_array_equal(file["pixels"][5], frame)
+    np.testing.assert_array_equal(read_all(FrameStore(written.path, verify_checksums=True)), written.data["pixels"])
+
+
+def test_blosc2_frames_of_hdf5plugins_own_writer_are_read(tmp_path):
+    written = files.write(tmp_path / "a.h5", codec="blosc2", cframes=False)
+    np.testing.assert_array_equal(read_all(FrameStore(written.path)), written.data["pixels"])
+
+
+@pytest.mark.parametrize("codec", files.CODECS)
+def test_a_flipped_bit_is_an_error_that_names_episode_and_step(tmp_path, codec):
+    written = files.write(tmp_path / "a.h5", [30, 25], codec=codec)
+    files.damage(written.path, 30 + 4)
+    store = FrameStore(written.path, verify_checksums=True)
+    with pytest.raises(DamagedChunkError, match=r"a\.h5: column 'pixels', episode 1, step 4: .*checksum"):
+        read_all(store)
+
+
+@pytest.mark.parametrize("codec", ["lzf", "lz4", "zstd", "blosc2"])
+def test_a_chunk_that_does_not_decode_to_a_frame_is_an_error_unasked(tmp_path, codec):
+    written = files.write(tmp_path / "a.h5", [30, 25], codec=codec)
+    with h5py.File(written.path, "r+") as file:
+        small = np.zeros((1, 4, 4, 3), np.uint8)
+        with h5py.File(tmp_path / "small.h5", "w") as other:
+            options = files.filters(codec)
+            tiny = other.create_dataset("p", data=small, chunks=small.shape, fletcher32=True, **options)
+            _, stored = tiny.id.read_direct_chunk((0, 0, 0, 0))
+        file["pixels"].id.write_direct_chunk((31, 0, 0, 0), stored, 0)
+        file["pixels"].id.write_direct_chunk((32, 0, 0, 0), b"\x00\x01garbage\xff" * 9 + b"\0\0\0\0", 0)
+        file["pixels"].id.write_direct_chunk((33, 0, 0, 0), b"\0", 0)
+    store = FrameStore(written.path)
+    for row, step in ((31, 1), (32, 2), (33, 3)):
+        with pytest.raises(DamagedChunkError, match=f"episode 1, step {step}: its chunk is damaged"):
+            read_all(store, order=np.array([0, row]))
+
+
+def test_a_chunk_of_zstd_without_content_leaves_no_old_picture(tmp_path):
+    import imagecodecs
+
+    written = files.write(tmp_path / "a.h5", codec="zstd", checksum=False)
+    with h5py.File(written.path, "r+") as file:
+        file["pixels"].id.write_direct_chunk((2, 0, 0, 0), imagecodecs.zstd_encode(b""), 0)
+    with pytest.raises(DamagedChunkError, match=r"step 2: .*holds 0 bytes where a frame has 1440"):
+        read_all(FrameStore(written.path))
+
+
+@pytest.mark.parametrize(
+    ("options", "reader"),
+    [
+        ({"frame_chunks": None, "checksum": False}, ChunkReader),  # contiguous: one copy away as well
+        ({"frame_chunks": (100, 24, 20, 3), "frame_filters": dict(hdf5plugin.Blosc())}, Hdf5Reader),
+        ({"frame_chunks": (100, 24, 20, 3), "frame_filters": {"compression": "lzf"}}, Hdf5Reader),
+        ({"frame_chunks": (1, 24, 20, 3), "frame_filters": {"compression": "gzip"}}, Hdf5Reader),
+        ({"frame_chunks": (1, 24, 20, 3), "frame_filters": {"compression": "lzf", "shuffle": True}}, Hdf5Reader),
+        ({"frame_chunks": (1, 12, 20, 3)}, Hdf5Reader),
+    ],
+)
+def test_other_layouts_read_right_and_slow_ones_say_so(tmp_path, options, reader):
+    written = files.write(tmp_path / "a.h5", [60, 70], codec="none", ours=False, **options)
+    if reader is Hdf5Reader:
+        with pytest.warns(UserWarning, match=r"many times slower\. To make this fast, convert"):
+            store = FrameStore(written.path)
+    else:
+        store = FrameStore(written.path)
+    assert type(store._readers["pixels"]) is reader
+    assert store.header is None
+    order = np.random.default_rng(1).permutation(store.num_rows)
+    np.testing.assert_array_equal(read_all(store, order=order), written.data["pixels"][order])
+
+
+def test_damage_is_named_when_the_hdf5_library_reads(tmp_path):
+    options = {"frame_chunks": (1, 24, 20, 3), "frame_filters": {"compression": "gzip"}}
+    written = files.write(tmp_path / "a.h5", [30, 25], codec="none", **options)
+    files.damage(written.path, 30)
+    with pytest.warns(UserWarning, match="slower"):
+        store = FrameStore(written.path)
+    with pytest.raises(DamagedChunkError, match="episode 1, step 0: the HDF5 library cannot read it"):
+        read_all(store)
+
+
+def write_master(path, shards):
+    total = sum(int(shard.lengths.sum()) for shard in shards)
+    lengths = np.concatenate([shard.lengths for shard in shards])
+    with h5py.File(path, "w") as file:
+        for name, values in shards[0].data.items():
+            layout = h5py.VirtualLayout((total, *values.shape[1:]), values.dtype)
+            row = 0
+            for shard in shards:
+                part = shard.data[name]
+                layout[row : row + len(part)] = h5py.VirtualSource(shard.path.name, name, part.shape)
+                row += len(part)
+            file.create_virtual_dataset(name, layout)
+        file["ep_len"] = lengths.astype(np.int32)
+        file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
+        file.attrs.update(files.header("lzf", len(lengths), 24, 20))
+
+
+def test_a_master_of_virtual_datasets_is_resolved_to_its_shards(tmp_path):
+    shards = [
+        files.write(tmp_path / "s0.h5", [30, 25], codec="lzf", seed=1),
+        files.write(tmp_path / "s1.h5", [22], codec="zstd", seed=2),
+        files.write(tmp_path / "s2.h5", [21, 40], codec="none", seed=3),
+    ]
+    write_master(tmp_path / "master.h5", shards)
+    store = FrameStore(tmp_path / "master.h5")
+    assert isinstance(store._readers["pixels"], ChunkReader)
+    expected = np.concatenate([shard.data["pixels"] for shard in shards])
+    order = np.random.default_rng(1).permutation(store.num_rows)
+    np.testing.assert_array_equal(read_all(store, order=order), expected[order])
+    files.damage(shards[1].path, 3)
+    with pytest.raises(DamagedChunkError, match=r"s1\.h5: column 'pixels', episode 2, step 3"):
+        read_all(FrameStore(tmp_path / "master.h5", verify_checksums=True))
+
+
+def test_a_missing_shard_is_an_error_not_black_frames(tmp_path):
+    shards = [files.write(tmp_path / f"s{i}.h5", [30], seed=i) for i in range(2)]
+    write_master(tmp_path / "master.h5", shards)
+    shards[1].path.unlink()
+    with pytest.raises(FormatError, match=r"shard .*s1\.h5 is missing"):
+        FrameStore(tmp_path / "master.h5")
+
+
+def broken(path, change):
+    written = files.write(path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return written
+
+
+def replace(name, values):
+    def change(file):
+        del file[name]
+        file[name] = values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: file.attrs.modify("format_version", 99), "format version 99"),
+        (lambda file: file.attrs.__delitem__("fps"), "incomplete or malformed"),
+        (lambda file: file.__delitem__("ep_len"), "'ep_len' is missing"),
+        (lambda file: file.__delitem__("state"), "'state' is missing"),
+        (replace("ep_len", np.array([30, 25, 7, 20], np.int32)), "ep_len adds up to 82, but pixels has 83 rows"),
+        (replace("ep_len", np.array([30, 25, 28], np.int32)), "ep_len has 3 episodes, ep_offset 4"),
+        (replace("ep_len", np.array([30, 25, -7, 35], np.int32)), "ep_len of episode 2 is -7"),
+        (replace("ep_offset", np.array([0, 30, 55, 60], np.int64)), "ep_offset is not the cumulated ep_len"),
+        (replace("action", np.zeros((83, 2))), "'action' is float64, not float32"),
+        (replace("state", np.zeros((82, 2), np.float32)), "'state' has not 83 rows"),
+        (replace("pixels", np.zeros((83, 8, 8, 4), np.uint8)), r"'pixels' is uint8 \(8, 8, 4\), not uint8"),
+    ],
+)
+def test_a_broken_invariant_is_named(tmp_path, change, words):
+    broken(tmp_path / "a.h5", change)
+    with pytest.raises(FormatError, match=words):
+        FrameStore(tmp_path / "a.h5")
+
+
+def test_missing_truncated_and_foreign_files_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.h5: no such file"):
+        FrameStore(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(FormatError, match=r"text\.h5: no readable HDF5 file"):
+        FrameStore(tmp_path / "text.h5")
+    written = files.write(tmp_path / "a.h5")
+    with open(written.path, "r+b") as file:
+        file.truncate(written.path.stat().st_size // 2)
+    with pytest.raises(FormatError, match="truncated"):
+        FrameStore(written.path)
+
+
+def test_a_frame_that_was_never_written_is_an_error(tmp_path):
+    def change(file):
+        del file["pixels"]
+        file.create_dataset("pixels", (83, 24, 20, 3), "u1", chunks=(1, 24, 20, 3))[:50] = 1
+
+    broken(tmp_path / "a.h5", change)
+    with pytest.raises(FormatError, match="no frame stored for row 50"):
+        FrameStore(tmp_path / "a.h5")
+
+
+def test_read_frames_refuses_memory_and_rows_that_do_not_fit(tmp_path):
+    store = FrameStore(files.write(tmp_path / "a.h5").path)
+    good = np.empty((2, 24, 20, 3), np.uint8)
+    with pytest.raises(ValueError, match="must be contiguous uint8"):
+        store.read_frames("pixels", np.arange(3), good)
+    with pytest.raises(ValueError, match="must be contiguous uint8"):
+        store.read_frames("pixels", np.arange(2), np.empty((4, 24, 20, 3), np.uint8)[::2])
+    for rows in ([-1, 0], [0, 83]):
+        with pytest.raises(IndexError, match=r"\[0, 83\)"):
+            store.read_frames("pixels", np.array(rows), good)
+    store.read_frames("pixels", np.arange(0), good[:0])
+    with pytest.raises(UsageError, match="no column 'joints'. It has: action"):
+        store.read_column("joints")
+
+
+def test_pickling_is_cheap_and_opens_again(tmp_path):
+    written = files.write(tmp_path / "a.h5", [300])
+    store = FrameStore(written.path)
+    sent = pickle.dumps(store)
+    assert len(sent) < 5000
+    np.testing.assert_array_equal(read_all(pickle.loads(sent)), written.data["pixels"])
+    shutil.copy(files.write(tmp_path / "b.h5", [300], codec="none").path, written.path)
+    with pytest.raises(FormatError, match="changed while it was in use"):
+        read_all(pickle.loads(sent))
+
+
+def child(store, queue):
+    queue.put(read_all(store).sum())
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("layout", ["chunks", "library"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_reading_after_fork_and_after_spawn(tmp_path, method, layout):
+    options = {} if layout == "chunks" else {"frame_filters": {"compression": "gzip"}, "codec": "none"}
+    written = files.write(tmp_path / "a.h5", **options)
+    if layout == "chunks":
+        store = FrameStore(written.path)
+    else:
+        with pytest.warns(UserWarning, match="slower"):
+            store = FrameStore(written.path)
+    read_all(store)
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=child, args=(store, queue))
+    process.start()
+    assert queue.get(timeout=60) == written.data["pixels"].sum()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_stable_worldmodels_own_files_are_accepted(tmp_path):
+    written = files.write(tmp_path / "a.h5", ours=False, codec="none", checksum=False)
+    with h5py.File(written.path, "r+") as file:
+        del file["done"], file["episode_idx"]
+        file["reward"] = np.zeros(83)
+    store = FrameStore(written.path)
+    assert "reward" in store.columns
+    assert "done" not in store.columns
+    np.testing.assert_array_equal(read_all(store), written.data["pixels"])

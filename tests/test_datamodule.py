@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from lewm_data.config import ConvertConfig
+from lewm_data.datamodule import IMAGENET_MEAN, IMAGENET_STD, LeWMDataModule
+from lewm_data.errors import UsageError
+from tests.loading import files
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:"),
+]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return files.write(tmp_path_factory.mktemp("data") / "a.h5", [30, 25, 7, 40, 33, 28], cameras=["wrist"])
+
+
+def make(written, **options):
+    defaults = {"h5_path": written.path, "batch_size": 4, "num_workers": 2, "val_fraction": 0.3, "cache": "none"}
+    return LeWMDataModule(**(defaults | options))
+
+
+class Probe(lightning.LightningModule):
+    """Remembers what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.seen = []
+        self.val_seen = []
+        self.dtypes = set()
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch["state"].float().clone())
+        self.dtypes.add((batch["pixels"].dtype, batch["state"].dtype))
+        return self.layer(batch["action"][..., :2].to(self.layer.weight.dtype)).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.val_seen.append(batch["state"].clone())
+
+    def predict_step(self, batch, batch_idx):
+        return batch["state"]
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+def trainer(tmp_path, **options):
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": tmp_path,
+        "log_every_n_steps": 1,
+    }
+    return lightning.Trainer(**(defaults | options))
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if "lewm_data" in thread.name]
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+def test_a_trainer_fits_validates_and_predicts(written, tmp_path, worker_type):
+    data, model = make(written, worker_type=worker_type, cache="ram"), Probe()
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(model, data)
+    num_train = sum(written.lengths[data.train_episodes] - 19)
+    num_val = sum(written.lengths[data.val_episodes] - 19)
+    assert len(model.seen) == 2 * (num_train // 4)
+    assert sum(map(len, model.val_seen[1:])) >= 2 * num_val  # after a sanity check of two batches
+    assert threads() == []
+    predicted = torch.cat(run.predict(model, data))
+    assert len(predicted) == len(written.starts(20))
+    assert threads() == []
+
+
+def test_batches_are_normalized_with_training_statistics(written):
+    data = make(written)
+    data.setup()
+    raw = next(iter(make_like(data).train_dataloader()))
+    batch = data.on_after_batch_transfer(raw, 0)
+    assert raw["pixels"].dtype == torch.uint8
+    mean, std = (torch.tensor(c).view(3, 1, 1) for c in (IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close(batch["pixels"], (raw["pixels"] / 255 - mean) / std, atol=1e-5, rtol=1e-5)
+    assert batch["pixels_wrist"].dtype == torch.float32
+    rows = np.isin(written.data["episode_idx"], data.train_episodes)
+    for name, width in (("action", 2), ("state", 3)):
+        values = written.data[name][rows].astype(np.float64)
+        expected = (raw[name].reshape(4, -1, width) - values.mean(0)) / values.std(0)
+        got = batch[name].reshape(4, -1, width).double()
+        torch.testing.assert_close(got, expected.double(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(data.normalizers[name].denormalize(batch[name]), raw[name])
+    assert torch.equal(batch["done"], raw["done"])
+
+
+def make_like(data):
+    data.setup()
+    return data
+
+
+def test_pixels_keep_their_channels_last_memory(written):
+    data = make_like(make(written))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert batch["pixels"].permute(0, 1, 3, 4, 2).is_contiguous()
+
+
+def test_normalization_can_be_turned_off(written):
+    data = make_like(make(written, normalize=False))
+    raw = next(iter(data.train_dataloader()))
+    assert data.on_after_batch_transfer(raw, 0)["pixels"].dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("precision", "pixels", "state"),
+    [
+        ("32-true", torch.float32, torch.float32),
+        ("bf16-mixed", torch.bfloat16, torch.float32),
+        ("bf16-true", torch.bfloat16, torch.bfloat16),
+        ("64-true", torch.float64, torch.float64),
+    ],
+)
+def test_precision_follows_the_trainer(written, tmp_path, precision, pixels, state):
+    model = Probe()
+    trainer(tmp_path, precision=precision, max_steps=2, limit_val_batches=0).fit(model, make(written))
+    assert model.dtypes == {(pixels, state)}
+
+
+def test_transforms_run_in_training_only_on_frames_as_they_came(written, tmp_path):
+    calls = []
+
+    def transform(batch):
+        calls.append(batch["pixels"].dtype)
+        return batch | {"pixels": batch["pixels"].float() / 255}
+
+    model = Probe()
+    trainer(tmp_path, max_steps=3).fit(model, make(written, train_transform=transform))
+    assert calls == [torch.uint8] * 3
+    data = make_like(make(written))
+    raw = next(iter(data.train_dataloader()))
+    expected = data.on_after_batch_transfer(raw, 0)["pixels"]
+    floats = data.on_after_batch_transfer(transform(raw), 0)["pixels"]
+    torch.testing.assert_close(floats, expected)
+
+
+def test_the_split_is_by_episode(written):
+    data = make_like(make(written))
+    assert set(data.train_episodes.tolist()) | set(data.val_episodes.tolist()) == {0, 1, 3, 4, 5}
+    train, val = (
+        np.concatenate([batch["state"].numpy().reshape(-1, 3) for batch in loader])
+        for loader in (data.train_dataloader(), data.val_dataloader())
+    )
+    assert not {tuple(row) for row in train} & {tuple(row) for row in val}
+    everything = make_like(make(written, val_fraction=0))
+    assert everything.val_dataloader() == []
+    assert len(everything.train_episodes) == 5
+
+
+def test_training_without_validation(written, tmp_path):
+    model = Probe()
+    trainer(tmp_path).fit(model, make(written, val_fraction=0))
+    assert len(model.seen) == len(written.starts(20)) // 4
+
+
+@pytest.mark.parametrize("stop_after", [3, 7])
+def test_a_resumed_run_sees_what_an_uninterrupted_one_would(written, tmp_path, stop_after):
+    whole = Probe()
+    trainer(tmp_path, max_epochs=2).fit(whole, make(written))
+    first = Probe()
+    run = trainer(tmp_path, max_epochs=2, max_steps=stop_after)
+    run.fit(first, make(written))
+    checkpoint = tmp_path / "stopped.ckpt"
+    run.save_checkpoint(checkpoint)
+    second = Probe()
+    trainer(tmp_path, max_epochs=2).fit(
+        second, make(written, num_workers=3, worker_type="process"), ckpt_path=checkpoint, weights_only=True
+    )
+    assert len(first.seen) == stop_after
+    seen = first.seen + second.seen
+    assert len(seen) == len(whole.seen)
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole.seen, strict=True))
+
+
+def test_a_run_resumed_at_the_end_of_an_epoch_goes_on_with_the_next(written, tmp_path):
+    whole, first, second = Probe(), Probe(), Probe()
+    trainer(tmp_path, max_epochs=3).fit(whole, make(written))
+    keep = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, filename="last", save_top_k=-1)
+    trainer(tmp_path, max_epochs=1, enable_checkpointing=True, callbacks=[keep]).fit(first, make(written))
+    trainer(tmp_path, max_epochs=3).fit(second, make(written), ckpt_path=keep.best_model_path, weights_only=True)
+    seen = first.seen + second.seen
+    assert len(seen) == len(whole.seen)
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole.seen, strict=True))
+
+
+def test_an_error_in_training_leaves_no_thread(written, tmp_path):
+    class Fails(Probe):
+        def training_step(self, batch, batch_idx):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        trainer(tmp_path).fit(Fails(), make(written, num_workers=3))
+    assert threads() == []
+
+
+def test_damage_reaches_the_trainer(tmp_path):
+    from lewm_data.errors import DamagedChunkError
+
+    written = files.write(tmp_path / "a.h5", [30, 30])
+    for row in range(60):
+        files.damage(written.path, row)
+    with pytest.raises(DamagedChunkError, match=r"episode [01], step \d+: .*checksum"):
+        trainer(tmp_path).fit(Probe(), make(written, verify_checksums=True))
+    assert threads() == []
+
+
+def test_steps_per_epoch_draws_with_replacement(written, tmp_path):
+    model = Probe()
+    trainer(tmp_path, max_epochs=2).fit(model, make(written, steps_per_epoch=13, batch_size=9))
+    assert len(model.seen) == 26
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_steps": 9}, r"9 \* 5 = 45 steps, but the longest of 6 episodes has 40"),
+        ({"batch_size": 500}, r"fewer than one batch of batch_size 500 on each of 1 processes. Set batch_size to \d+"),
+        ({"h5_path": "nowhere.h5"}, r"nowhere\.h5: no such file"),
+        ({"num_steps": 8}, "only one episode holds a window of 40 steps"),
+        ({"cache": "disk"}, "cache is 'disk'"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_said_before_training(written, options, words):
+    with pytest.raises(UsageError, match=words):
+        make(written, **options).setup()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "nothing given as the source"),
+        ({"repo_id": "a/b", "root": "c"}, "repo_id and root given as the source, but it takes exactly one"),
+        ({"h5_path": "a", "batch_size": 0}, "batch_size is 0"),
+        ({"h5_path": "a", "image_size": -3}, "image_size is -3"),
+        ({"h5_path": "a", "worker_type": "fibre"}, "worker_type is 'fibre'"),
+        ({"h5_path": "a", "val_fraction": 1.5}, "val_fraction is 1.5"),
+    ],
+)
+def test_impossible_settings_are_refused_at_once(options, words):
+    with pytest.raises(UsageError, match=words):
+        LeWMDataModule(**options)
+
+
+def test_a_source_is_converted_by_prepare_data_and_found_by_setup(written, tmp_path, monkeypatch):
+    calls = []
+    fake = types.ModuleType("lewm_data.conversion.prepare")
+    fake.prepare_file = lambda *args: calls.append(args) or written.path
+    fake.prepared_file = lambda *args: calls.append(args) or written.path
+    monkeypatch.setitem(sys.modules, "lewm_data.conversion.prepare", fake)
+    data = LeWMDataModule(
+        root=tmp_path / "recorded", data_dir=tmp_path, image_size=96, num_steps=2, cameras="all", batch_size=4
+    )
+    data.prepare_data()
+    data.setup()
+    config = ConvertConfig(image_size=96, cameras="all", min_episode_steps=10)
+    assert calls == [(str(tmp_path / "recorded"), tmp_path, config)] * 2
+    assert next(iter(data.train_dataloader()))["pixels"].shape == (4, 2, 3, 24, 20)
+
+
+def test_a_converted_file_needs_no_conversion(written, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lewm_data.conversion.prepare", None)
+    make(written).prepare_data()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+def test_two_processes_share_the_windows(written, tmp_path, worker_type):
+    script = Path(__file__).parent / "loading" / "ddp_script.py"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run(
+        [sys.executable, str(script), str(written.path), str(tmp_path), worker_type],
+        check=True,
+        env=environment,
+        timeout=240,
+    )
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    whole = make_like(make(written, batch_size=8))
+    assert ranks[0]["inode"] == ranks[1]["inode"]  # one copy of the frames
+    batches = list(whole.train_dataloader())
+    assert len(ranks[0]["seen"]) == len(ranks[1]["seen"]) == len(batches)
+    for left, right, both in zip(ranks[0]["seen"], ranks[1]["seen"], batches, strict=True):
+        state = whole.on_after_batch_transfer(both, 0)["state"]
+        assert torch.equal(left, state[0::2])
+        assert torch.equal(right, state[1::2])
+    val = sum(len(batch) for rank in ranks for batch in rank["val"])
+    assert val == len(whole._datasets["val"])
