@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning
 import numpy as np
@@ -121,6 +121,14 @@ class LeWMDataModule(lightning.LightningDataModule):
         for name, value in (("num_steps", num_steps), ("frameskip", frameskip), ("batch_size", batch_size)):
             if value < 1:
                 raise UsageError(f"{name} is {value}, but must be 1 or more.")
+        for name, choice, choices in (
+            ("worker_type", worker_type, get_args(WorkerType)),
+            ("cache", cache, get_args(CacheMode)),
+        ):
+            if choice not in choices:
+                raise UsageError(f"{name} is {choice!r}, but must be one of {', '.join(choices)}.")
+        if not 0 <= val_fraction < 1:
+            raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
         self.source = str(repo_id or root or "")
         self.h5_path = Path(h5_path) if h5_path else None
         self.data_dir = Path(data_dir)
@@ -202,6 +210,8 @@ class LeWMDataModule(lightning.LightningDataModule):
             "predict": whole,
         }
         self._check_batch_size(path, len(self._datasets["train"]))
+        if not len(self.val_episodes) and self.trainer is not None:
+            self.trainer.limit_val_batches = 0  # else Lightning warns of an empty validation loader at each run
         self.normalizers = {
             name: Normalizer.fit(whole.values(name), _rows_of(store, self.train_episodes))
             for name in (ACTION, STATE)
@@ -212,7 +222,8 @@ class LeWMDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled windows of the training episodes, full batches only."""
-        self._train_loader = self._make_loader("train", shuffle=True)
+        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # on the same few batches
+        self._train_loader = self._make_loader("train", shuffle=not overfits, drop_last=True)
         if self._train_state is not None:
             self._train_loader.load_state_dict(self._train_state)
             self._train_state = None
@@ -220,11 +231,11 @@ class LeWMDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> WindowLoader | list[Any]:
         """Windows of the validation episodes in the file's order; nothing where ``val_fraction`` is 0."""
-        return self._make_loader("val", shuffle=False) if len(self.val_episodes) else []
+        return self._make_loader("val") if len(self.val_episodes) else []
 
     def predict_dataloader(self) -> WindowLoader:
         """Every window of the file, in its order."""
-        return self._make_loader("predict", shuffle=False)
+        return self._make_loader("predict")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Transforms (in training only) and normalizes a batch where it is.
@@ -273,7 +284,7 @@ class LeWMDataModule(lightning.LightningDataModule):
         """Stops all threads and worker processes after an error or Ctrl-C."""
         self.teardown()
 
-    def _make_loader(self, split: str, *, shuffle: bool) -> WindowLoader:
+    def _make_loader(self, split: str, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:
         dataset = self._datasets[split]
         order = WindowOrder(
             num_windows=len(dataset),
@@ -282,7 +293,7 @@ class LeWMDataModule(lightning.LightningDataModule):
             rank=self._rank(),
             world_size=self._world_size(),
             shuffle=shuffle,
-            drop_last=shuffle,
+            drop_last=drop_last,
             steps_per_epoch=self.steps_per_epoch if shuffle else None,
         )
         loader = WindowLoader(

@@ -104,9 +104,9 @@ def test_batches_are_normalized_with_training_statistics(written):
     rows = np.isin(written.data["episode_idx"], data.train_episodes)
     for name, width in (("action", 2), ("state", 3)):
         values = written.data[name][rows].astype(np.float64)
-        expected = (raw[name].reshape(4, -1, width) - values.mean(0)) / values.std(0)
-        got = batch[name].reshape(4, -1, width).double()
-        torch.testing.assert_close(got, expected.double(), atol=1e-4, rtol=1e-4)
+        expected = (raw[name].numpy().reshape(4, -1, width) - values.mean(0)) / values.std(0)
+        got = batch[name].numpy().reshape(4, -1, width)
+        np.testing.assert_allclose(got, expected, atol=1e-4)
         torch.testing.assert_close(data.normalizers[name].denormalize(batch[name]), raw[name])
     assert torch.equal(batch["done"], raw["done"])
 
@@ -179,34 +179,38 @@ def test_training_without_validation(written, tmp_path):
     assert len(model.seen) == len(written.starts(20)) // 4
 
 
-@pytest.mark.parametrize("stop_after", [3, 7])
-def test_a_resumed_run_sees_what_an_uninterrupted_one_would(written, tmp_path, stop_after):
-    whole = Probe()
-    trainer(tmp_path, max_epochs=2).fit(whole, make(written))
-    first = Probe()
-    run = trainer(tmp_path, max_epochs=2, max_steps=stop_after)
-    run.fit(first, make(written))
-    checkpoint = tmp_path / "stopped.ckpt"
-    run.save_checkpoint(checkpoint)
-    second = Probe()
-    trainer(tmp_path, max_epochs=2).fit(
-        second, make(written, num_workers=3, worker_type="process"), ckpt_path=checkpoint, weights_only=True
-    )
-    assert len(first.seen) == stop_after
-    seen = first.seen + second.seen
-    assert len(seen) == len(whole.seen)
-    assert all(torch.equal(a, b) for a, b in zip(seen, whole.seen, strict=True))
+class Save(lightning.Callback):
+    """Writes a checkpoint after some step and at the end of each epoch, and keeps no state of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.save_checkpoint(self.folder / f"step{trainer.global_step}.ckpt")
+
+    def on_train_epoch_end(self, trainer, *_):
+        trainer.save_checkpoint(self.folder / f"epoch{trainer.current_epoch}.ckpt")
 
 
-def test_a_run_resumed_at_the_end_of_an_epoch_goes_on_with_the_next(written, tmp_path):
-    whole, first, second = Probe(), Probe(), Probe()
-    trainer(tmp_path, max_epochs=3).fit(whole, make(written))
-    keep = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, filename="last", save_top_k=-1)
-    trainer(tmp_path, max_epochs=1, enable_checkpointing=True, callbacks=[keep]).fit(first, make(written))
-    trainer(tmp_path, max_epochs=3).fit(second, make(written), ckpt_path=keep.best_model_path, weights_only=True)
-    seen = first.seen + second.seen
-    assert len(seen) == len(whole.seen)
-    assert all(torch.equal(a, b) for a, b in zip(seen, whole.seen, strict=True))
+@pytest.mark.parametrize(("name", "num_before"), [("step3", 3), ("step13", 13), ("step15", 15), ("epoch0", 13)])
+def test_a_resumed_run_sees_what_an_uninterrupted_one_would(written, tmp_path, name, num_before):
+    whole, rest = Probe(), Probe()
+    trainer(tmp_path, max_epochs=3, callbacks=[Save(tmp_path)]).fit(whole, make(written))
+    assert len(whole.seen) == 39
+    data = make(written, worker_type="process", num_workers=1)
+    trainer(tmp_path, max_epochs=3).fit(rest, data, ckpt_path=tmp_path / f"{name}.ckpt", weights_only=True)
+    assert len(rest.seen) == 39 - num_before
+    assert all(torch.equal(a, b) for a, b in zip(rest.seen, whole.seen[num_before:], strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit:UserWarning")
+@pytest.mark.parametrize("options", [{"overfit_batches": 2}, {"limit_train_batches": 3}, {"fast_dev_run": 2}])
+def test_trainer_options_that_touch_loaders_do_not_break_it(written, tmp_path, options):
+    model = Probe()
+    trainer(tmp_path, max_epochs=2, **options).fit(model, make(written))
+    assert len(model.seen) == {"overfit_batches": 4, "limit_train_batches": 6, "fast_dev_run": 2}[[*options][0]]
+    repeats = torch.equal(model.seen[0], model.seen[len(model.seen) // 2])
+    assert repeats == ("overfit_batches" in options)
 
 
 def test_an_error_in_training_leaves_no_thread(written, tmp_path):
@@ -243,7 +247,6 @@ def test_steps_per_epoch_draws_with_replacement(written, tmp_path):
         ({"batch_size": 500}, r"fewer than one batch of batch_size 500 on each of 1 processes. Set batch_size to \d+"),
         ({"h5_path": "nowhere.h5"}, r"nowhere\.h5: no such file"),
         ({"num_steps": 8}, "only one episode holds a window of 40 steps"),
-        ({"cache": "disk"}, "cache is 'disk'"),
     ],
 )
 def test_what_cannot_be_trained_on_is_said_before_training(written, options, words):
@@ -259,6 +262,7 @@ def test_what_cannot_be_trained_on_is_said_before_training(written, options, wor
         ({"h5_path": "a", "batch_size": 0}, "batch_size is 0"),
         ({"h5_path": "a", "image_size": -3}, "image_size is -3"),
         ({"h5_path": "a", "worker_type": "fibre"}, "worker_type is 'fibre'"),
+        ({"h5_path": "a", "cache": "disk"}, "cache is 'disk'"),
         ({"h5_path": "a", "val_fraction": 1.5}, "val_fraction is 1.5"),
     ],
 )

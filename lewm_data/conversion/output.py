@@ -60,9 +60,9 @@ def parent_folder(output: Path) -> Iterator[None]:
 
 def writing_failed(error: OSError, output: Path) -> OutputError | ResourceError:
     """An operating-system error while writing, in words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
         return ResourceError(
-            f"{output}: the disk is full. Finished shards are kept in {work_folder(output)}: free some space and "
+            f"{output}: the disk (or what one file may take there) is full. Finished shards are kept in {work_folder(output)}: free some space and "
             "run the same command again to go on, or remove that folder."
         )
     return OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another place.")

@@ -81,7 +81,9 @@ class RowCursor:
     def _open(self, start: int) -> None:
         """Opens the file at the row group that holds ``start``."""
         self.close()
-        self._file = pq.ParquetFile(self._path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        self._file = pq.ParquetFile(
+            self._path, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
+        )
         metadata = self._file.metadata
         first, passed = 0, 0
         while first < metadata.num_row_groups and passed + metadata.row_group(first).num_rows <= start:

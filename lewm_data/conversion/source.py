@@ -24,9 +24,10 @@ from lewm_data.conversion.layout import (
 )
 from lewm_data.conversion.source_episodes import read_v2, read_v3
 from lewm_data.conversion.source_info import (
+    INFO_FILE,
     Unusable,
     check_layout,
-    optional_int,
+    read_count,
     read_feature,
     read_json,
     read_mapping,
@@ -36,8 +37,6 @@ from lewm_data.errors import SourceError
 from lewm_data.schema import Finding
 
 SUPPORTED_VERSIONS = ("v2.0", "v2.1", "v3.0")
-_LFS_PREFIX = b"version https://git-lfs"
-_PATH_FIELDS = {"chunk_index", "file_index", "episode_chunk", "episode_index", "video_key"}
 
 
 class Opened(NamedTuple):
@@ -138,21 +137,25 @@ def _read_metadata(location: Location, selection: str | None, findings: list[Fin
     features = {key: read_feature(key, value) for key, value in read_mapping(info, "features").items()}
     fps = info.get("fps")
     if not isinstance(fps, (int, float)) or not 0 < fps < 100_000:
-        raise Unusable(finding("fps_invalid", file="meta/info.json", expected="fps above 0", found=f"fps {fps!r}"))
-    has_video = any(feature.dtype == "video" for feature in features.values())
-    paths = DatasetPaths(read_template(info, "data_path"), read_template(info, "video_path") if has_video else "")
-    legacy = version.startswith("v2")
+        raise Unusable(finding("fps_invalid", file=INFO_FILE, expected="fps above 0", found=f"fps {fps!r}"))
+    paths = DatasetPaths(read_template(info, "data_path"), read_template(info, "video_path"))
     check_layout(location.root, version)
-    chunks_size = int(info.get("chunks_size") or 1000)
+    chunks_size = read_count(info, "chunks_size") or 1000
     video_cameras = [key for key, feature in features.items() if feature.dtype == "video" and feature.is_camera]
-    if legacy:
+    if version.startswith("v2"):
+        episodes_file, tasks_file = "meta/episodes.jsonl", "meta/tasks.jsonl"
         table, tasks = read_v2(location.root, chunks_size, float(fps), video_cameras)
     else:
+        episodes_file, tasks_file = "meta/episodes", "meta/tasks.parquet"
         table, tasks = read_v3(location.root, video_cameras)
+    if tasks is None:
+        findings.append(finding("tasks_missing", file=tasks_file, expected="the file", found="no such file"))
     listed_episodes, listed_steps = len(table), int(table.length.sum())
-    findings += _index_findings(table.index)
-    if selection is not None:
+    if selection is None:
+        findings += _holes(table.index, episodes_file)
+    else:
         table = _select(table, selection, location.repo_id)
+    findings += _repeats(table.index, episodes_file)
     return LeRobotDataset(
         root=location.root,
         repo_id=location.repo_id,
@@ -162,40 +165,45 @@ def _read_metadata(location: Location, selection: str | None, findings: list[Fin
         features=features,
         paths=paths,
         episodes=table,
-        tasks=tasks,
-        total_episodes=optional_int(info.get("total_episodes")),
-        total_steps=optional_int(info.get("total_frames")),
+        tasks=tasks or {},
+        total_episodes=read_count(info, "total_episodes"),
+        total_steps=read_count(info, "total_frames"),
         listed_episodes=listed_episodes,
         listed_steps=listed_steps,
         chunks_size=chunks_size,
     )
 
 
-def _index_findings(index: np.ndarray) -> list[Finding]:
-    """Holes and repeats in episode_index (sorted)."""
+def _repeats(index: np.ndarray, file: str) -> list[Finding]:
+    """Values that episode_index (sorted) has more than once."""
     values, counts = np.unique(index, return_counts=True)
-    findings = [
+    return [
         finding(
             "episode_index_repeated",
             episode=int(value),
-            file="meta/episodes",
+            file=file,
             expected="one entry for this episode_index",
             found=f"{count}",
         )
         for value, count in zip(values[counts > 1], counts[counts > 1], strict=True)
     ]
-    if len(values) and int(values[-1]) + 1 != len(values):
-        missing = int(values[-1]) + 1 - len(values)
-        first = int(np.flatnonzero(values != np.arange(len(values)))[0])
-        findings.append(
-            finding(
-                "episode_index_hole",
-                file="meta/episodes",
-                expected=f"episode_index 0 to {int(values[-1])}",
-                found=f"{missing} of them absent, the first is {first}",
-            )
+
+
+def _holes(index: np.ndarray, file: str) -> list[Finding]:
+    """Values that episode_index (sorted) leaves out."""
+    values = np.unique(index)
+    last = int(values[-1]) if len(values) else -1
+    if last + 1 == len(values):
+        return []
+    first = int(np.flatnonzero(values != np.arange(len(values)))[0])
+    return [
+        finding(
+            "episode_index_hole",
+            file=file,
+            expected=f"episode_index 0 to {last}",
+            found=f"{last + 1 - len(values)} of them absent, the first is {first}",
         )
-    return findings
+    ]
 
 
 def _select(table: EpisodeTable, selection: str, repo_id: str) -> EpisodeTable:

@@ -11,52 +11,60 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lewm_data.conversion.arrow import NotNumeric, to_numpy
+from lewm_data.conversion.arrow import NotNumeric, to_vector
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import NULL, CameraColumns, EpisodeTable
-from lewm_data.conversion.source_info import Unusable, is_lfs_pointer, read_text
+from lewm_data.conversion.source_info import Unusable, first_line, is_lfs_pointer, read_text, unreadable
 
 # --- v3.0: meta/episodes/**.parquet, meta/tasks.parquet
 
 
-def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str]]:
+def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str] | None]:
+    """The table of episodes and the tasks of a v3.0 dataset.
+
+    Args:
+        root: The dataset's folder.
+        cameras: Keys of its video cameras.
+
+    Returns:
+        The table, sorted by episode_index, and task_index to text (None without a file of tasks).
+
+    Raises:
+        Unusable: What tells one episode from another is missing or damaged.
+    """
     files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
     if not files:
         raise Unusable(finding("metadata_missing", file="meta/episodes", expected="Parquet files", found="none"))
-    integers = ["episode_index", "length", "data/chunk_index", "data/file_index"]
+    required = ["episode_index", "length", "data/chunk_index", "data/file_index"]
     optional = ["dataset_from_index"]
-    floats = []
-    for camera in cameras:
-        integers += [f"videos/{camera}/chunk_index", f"videos/{camera}/file_index"]
-        floats += [f"videos/{camera}/from_timestamp", f"videos/{camera}/to_timestamp"]
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in integers + optional + floats}
+    seconds = []
+    for camera in cameras:  # what is missing here matters only if the camera is converted
+        optional += [f"videos/{camera}/chunk_index", f"videos/{camera}/file_index"]
+        seconds += [f"videos/{camera}/from_timestamp", f"videos/{camera}/to_timestamp"]
+    names = [*required, *optional, *seconds]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in files:
-        table = _read_table(root, path, columns)
-        for name, parts in columns.items():
+        table = _read_table(root, path, names)
+        for name in names:
             file = path.relative_to(root).as_posix()
-            column = _column(table, name, required=name not in optional, file=file)
-            dtype = np.float64 if name in floats else np.int64
-            try:
-                parts.append(_numbers(column, dtype, table.num_rows))
-            except NotNumeric as error:
-                raise Unusable(
-                    finding("metadata_unreadable", file=file, expected=f"numbers in {name!r}", found=str(error))
-                ) from error
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    order = np.argsort(arrays["episode_index"], kind="stable")
-    arrays = {name: array[order] for name, array in arrays.items()}
+            if name in required and name not in table.column_names:
+                raise unreadable(file, f"a column {name!r}", "none")
+            parts[name].append(_numbers(table, name, np.float64 if name in seconds else np.int64, file))
+    columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    order = _by_index(columns["episode_index"], "meta/episodes")
+    columns = {name: array[order] for name, array in columns.items()}
     table = EpisodeTable(
-        index=arrays["episode_index"],
-        length=arrays["length"],
-        data_chunk=arrays["data/chunk_index"],
-        data_file=arrays["data/file_index"],
-        first_index=arrays["dataset_from_index"],
+        index=columns["episode_index"],
+        length=columns["length"],
+        data_chunk=columns["data/chunk_index"],
+        data_file=columns["data/file_index"],
+        first_index=columns["dataset_from_index"],
         cameras={
             camera: CameraColumns(
-                chunk=arrays[f"videos/{camera}/chunk_index"],
-                file=arrays[f"videos/{camera}/file_index"],
-                start_seconds=arrays[f"videos/{camera}/from_timestamp"],
-                stop_seconds=arrays[f"videos/{camera}/to_timestamp"],
+                chunk=columns[f"videos/{camera}/chunk_index"],
+                file=columns[f"videos/{camera}/file_index"],
+                start_seconds=columns[f"videos/{camera}/from_timestamp"],
+                stop_seconds=columns[f"videos/{camera}/to_timestamp"],
             )
             for camera in cameras
         },
@@ -64,54 +72,73 @@ def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str
     return table, _read_v3_tasks(root)
 
 
-def _read_v3_tasks(root: Path) -> dict[int, str]:
+def _read_v3_tasks(root: Path) -> dict[int, str] | None:
     path = root / "meta" / "tasks.parquet"
     if not path.is_file():
-        return {}
+        return None
     table = _read_table(root, path, None)
     # pandas keeps the text as the index: older versions name that column __index_level_0__
     text = next((name for name in ("task", "__index_level_0__") if name in table.column_names), None)
     if text is None or "task_index" not in table.column_names:
-        return {}
-    return dict(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
+        raise unreadable("meta/tasks.parquet", "columns task and task_index", ", ".join(table.column_names))
+    index = _numbers(table, "task_index", np.int64, "meta/tasks.parquet")
+    return {int(i): str(task) for i, task in zip(index, table[text].to_pylist(), strict=True)}
 
 
 def _read_table(root: Path, path: Path, columns: Iterable[str] | None) -> pa.Table:
     name = path.relative_to(root).as_posix()
-    if is_lfs_pointer(path):
-        raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
     try:
+        if is_lfs_pointer(path):
+            raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
         with pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
             return file.read(None if columns is None else [column for column in columns if column in present])
     except (pa.ArrowException, OSError) as error:
-        raise Unusable(
-            finding("metadata_unreadable", file=name, expected="a Parquet file", found=f"{error}".splitlines()[0])
-        ) from error
+        raise unreadable(name, "a Parquet file", first_line(error)) from error
 
 
-def _column(table: pa.Table, name: str, *, required: bool, file: str) -> pa.ChunkedArray | None:
-    if name in table.column_names:
-        return table[name]
-    if required:
-        raise Unusable(finding("metadata_unreadable", file=file, expected=f"a column {name!r}", found="none"))
-    return None
-
-
-def _numbers(column: pa.ChunkedArray | None, dtype: type[np.generic], length: int) -> np.ndarray:
+def _numbers(table: pa.Table, name: str, dtype: type[np.generic], file: str) -> np.ndarray:
+    """A column of one number per row; what is absent, null or not finite is NULL, or NaN for ``float64``."""
     null = np.nan if dtype is np.float64 else NULL
-    if column is None:
-        return np.full(length, null, dtype)
-    return to_numpy(column, null=null).astype(dtype)
+    if name not in table.column_names:
+        return np.full(table.num_rows, null, dtype)
+    try:
+        values = to_vector(table[name], null=null)
+    except NotNumeric as error:
+        raise unreadable(file, f"numbers in {name!r}", str(error)) from error
+    if values.dtype.kind == "f":  # pandas makes floats of whole numbers that hold a null
+        values = np.where(np.isfinite(values), values, null)
+    return values.astype(dtype)
+
+
+def _by_index(index: np.ndarray, file: str) -> np.ndarray:
+    """The order that sorts episodes by their episode_index."""
+    if len(index) and index.min() < 0:
+        raise unreadable(file, "an episode_index of 0 or more for every episode", "null or less")
+    return np.argsort(index, kind="stable")
 
 
 # --- v2.1 and v2.0: meta/episodes.jsonl, meta/tasks.jsonl, one file per episode
 
 
-def read_v2(root: Path, chunks_size: int, fps: float, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str]]:
-    records = list(read_jsonl(root, "meta/episodes.jsonl", ("episode_index", "length")))
+def read_v2(root: Path, chunks_size: int, fps: float, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str] | None]:
+    """The table of episodes and the tasks of a v2.x dataset.
+
+    Args:
+        root: The dataset's folder.
+        chunks_size: Episodes per chunk folder.
+        fps: Steps per second.
+        cameras: Keys of its video cameras.
+
+    Returns:
+        As for ``read_v3``; every span begins at 0, since each episode has files of its own.
+
+    Raises:
+        Unusable: A file is missing or damaged.
+    """
+    records = list(read_jsonl(root, "meta/episodes.jsonl", integers=("episode_index", "length")))
     index = np.array([record["episode_index"] for record in records], np.int64)
-    order = np.argsort(index, kind="stable")
+    order = _by_index(index, "meta/episodes.jsonl")
     index = index[order]
     length = np.array([record["length"] for record in records], np.int64)[order]
     chunk = index // chunks_size
@@ -124,30 +151,42 @@ def read_v2(root: Path, chunks_size: int, fps: float, cameras: list[str]) -> tup
         first_index=np.full(len(index), NULL, np.int64),
         cameras=dict.fromkeys(cameras, columns),
     )
-    tasks: dict[int, str] = {}
-    if (root / "meta" / "tasks.jsonl").is_file():
-        tasks = {r["task_index"]: str(r["task"]) for r in read_jsonl(root, "meta/tasks.jsonl", ("task_index", "task"))}
-    return table, tasks
+    if not (root / "meta" / "tasks.jsonl").is_file():
+        return table, None
+    lines = read_jsonl(root, "meta/tasks.jsonl", integers=("task_index",), texts=("task",))
+    return table, {line["task_index"]: line["task"] for line in lines}
 
 
-def read_jsonl(root: Path, name: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(read_text(root, name).splitlines(), start=1):
+def read_jsonl(
+    root: Path, name: str, *, integers: tuple[str, ...], texts: tuple[str, ...] = ()
+) -> Iterator[dict[str, Any]]:
+    """Reads a file of JSON lines.
+
+    Args:
+        root: The dataset's folder.
+        name: The file, relative to it.
+        integers: Keys that must hold whole numbers of 0 or more.
+        texts: Keys that must hold text.
+
+    Yields:
+        The object of each line.
+
+    Raises:
+        Unusable: The file is missing, or a line is something else.
+    """
+    # not splitlines(): JSON text may hold U+2028 and its like as they are
+    for number, line in enumerate(read_text(root, name).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
-        integers = [key for key in keys if key != "task"]
-        if not isinstance(record, dict) or not all(
-            isinstance(record.get(key), int) and 0 <= record[key] < 1 << 62 for key in integers
+        if not (
+            isinstance(record, dict)
+            and all(isinstance(record.get(key), int) and 0 <= record[key] < 1 << 62 for key in integers)
+            and all(isinstance(record.get(key), str) for key in texts)
         ):
-            raise Unusable(
-                finding(
-                    "metadata_unreadable",
-                    file=name,
-                    expected=f"an object with {', '.join(keys)} in line {number}",
-                    found=line[:80],
-                )
-            )
+            wanted = ", ".join((*integers, *texts))
+            raise unreadable(name, f"an object with {wanted} in line {number}", line[:80])
         yield record

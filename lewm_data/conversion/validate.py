@@ -6,7 +6,7 @@ One report of everything wrong, for all chosen episodes, before any frame is dec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lewm_data.conversion import checks
-from lewm_data.conversion.arrow import NotNumeric, to_numpy
+from lewm_data.conversion.arrow import NotNumeric, UnevenRows, to_numpy, to_vector
 from lewm_data.conversion.catalogue import CATALOGUE, finding
 from lewm_data.conversion.checks import EpisodeRows
 from lewm_data.conversion.layout import NULL, LeRobotDataset
 from lewm_data.conversion.rows import RowCursor
-from lewm_data.conversion.source_info import is_lfs_pointer
+from lewm_data.conversion.source_info import first_line, is_lfs_pointer
 from lewm_data.conversion.video import VideoHeader, VideoProblem, read_header
 from lewm_data.schema import DirtyEpisodePolicy, Finding, Handling
 
@@ -83,7 +83,7 @@ def validate(
         The report.
     """
     findings = list(checks.check_dataset(dataset, extra_columns))
-    if any(found.code in ("column_missing", "column_dtype") for found in findings):
+    if any(found.code in ("column_missing", "column_dtype", "column_width") for found in findings):
         return Report(findings=tuple(findings))
     table = dataset.episodes
     for index, length in zip(table.index.tolist(), table.length.tolist(), strict=True):
@@ -95,11 +95,12 @@ def validate(
     }
     total = len(data_files) + sum(map(len, video_files.values()))
     done = 0
-    scan = _RowScan(dataset, cameras, tuple(extra_columns))
+    scan = _RowScan(dataset, cameras, tuple(extra_columns), whole)
     for file, members in data_files.items():
         findings += scan.file(file, members)
         done += 1
         progress("rows", done, total)
+    findings += scan.absent()
     headers: dict[str, VideoHeader] = {}
     for camera, files in video_files.items():
         for file, members in files.items():
@@ -148,14 +149,26 @@ def _group(paths: Iterable[str | None]) -> dict[str | None, list[int]]:
 
 
 class _RowScan:
-    """Reads the numeric columns of every data file once, and checks each episode's rows as they pass."""
+    """Reads the numeric columns of every data file once, and checks each episode's rows as they pass.
 
-    def __init__(self, dataset: LeRobotDataset, cameras: Sequence[str], extra_columns: tuple[str, ...]) -> None:
+    Args:
+        dataset: The dataset.
+        cameras: Cameras to convert.
+        extra_columns: Further columns to convert.
+        whole: Whether the table holds all episodes, so that rows of others mean something.
+    """
+
+    def __init__(
+        self, dataset: LeRobotDataset, cameras: Sequence[str], extra_columns: tuple[str, ...], whole: bool
+    ) -> None:
         self.first_rows: dict[int, int] = {}
         self._dataset = dataset
         self._columns = dataset.row_columns(extra_columns)
-        self._widths = {name: dataset.features[key].width for name, key in self._columns.items()}
+        self._features = {name: dataset.features[key] for name, key in self._columns.items()}
         self._image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
+        self._listed = frozenset(dataset.episodes.index.tolist()) if whole else None
+        self._absent: dict[int, tuple[str, int]] = {}  # episode_index to the file that lacks it, and its length
+        self._elsewhere: dict[int, str] = {}  # episode_index to a file that has rows of it and should not
 
     def file(self, file: str | None, members: list[int]) -> list[Finding]:
         """Checks the episodes that a data file should hold; ``members`` are rows of the episode table."""
@@ -192,53 +205,65 @@ class _RowScan:
                     length=int(table.length[row]),
                     first_index=int(table.first_index[row]),
                     fps=self._dataset.fps,
-                    widths=self._widths,
+                    features=self._features,
                 )
-        except (pa.ArrowException, OSError) as error:
-            message = str(error).splitlines()[0]
+        except NotNumeric as error:
             return findings + [
-                finding("parquet_unreadable", episode=index, file=file, expected="a Parquet file", found=message)
+                finding("column_dtype", episode=index, file=file, expected="numbers in every row", found=str(error))
                 for index in wanted.keys() - seen
             ]
-        findings += [
+        except (pa.ArrowException, OSError) as error:
+            return findings + [
+                finding(
+                    "parquet_unreadable", episode=index, file=file, expected="readable rows", found=first_line(error)
+                )
+                for index in wanted.keys() - seen
+            ]
+        for index, row in wanted.items():
+            if index not in seen and table.length[row] > 0:
+                self._absent[index] = file, int(table.length[row])
+        return findings
+
+    def absent(self) -> list[Finding]:
+        """After all files: the episodes of which no row is where it should be."""
+        return [
             finding(
-                "rows_missing",
+                "rows_misplaced" if index in self._elsewhere else "rows_missing",
                 episode=index,
                 file=file,
-                expected=f"{table.length[row]} rows with episode_index {index}",
-                found="none",
+                expected=f"{length} rows with episode_index {index}",
+                found=f"them in {self._elsewhere[index]}" if index in self._elsewhere else "none",
             )
-            for index, row in wanted.items()
-            if index not in seen and table.length[row] > 0
+            for index, (file, length) in self._absent.items()
         ]
-        return findings
 
     def _problem(self, file: str) -> tuple[str, str, str] | None:
         """What is wrong with a file as such, as (code, expected, found)."""
         path = self._dataset.root / file
         if not path.is_file():
             return "file_missing", "the file", "no such file"
-        if is_lfs_pointer(path):
-            return "lfs_pointer", "the file itself", "a Git LFS pointer"
         try:
+            if is_lfs_pointer(path):
+                return "lfs_pointer", "the file itself", "a Git LFS pointer"
             with pq.ParquetFile(path) as parquet:
                 present = set(parquet.schema_arrow.names)
         except (pa.ArrowException, OSError) as error:
-            return "parquet_unreadable", "a Parquet file", str(error).splitlines()[0]
+            return "parquet_unreadable", "a Parquet file", first_line(error)
         wanted = [*INDEX_COLUMNS, *self._columns.values(), *self._image_cameras]
         absent = [key for key in wanted if key not in present]
         if absent:
-            return "parquet_unreadable", f"columns {', '.join(absent)}", f"{', '.join(sorted(present))}"
+            return "column_missing", f"columns {', '.join(absent)}", f"only {', '.join(sorted(present))}"
         return None
 
-    def _episodes(self, file: str, wanted: dict[int, int], findings: list[Finding]) -> Iterable[EpisodeRows]:
+    def _episodes(self, file: str, wanted: dict[int, int], findings: list[Finding]) -> Iterator[EpisodeRows]:
         """Yields each run of rows with one wanted episode_index; rows of other episodes pass by."""
         keys = [*INDEX_COLUMNS, *self._columns.values()]
         parts: list[pa.RecordBatch] = []
         current, position, start = NULL, 0, 0
+        unlisted, example = 0, NULL
         with RowCursor(self._dataset.root / file, keys) as cursor:
             for batch in cursor.read(0, 1 << 62):
-                index = to_numpy(batch.column("episode_index"), null=NULL)
+                index = to_vector(batch.column("episode_index"), null=NULL)
                 cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
                 for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
                     if int(index[begin]) != current:
@@ -246,12 +271,25 @@ class _RowScan:
                         current, start, parts = int(index[begin]), position + begin, []
                     if current in wanted:
                         parts.append(batch.slice(begin, end - begin))
+                    elif self._listed is not None and current in self._listed:
+                        self._elsewhere.setdefault(current, file)
+                    elif self._listed is not None:
+                        unlisted, example = unlisted + end - begin, current
                 position += len(index)
         yield from self._finish(file, current, start, parts, findings)
+        if unlisted:
+            findings.append(
+                finding(
+                    "rows_unlisted",
+                    file=file,
+                    expected="rows of the episodes that the metadata lists",
+                    found=f"{unlisted} others, such as of episode {'null' if example == NULL else example}",
+                )
+            )
 
     def _finish(
         self, file: str, episode: int, start: int, parts: list[pa.RecordBatch], findings: list[Finding]
-    ) -> Iterable[EpisodeRows]:
+    ) -> Iterator[EpisodeRows]:
         if not parts:
             return
         table = pa.Table.from_batches(parts)
@@ -261,21 +299,22 @@ class _RowScan:
             try:
                 columns[name] = to_numpy(table.column(key), null=float("nan"))
             except NotNumeric as error:
+                is_uneven = isinstance(error, UnevenRows)
                 findings.append(
                     finding(
-                        "column_width",
+                        "column_width" if is_uneven else "column_dtype",
                         episode=episode,
                         file=file,
-                        expected=f"{key!r} {self._widths[name]} wide in every row",
+                        expected=f"{key!r} {self._features[name].width} wide" if is_uneven else f"numbers in {key!r}",
                         found=str(error),
                     )
                 )
         yield EpisodeRows(
             episode=episode,
             file=file,
-            frame_index=to_numpy(table.column("frame_index"), null=NULL),
-            timestamp=to_numpy(table.column("timestamp"), null=float("nan")).astype(np.float64).reshape(-1),
-            index=to_numpy(table.column("index"), null=NULL),
+            frame_index=to_vector(table.column("frame_index"), null=NULL),
+            timestamp=to_vector(table.column("timestamp"), null=float("nan")).astype(np.float64),
+            index=to_vector(table.column("index"), null=NULL),
             columns=columns,
         )
 
@@ -318,13 +357,13 @@ def _check_video_file(
             episodes=episodes.tolist(),
         ),
         *checks.check_spans(
+            header,
             file=file,
             episodes=episodes,
             lengths=table.length[rows],
             start_seconds=columns.start_seconds[rows],
             stop_seconds=columns.stop_seconds[rows],
             fps=dataset.fps,
-            num_frames=header.num_frames,
             complete=whole,
         ),
     ]

@@ -214,6 +214,7 @@ class WindowLoader:
             raise UsageError(f"num_ahead is {num_ahead}, but must be 1 or more.")
         self.dataset = dataset
         self.sampler = sampler
+        self.batch_sampler = sampler  # Lightning looks for both
         self.num_workers = num_workers
         self.worker_type = worker_type
         self._num_ahead = num_workers + 1 if num_ahead is None else num_ahead

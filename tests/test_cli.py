@@ -1,0 +1,202 @@
+"""The commands as a person or a script calls them: words, statuses, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+
+from lewm_data import cli
+from lewm_data.config import ConvertConfig
+from lewm_data.conversion.pipeline import convert
+
+
+def run(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Runs a command in this process; returns its status, stdout and stderr."""
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return int(done.value.code or 0), out, " ".join(err.split())
+
+
+@pytest.fixture
+def small(recorded: Path, tmp_path: Path) -> Path:
+    convert(str(recorded), tmp_path / "small.h5", ConvertConfig(camera="front", image_size=32))
+    return tmp_path / "small.h5"
+
+
+def test_inspect_prints_one_json_object(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run("inspect", recorded, "--json", "--camera", "front", capsys=capsys)
+    told = json.loads(out)
+    assert status == 0
+    assert told["num_episodes"] == 5
+    assert told["cameras"] == ["observation.images.front", "observation.images.top"]
+    assert told["columns"] == {"pixels": "observation.images.front"}
+    assert told["plan"]["num_frames"] == 54
+    assert [found["code"] for found in told["findings"]] == ["episode_short"] * 4
+
+
+def test_inspect_without_a_choice_of_camera_lists_them(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run("inspect", recorded, capsys=capsys)
+    assert status == 0
+    assert out == ""
+    assert "front → pixels_front, top → pixels_top" in err
+    assert "--camera NAME, NAME being front or top" in err
+
+
+def test_convert_says_what_it_made(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run("convert", recorded, tmp_path / "out.h5", "--camera=front", "--json", capsys=capsys)
+    told = json.loads(out)
+    assert status == 0
+    assert (told["num_episodes"], told["num_steps"]) == (5, 54)
+    assert told["file_bytes"] == (tmp_path / "out.h5").stat().st_size
+    assert "5 episodes, 54 steps" in err
+
+
+def test_every_setting_is_a_flag_and_a_key(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("camera: top\nimage_size: 48x64\nextra_columns: [task_index]\ncompression: zstd\n")
+    status, _, err = run(
+        "convert", recorded, tmp_path / "out.h5", "--config", settings, "--compression=none", capsys=capsys
+    )
+    assert status == 0, err
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["pixels"].shape[1:] == (48, 64, 3)
+        assert file["pixels"].compression is None
+        assert "task_index" in file
+    with pytest.raises(SystemExit) as done:
+        cli.main(["convert", "--help"])
+    assert done.value.code == 0
+    told = capsys.readouterr().out
+    assert [name for name in ConvertConfig.__dataclass_fields__ if f"--{name}" not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["convert", "{recorded}", "{tmp}/out.h5"], "has 2 cameras: front, top"),
+        (["convert", "{tmp}", "{tmp}/out.h5"], "no LeRobot dataset"),
+        (["convert", "nobody/nothing", "{tmp}/out.h5"], "nobody/nothing: the Hub cannot be reached"),
+        (["convert", "{recorded}", "{tmp}/out.h5", "--camera=front", "--image_size=huge"], "image_size is 'huge'"),
+        (["convert", "{recorded}", "{tmp}/out.h5", "--camera=front", "--episodes=7"], "has episodes 0 to 4"),
+        (["convert", "{recorded}", "{tmp}/out.h5", "--camera=front", "--revision=v1"], "has no revisions"),
+        (["convert", "{recorded}", "{tmp}/out.h5", "--compression=zip"], "compression"),
+        (["verify", "{tmp}/none.h5"], "no such file"),
+        (["verify", "{tmp}/text.h5"], "not an HDF5 file"),
+        (["verify", "{tmp}/foreign.h5"], "not a lewm_data file"),
+        (["verify", "{tmp}/newer.h5"], "format version 99"),
+        (["merge", "{tmp}/text.h5"], "at least one input and an output"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(
+    arguments: list[str], words: str, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.h5").write_text("not HDF5")
+    for name, attributes in (("foreign", {}), ("newer", {"format_version": 99, "lewm_data_version": "9"})):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.attrs.update(attributes)
+    before = set(os.listdir(tmp_path))
+    filled = [argument.format(recorded=recorded, tmp=tmp_path) for argument in arguments]
+    status, _, err = run(*filled, capsys=capsys)
+    assert status == 2
+    assert words in err
+    assert "Traceback" not in err
+    assert set(os.listdir(tmp_path)) == before
+
+
+def test_errors_are_json_too(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run("convert", recorded, tmp_path / "out.h5", "--json", capsys=capsys)
+    error = json.loads(out)["error"]
+    assert (status, error["status"], error["type"]) == (2, 2, "UsageError")
+    assert "has 2 cameras" in error["message"]
+
+
+def test_dirty_data_is_status_3_with_a_table(
+    recorded: Path, copy_of, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copy_of(recorded)
+    next((root / "videos" / "observation.images.front").rglob("*.mp4")).unlink()
+    status, _, err = run("convert", root, tmp_path / "out.h5", "--camera=front", capsys=capsys)
+    assert status == 3
+    assert "file_missing" in err
+    assert "better no data than toxic data" in err
+    assert run("inspect", root, "--camera=front", capsys=capsys)[0] == 3
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_verify_finds_a_flipped_bit(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", small, capsys=capsys)[0] == 0
+    with h5py.File(small) as file:
+        offset = file["pixels"].id.get_chunk_info(20).byte_offset
+    data = bytearray(small.read_bytes())
+    data[offset + 5] ^= 1
+    small.write_bytes(data)
+    status, out, err = run("verify", small, "--json", capsys=capsys)
+    assert status == 6
+    assert "episode 2 step 1: 'pixels' is damaged" in err
+    assert json.loads(out)["error"]["status"] == 6
+
+
+def test_verify_against_another_recording_finds_differences(
+    small: Path, recorded: Path, copy_of, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import av
+
+    from tests.recording import reencode
+
+    assert run("verify", small, "--against", recorded, capsys=capsys)[0] == 0
+    other = copy_of(recorded)
+    reencode(other, crf=51)
+    assert av  # reencoding is PyAV's
+    status, _, err = run("verify", small, "--against", other, capsys=capsys)
+    assert status == 6
+    assert "'pixels' differs from the source" in err
+
+
+def test_merge_joins_files(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, episodes in (("a", "0:2"), ("b", "2:5"), ("all", "0:5")):
+        convert(str(recorded), tmp_path / f"{name}.h5", ConvertConfig(camera="front", image_size=32, episodes=episodes))
+    status, out, _ = run("merge", *(tmp_path / f"{n}.h5" for n in ("a", "b", "ab")), "--json", capsys=capsys)
+    assert status == 0
+    assert json.loads(out)["num_episodes"] == 5
+    assert run("verify", tmp_path / "ab.h5", capsys=capsys)[0] == 0
+    with h5py.File(tmp_path / "ab.h5") as merged, h5py.File(tmp_path / "all.h5") as whole:
+        assert set(merged) == set(whole)
+        for name in whole:
+            assert (merged[name][:] == whole[name][:]).all(), name
+    convert(str(recorded), tmp_path / "c.h5", ConvertConfig(camera="front", image_size=16))
+    status, _, err = run("merge", *(tmp_path / f"{n}.h5" for n in ("a", "c", "ac")), capsys=capsys)
+    assert status == 2
+    assert "frame size (16, 16) differ from (32, 32)" in err
+    assert not (tmp_path / "ac.h5").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_status_130_and_the_next_run_goes_on(number: int, tmp_path: Path, recorded: Path) -> None:
+    output = tmp_path / "out.h5"
+    command = [sys.executable, "-m", "lewm_data.cli", "convert", str(recorded), str(output), "--camera=front"]
+    slow = "import time; from lewm_data.conversion import decode as d; run = d.Decoder.run\n"
+    slow += "def slowly(self, job):\n    for event in run(self, job):\n        time.sleep(0.05)\n        yield event\n"
+    slow += "d.Decoder.run = slowly\nfrom lewm_data.cli import main\nimport sys\nmain(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", slow, *command[3:], "--shard_bytes=1"], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out.h5.partial/shard-*.h5")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "run the same command again" in " ".join(err.split())
+    assert not output.exists()
+    again = subprocess.run([*command, "--shard_bytes=1"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "going on from an earlier run" in again.stderr
+    assert os.listdir(tmp_path) == ["out.h5"]
