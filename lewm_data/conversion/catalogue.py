@@ -62,7 +62,7 @@ CATALOGUE: dict[str, Rule] = {
     "episode_short": Rule("warning", "It is converted, but no window of this length fits into it."),
     # Parquet
     "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH} Or: {_EXCLUDE}"),
-    "rows_missing": Rule("error", f"Steps are missing. {_EXCLUDE}"),
+    "rows_missing": Rule("error", f"Steps are missing. {_EXCLUDE}", keepable=True),
     "rows_extra": Rule("error", f"There are more steps than the metadata knows. {_EXCLUDE}"),
     "rows_unlisted": Rule("warning", "Rows of episodes that the metadata does not list are passed over."),
     "rows_misplaced": Rule("error", f"Rows are not where the metadata says. {_EXCLUDE}"),

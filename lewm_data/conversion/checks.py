@@ -152,9 +152,10 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
 
 
 def _check_time(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> Iterator[Finding]:
-    found = [*_check_frame_index(rows, where), *_check_timestamps(rows, fps, where)]
-    yield from found
-    if {"frame_index_broken"} < {one.code for one in found} - {"timestamps_jitter"}:
+    order = list(_check_frame_index(rows, where))
+    times = list(_check_timestamps(rows, fps, where))
+    yield from order + times
+    if order and any(found.severity == "error" for found in times):
         yield finding(
             "rows_misplaced",
             expected="frame_index or timestamps that tell which frame belongs to a row",

@@ -228,7 +228,7 @@ class _RowScan:
         """After all files: the episodes of which no row is where it should be."""
         return [
             finding(
-                "rows_misplaced" if index in self._elsewhere else "rows_missing",
+                "rows_misplaced",
                 episode=index,
                 file=file,
                 expected=f"{length} rows with episode_index {index}",
