@@ -10,8 +10,8 @@ EXTRAS := demo,bench,dev
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { \
-	  echo "lewm_data needs Python 3.12 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo absent): install 3.12 and run 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || { \
+	  echo "lewm_data needs Python 3.12 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>/dev/null || echo absent): install 3.12 and run 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv -c constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'

@@ -5,8 +5,9 @@ Every setting of Lightning's Trainer, the model and ``LeWMDataModule`` is a YAML
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+import warnings
 from pathlib import Path
 
 import torch
@@ -21,22 +22,18 @@ from lewm_data.training.tiny import TinyJEPA
 DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 
-def make_cli(arguments: Sequence[str] | None = None) -> LightningCLI:
-    """Reads the settings and builds trainer, model and data module.
+def make_cli() -> LightningCLI:
+    """Reads the command line and builds trainer, model and data module.
 
-    Args:
-        arguments: Command-line arguments; None takes the process's own. ``configs/demo.yaml`` gives the
-            defaults where there is no ``--config`` among them.
+    Without ``--config``, the defaults are those of ``configs/demo.yaml``.
 
     Returns:
         The command line, with ``trainer``, ``model`` and ``datamodule``; nothing has run yet.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    has_config = any(argument.split("=")[0] == "--config" for argument in arguments)
+    has_config = any(argument.split("=")[0] in ("--config", "-c") for argument in sys.argv[1:])
     return LightningCLI(
         TinyJEPA,
         LeWMDataModule,
-        args=arguments,
         run=False,
         seed_everything_default=3072,
         save_config_kwargs={"overwrite": True},
@@ -44,11 +41,16 @@ def make_cli(arguments: Sequence[str] | None = None) -> LightningCLI:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Trains, and returns the exit status that belongs to what went wrong."""
     torch.set_float32_matmul_precision("high")
+    # Lightning's advertisements, and its quarrel with torch over a name inside torch.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
     try:
-        cli = make_cli(arguments)
+        cli = make_cli()
         cli.trainer.fit(cli.model, cli.datamodule)
     except LewmDataError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)

@@ -11,23 +11,18 @@ from typing import Any, get_args
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
 
 from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
 from lewm_data.loading.cache import CacheMode, cache_frames
 from lewm_data.loading.dataset import Batch, WindowDataset
 from lewm_data.loading.loader import WindowLoader, WorkerType
-from lewm_data.loading.normalizer import Normalizer
+from lewm_data.loading.normalizer import Normalizer, normalize_pixels
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import split_episodes
 from lewm_data.resources import num_cpus
 from lewm_data.schema import ACTION, STATE, Compression, DirtyEpisodePolicy, Resize, is_pixels
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of RGB in [0, 1], as torchvision's models and LeWM's ViT take them."""
 
 _MOST_THREADS = 16
 _DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
@@ -160,7 +155,6 @@ class LeWMDataModule(lightning.LightningDataModule):
         self._loaders: weakref.WeakSet[WindowLoader] = weakref.WeakSet()
         self._train_loader: WindowLoader | None = None
         self._train_state: dict[str, Any] | None = None
-        self._pixel_constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
         """Downloads and converts, where that was not done before; a second call finds the work done.
@@ -217,12 +211,17 @@ class LeWMDataModule(lightning.LightningDataModule):
             for name in (ACTION, STATE)
             if name in whole.columns
         }
-        cache_frames(store, mode=self.cache, show_progress=self._rank() == 0)
+        cache_frames(
+            store,
+            mode=self.cache,
+            is_shared=self.worker_type == "process" or self._num_local_processes() > 1,
+            show_progress=self._rank() == 0,
+        )
         self._store = store
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled windows of the training episodes, full batches only."""
-        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # on the same few batches
+        overfits = getattr(self.trainer, "overfit_batches", 0) > 0  # on the same few batches
         self._train_loader = self._make_loader("train", shuffle=not overfits, drop_last=True)
         if self._train_state is not None:
             self._train_loader.load_state_dict(self._train_state)
@@ -257,7 +256,7 @@ class LeWMDataModule(lightning.LightningDataModule):
         batch = dict(batch)
         for name, values in batch.items():
             if is_pixels(name):
-                batch[name] = self._normalize_pixels(values).to(dtype)
+                batch[name] = normalize_pixels(values, dtype)
             elif name in self.normalizers:
                 values = self.normalizers[name].normalize(values)
                 batch[name] = values.to(dtype) if precision.endswith("true") else values
@@ -314,15 +313,6 @@ class LeWMDataModule(lightning.LightningDataModule):
                 f"{num_windows // world_size} or less, or lower val_fraction."
             )
 
-    def _normalize_pixels(self, pixels: Tensor) -> Tensor:
-        if pixels.device not in self._pixel_constants:
-            mean, std = (torch.tensor(c, device=pixels.device).view(3, 1, 1) for c in (IMAGENET_MEAN, IMAGENET_STD))
-            self._pixel_constants[pixels.device] = 1 / (255 * std), mean / std
-        scale, shift = self._pixel_constants[pixels.device]
-        if pixels.is_floating_point():  # a transform's doing; torchvision's convention is then [0, 1]
-            return pixels.float() * (255 * scale) - shift
-        return pixels.float().mul_(scale).sub_(shift)
-
     def _rank(self) -> int:
         if self.trainer is not None:
             return int(self.trainer.global_rank)
@@ -333,11 +323,14 @@ class LeWMDataModule(lightning.LightningDataModule):
             return int(self.trainer.world_size)
         return torch.distributed.get_world_size() if _is_distributed() else 1
 
+    def _num_local_processes(self) -> int:
+        """Training processes on this node."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or (self.trainer.num_devices if self.trainer else 1)
+
     def _num_workers(self) -> int:
         if self.num_workers is not None:
             return self.num_workers
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or (self.trainer.num_devices if self.trainer else 1)
-        return max(1, min(_MOST_THREADS, num_cpus() // processes))
+        return max(1, min(_MOST_THREADS, num_cpus() // self._num_local_processes()))
 
 
 def _is_distributed() -> bool:

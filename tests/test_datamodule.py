@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from lewm_data.config import ConvertConfig
-from lewm_data.datamodule import IMAGENET_MEAN, IMAGENET_STD, LeWMDataModule
+from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import UsageError
+from lewm_data.loading.normalizer import IMAGENET_MEAN, IMAGENET_STD
 from tests.loading import files
 
 pytestmark = [
@@ -203,7 +204,6 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_would(written, tmp_path, n
     assert all(torch.equal(a, b) for a, b in zip(rest.seen, whole.seen[num_before:], strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:You requested to overfit:UserWarning")
 @pytest.mark.parametrize("options", [{"overfit_batches": 2}, {"limit_train_batches": 3}, {"fast_dev_run": 2}])
 def test_trainer_options_that_touch_loaders_do_not_break_it(written, tmp_path, options):
     model = Probe()

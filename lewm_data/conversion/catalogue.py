@@ -36,7 +36,7 @@ CATALOGUE: dict[str, Rule] = {
     "tasks_missing": Rule("warning", "Task texts are left out."),
     "lfs_pointer": Rule("error", "This is a Git LFS pointer, not the file itself: run git lfs pull."),
     "file_missing": Rule("error", f"{_FETCH} Or: {_EXCLUDE}"),
-    "version_unknown": Rule("error", "lewm_data reads LeRobot v2.0, v2.1 and v3.0; convert it with LeRobot first."),
+    "version_unknown": Rule("error", "Convert it with LeRobot first: v2.0, v2.1 and v3.0 are read."),
     "version_mismatch": Rule("error", "Folder and codebase_version disagree: correct meta/info.json, or fetch again."),
     "fps_invalid": Rule("error", "Correct fps in meta/info.json."),
     "path_unsafe": Rule("error", "A path must stay inside the dataset's folder. Do not trust this dataset."),

@@ -18,7 +18,11 @@ CONSTANT_SPREAD = 2
 """A frame in which no channel varies by more than this is of one colour: lossy codecs are off by 1 or so."""
 
 FROZEN_SECONDS = 2.0
-"""A picture that stays the same to the last bit for so long: no camera's noise does that."""
+"""A picture that stays the same to the last bit for so long: no camera's noise does that.
+
+LeRobot's AV1 (a keyframe every 2 frames) decodes an unchanging picture to unchanging bits. x264 with such short groups
+does not; but there, a frozen camera and a robot that stands still for a while cannot be told apart by any threshold.
+"""
 
 _STRIDE = 4
 _LEAST_SIDE = 32

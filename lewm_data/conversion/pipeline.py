@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import lewm_data
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.assembly import Assembly, Event, in_flight_bytes
 from lewm_data.conversion.decode import DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.header import file_header
 from lewm_data.conversion.inspect import Inspection, decode_threads, dirty_error, inspect_source
 from lewm_data.conversion.lock import exclusive
 from lewm_data.conversion.merge import copy_episodes, file_shape, open_file
@@ -30,42 +28,14 @@ from lewm_data.conversion.output import (
 )
 from lewm_data.conversion.plan import READ_AHEAD_BYTES, cut_shards, shortfalls
 from lewm_data.conversion.readahead import read_ahead
+from lewm_data.conversion.reporter import Reporter, Silent
 from lewm_data.conversion.watchdog import Heartbeat
 from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably, small_columns
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
-from lewm_data.resources import available_memory_bytes, num_cpus
-from lewm_data.schema import ACTION, DONE, EP_LEN, STATE, FileHeader, Finding, SourceRecord
+from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
+from lewm_data.schema import ACTION, DONE, EP_LEN, STATE, FileHeader, Finding
 
 _MAX_COMPRESS_THREADS = 4
-
-
-class Reporter(Protocol):
-    """Who is told how a conversion goes; the command line draws a progress bar from it."""
-
-    def inspecting(self, what: str, done: int, total: int) -> None:
-        """A file was read while inspecting."""
-
-    def planned(self, inspection: Inspection) -> None:
-        """The inspection is done and nothing stands against it; conversion begins."""
-
-    def resumed(self, num_frames: int) -> None:
-        """An earlier run's frames are used."""
-
-    def frames(self, episode: int, camera: str, count: int) -> None:
-        """So many more frames are written."""
-
-    def merging(self, done: int, total: int) -> None:
-        """So many of all shards are copied into the final file."""
-
-    def waiting(self) -> None:
-        """Another process is converting to the same output."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +184,7 @@ class _Conversion:
             file_bytes=self._output.stat().st_size,
             seconds=time.perf_counter() - self._started,
             frames_per_second=self._frames_written / seconds if self._frames_written else 0.0,
-            peak_memory_bytes=_peak_memory_bytes(),
+            peak_memory_bytes=peak_memory_bytes(),
         )
 
     def _cut(self) -> list[list[int]]:
@@ -266,7 +236,7 @@ class _Conversion:
             if whole and not written:
                 self._refuse(findings)
             before = self._inspection.decision.findings if whole else ()
-            writer.finish(self._header(written, (*before, *findings)))
+            writer.finish(file_header(self._inspection, episodes=written, findings=(*before, *findings)))
 
     def _events(self, reader: EpisodeReader, episodes: Sequence[int]) -> Iterator[Event]:
         """Everything there is to write, in order: an episode's rows, then the frames of each of its cameras."""
@@ -329,7 +299,8 @@ class _Conversion:
                         self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
                 self._told.merging(number + 1, len(paths))
             written = [index for header in headers for index in header.sources[0].episodes]
-            writer.finish(self._header(written, (*self._inspection.decision.findings, *findings)))
+            everything = (*self._inspection.decision.findings, *findings)
+            writer.finish(file_header(self._inspection, episodes=written, findings=everything))
         return merged
 
     def _file_shape(self, reader: EpisodeReader) -> FileShape:
@@ -343,34 +314,6 @@ class _Conversion:
             compression=self._config.compression,
         )
 
-    def _header(self, episodes: Sequence[int], findings: Sequence[Finding]) -> FileHeader:
-        dataset, config = self._dataset, self._config
-        features = {name: dataset.features[key] for name, key in dataset.row_columns(config.extra_columns).items()}
-        dropped = {found.episode for found in findings if found.handling == "dropped" and found.episode is not None}
-        record = SourceRecord(
-            repo_id=dataset.repo_id,
-            revision=dataset.revision,
-            codebase_version=dataset.codebase_version,
-            episodes=tuple(episodes),
-        )
-        return FileHeader(
-            lewm_data_version=lewm_data.__version__,
-            sources=(record,),
-            fps=dataset.fps,
-            cameras=dict(self._inspection.cameras),
-            image_height=self._size[0],
-            image_width=self._size[1],
-            resize=config.resize,
-            compression=config.compression,
-            done_source=dataset.done_source,
-            feature_names={name: feature.names for name, feature in features.items() if feature.names},
-            tasks=dataset.tasks,
-            dirty_episode_policy=config.dirty_episode_policy,
-            findings=tuple(findings),
-            dropped_episodes=tuple(sorted(dropped)),
-            fingerprint=self._inspection.fingerprint,
-        )
-
 
 def _read_back(path: Path, header: FileHeader) -> tuple[int, int]:
     """A last look at the file under its own name: all that it promises is stored. Returns its episodes and steps."""
@@ -381,8 +324,3 @@ def _read_back(path: Path, header: FileHeader) -> tuple[int, int]:
             if not chunks == steps == len(file[column]) == len(file[DONE]):
                 raise OSError(errno.EIO, f"{column} has {chunks} frames for {steps} steps", str(path))
         return len(file[EP_LEN]), steps
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere else

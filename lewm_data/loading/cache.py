@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import ResourceError, UsageError
-from lewm_data.loading.memory import find_or_create
+from lewm_data.loading.memory import NodeMemory, find_or_create, private_memory
 from lewm_data.loading.store import FrameStore
 from lewm_data.resources import available_memory_bytes, num_cpus
 
@@ -58,6 +58,7 @@ def cache_frames(
     mode: CacheMode = "auto",
     columns: Sequence[str] | None = None,
     num_threads: int | None = None,
+    is_shared: bool = True,
     show_progress: bool = True,
 ) -> bool:
     """Decodes columns of frames into memory and serves them from there.
@@ -70,6 +71,8 @@ def cache_frames(
         mode: When to do it; see ``wants_cache``.
         columns: Which columns of frames; None takes all.
         num_threads: Threads that decode; None is one for each processor.
+        is_shared: Let other processes find the memory: needed for DDP ranks and for worker processes that are
+            spawned. A process alone gets faster memory without it.
         show_progress: Show a progress bar on stderr.
 
     Returns:
@@ -97,7 +100,12 @@ def cache_frames(
             frames = memory[start : start + size].reshape(store.num_rows, *store.columns[column].shape)
             _decode_all(store, column, frames, num_threads or num_cpus(), show_progress=show_progress)
 
-    memory = find_or_create(_name(store, columns), int(starts[-1]), fill, may_create=may_create)
+    memory: NodeMemory | NDArray[np.uint8] | None = None
+    if is_shared:
+        memory = find_or_create(_name(store, columns), int(starts[-1]), fill, may_create=may_create)
+    elif may_create():
+        memory = private_memory(int(starts[-1]))
+        fill(memory)
     if memory is None:
         return False
     for column, start in zip(columns, starts, strict=False):

@@ -97,6 +97,11 @@ class ChunkCodec:
     codec: str
     has_checksum: bool
 
+    @property
+    def checksum_bytes(self) -> int:
+        """Bytes that the checksum adds to a chunk."""
+        return FLETCHER32_BYTES if self.has_checksum else 0
+
     @classmethod
     def from_filters(cls, filter_ids: tuple[int, ...]) -> ChunkCodec | None:
         """Recognises an HDF5 filter pipeline.

@@ -111,14 +111,13 @@ class WindowDataset(Dataset[Batch]):
         """
         windows = np.asarray(windows, np.int64)
         allocate = allocate or empty
-        batch = {
-            name: allocate((len(windows), *shape), dtype) for name, (shape, dtype) in self.layout().items()
-        }
+        batch = {name: allocate((len(windows), *shape), dtype) for name, (shape, dtype) in self.layout().items()}
         self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()})
-        return {
-            name: tensor.permute(0, 1, 4, 2, 3) if is_pixels(name) else tensor
-            for name, tensor in batch.items()
-        }
+        return self.arrange(batch)
+
+    def arrange(self, batch: Batch) -> Batch:
+        """Gives a filled batch the shapes of the contract: frames (B, T, H, W, 3) become (B, T, 3, H, W) views."""
+        return {name: t.permute(0, 1, 4, 2, 3) if is_pixels(name) else t for name, t in batch.items()}
 
     def layout(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape of one window and dtype of each column, as ``fill`` takes them: frames are (T, H, W, 3)."""
@@ -221,9 +220,7 @@ def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[s
         return tuple(name for name in numeric if name not in (EPISODE_IDX, STEP_IDX))
     for name in columns:
         if name not in store.columns:
-            raise UsageError(
-                f"{store.path}: there is no column {name!r}. It has: {', '.join(sorted(store.columns))}."
-            )
+            raise UsageError(f"{store.path}: there is no column {name!r}. It has: {', '.join(sorted(store.columns))}.")
         if store.columns[name].dtype.kind not in "biuf":
             raise UsageError(
                 f"{store.path}: column {name!r} is {store.columns[name].dtype}, and only numbers become tensors. "

@@ -89,9 +89,7 @@ class FrameIndex:
         """The same for a dataset that lies uncompressed in one piece."""
         row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
         offset = np.arange(len(dataset), dtype=np.uint64) * np.uint64(row_bytes)
-        return cls(
-            offset + np.uint64(dataset.id.get_offset()), np.full(len(dataset), row_bytes, np.uint32), None
-        )
+        return cls(offset + np.uint64(dataset.id.get_offset()), np.full(len(dataset), row_bytes, np.uint32), None)
 
     def stop_byte(self) -> int:
         """First byte after the last chunk: a shorter file is truncated."""
@@ -119,9 +117,7 @@ def frame_index(path: Path, dataset: h5py.Dataset, fingerprint: str) -> FrameInd
     for place in places:
         if (kept := _load(place, stamp, len(dataset))) is not None:
             return kept
-    logger.info(
-        "%s: reading the places of %d frames of %s; kept for the next time", path, len(dataset), column
-    )
+    logger.info("%s: reading the places of %d frames of %s; kept for the next time", path, len(dataset), column)
     index = FrameIndex.scan(dataset)
     any(_save(place, stamp, index) for place in places)
     return index
@@ -136,11 +132,12 @@ def _index_paths(path: Path, column: str) -> tuple[Path, Path]:
 
 def _load(place: Path, stamp: str, num_rows: int) -> FrameIndex | None:
     try:
-        with np.load(place, allow_pickle=False) as kept:
+        with open(place, "rb") as file, np.load(file, allow_pickle=False) as kept:
             if bytes(kept["stamp"]).decode() != stamp:
                 return None
             index = FrameIndex(kept["offset"], kept["size"], kept.get("mask"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, or not written by us
+    # Absent, or not written by us, in whatever way.
+    except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile):
         return None
     arrays = (index.offset, index.size) if index.mask is None else (index.offset, index.size, index.mask)
     return index if all(array.shape == (num_rows,) for array in arrays) else None

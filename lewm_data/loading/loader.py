@@ -6,164 +6,23 @@ boundary. Processes are for slow Python transforms inside the dataset.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator
-from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.dataset import Batch, WindowDataset, empty, whole_batch
+from lewm_data.loading.buffers import BufferPool, empty_pinned
+from lewm_data.loading.dataset import Batch, WindowDataset
+from lewm_data.loading.pipeline import ThreadPipeline
+from lewm_data.loading.processes import ProcessBatches
 from lewm_data.loading.sampler import WindowSampler
 
 WorkerType = Literal["thread", "process"]
-
-_SMALL_BYTES = 1 << 20
-
-
-class BufferPool:
-    """Memory for batches, used again once nobody looks at it.
-
-    A fresh 154 MB batch costs more in page faults than in copying. Each tensor handed out views an array of
-    its own; when the last tensor that shares its storage dies, that array dies with it, and a finaliser puts
-    the memory back.
-    """
-
-    def __init__(self, batch_size: int, *, most_idle: int) -> None:
-        """Makes an empty pool.
-
-        Args:
-            batch_size: Windows in a full batch; smaller batches use the front of a full one's memory.
-            most_idle: Buffers of one shape that are kept while unused.
-        """
-        self._batch_size = batch_size
-        self._most_idle = most_idle
-        self._idle: dict[Any, SimpleQueue[NDArray[Any]]] = {}
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-        """An uninitialised tensor; an ``Allocator``."""
-        full_shape = (max(self._batch_size, shape[0]), *shape[1:])
-        if np.prod(full_shape) * dtype.itemsize < _SMALL_BYTES:
-            return empty(shape, dtype)
-        # SimpleQueue's put may run at any instant of any thread, as finalisers do; a lock there could
-        # deadlock.
-        idle = self._idle.setdefault((full_shape, dtype), SimpleQueue())
-        try:
-            memory = idle.get_nowait()
-        except Empty:
-            memory = np.empty(full_shape, dtype)
-        view = memory[: shape[0]]
-        weakref.finalize(view, _give_back, idle, self._most_idle, memory).atexit = False
-        return torch.from_numpy(view)
-
-
-def _give_back(idle: SimpleQueue[NDArray[Any]], most_idle: int, memory: NDArray[Any]) -> None:
-    if idle.qsize() < most_idle:
-        idle.put(memory)
-
-
-def empty_pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """An uninitialised tensor in page-locked memory, which torch's allocator recycles once the GPU has read it."""
-    return torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)
-
-
-class ThreadPipeline[T]:
-    """Results of a function of 0, 1, 2, ..., computed by threads ahead of their use, handed out in order."""
-
-    def __init__(
-        self,
-        function: Callable[[int], T],
-        num_results: int,
-        *,
-        num_threads: int,
-        num_ahead: int,
-        start_thread: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Starts the threads.
-
-        Args:
-            function: Called once for each number in [0, num_results), from any of the threads.
-            num_results: How many results there are.
-            num_threads: Threads.
-            num_ahead: Results that may be finished or in work, and not yet taken.
-            start_thread: Called first in each thread.
-        """
-        self._function = function
-        self._num_results = num_results
-        self._num_ahead = num_ahead
-        self._start_thread = start_thread
-        self._changed = threading.Condition()
-        self._done: dict[int, tuple[T | None, BaseException | None]] = {}
-        self._num_begun = 0
-        self._num_taken = 0
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"lewm_data-loader-{number}", daemon=True)
-            for number in range(min(num_threads, num_results))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def take(self) -> T:
-        """The next result; waits for it.
-
-        Raises:
-            BaseException: Whatever the function raised for it.
-        """
-        with self._changed:
-            number = self._num_taken
-            self._changed.wait_for(lambda: number in self._done or self._closed)
-            if self._closed:
-                raise RuntimeError("the loader was closed while it was being iterated over")
-            result, error = self._done.pop(number)
-            self._num_taken += 1
-            self._changed.notify_all()
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
-
-    def close(self) -> None:
-        """Stops the threads, each after what it is at, and waits for them. May be called twice."""
-        with self._changed:
-            self._closed = True
-            self._done.clear()
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        self._start_thread()
-        while (number := self._next()) is not None:
-            outcome: tuple[T | None, BaseException | None]
-            try:
-                outcome = self._function(number), None
-            except BaseException as error:  # noqa: BLE001  # carried to whoever takes this result
-                outcome = None, error
-            with self._changed:
-                if not self._closed:
-                    self._done[number] = outcome
-                self._changed.notify_all()
-            del outcome  # a waiting thread must not keep a batch alive
-
-    def _next(self) -> int | None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closed
-                    or self._num_begun == self._num_results
-                    or self._num_begun < self._num_taken + self._num_ahead
-                )
-            )
-            if self._closed or self._num_begun == self._num_results:
-                return None
-            self._num_begun += 1
-            return self._num_begun - 1
 
 
 class WindowLoader:
@@ -174,10 +33,9 @@ class WindowLoader:
 
     Attributes:
         dataset: Where batches come from.
-        sampler: Where in which order the loader stands. Lightning sets its epoch.
+        batch_sampler: Where in which order the loader stands. Lightning sets its epoch.
         num_workers: Threads or processes; 0 reads in the caller's thread.
         worker_type: ``thread`` or ``process``.
-        dataloader: The torch DataLoader behind it when ``worker_type`` is ``process``, else None.
     """
 
     def __init__(
@@ -213,31 +71,32 @@ class WindowLoader:
         if num_ahead is not None and num_ahead < 1:
             raise UsageError(f"num_ahead is {num_ahead}, but must be 1 or more.")
         self.dataset = dataset
-        self.sampler = sampler
-        self.batch_sampler = sampler  # Lightning looks for both
+        self.batch_sampler = sampler  # the name under which Lightning looks for it
         self.num_workers = num_workers
         self.worker_type = worker_type
         self._num_ahead = num_workers + 1 if num_ahead is None else num_ahead
         self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._pool = BufferPool(sampler.order.batch_size, most_idle=self._num_ahead + 2)
         self._pipelines: weakref.WeakSet[ThreadPipeline[Batch]] = weakref.WeakSet()
-        self.dataloader: DataLoader[Batch] | None = None
+        self._processes: ProcessBatches | None = None
         if worker_type == "process":
-            self.dataloader = DataLoader(
+            self._processes = ProcessBatches(
                 dataset,
-                batch_sampler=sampler,  # type: ignore[arg-type]  # arrays of numbers serve as lists of them
-                collate_fn=whole_batch,
+                sampler,
                 num_workers=num_workers,
+                num_ahead=self._num_ahead,
                 pin_memory=self._pin_memory,
-                persistent_workers=num_workers > 0,
-                prefetch_factor=max(1, -(-self._num_ahead // num_workers)) if num_workers else None,
-                multiprocessing_context=multiprocessing_context if num_workers else None,
-                generator=torch.Generator(),  # torch draws a seed from it; the global one stays untouched
+                multiprocessing_context=multiprocessing_context,
             )
+
+    @property
+    def dataloader(self) -> DataLoader[Any] | None:
+        """The torch DataLoader that runs the worker processes; None with threads."""
+        return None if self._processes is None else self._processes.dataloader
 
     def __len__(self) -> int:
         """Batches in a whole epoch, also after resuming in the middle of one."""
-        return len(self.sampler)
+        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         """Goes through an epoch; which one is decided when the first batch is asked for.
@@ -248,13 +107,14 @@ class WindowLoader:
         Raises:
             DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.
         """
-        self.sampler.begin()
-        if self.dataloader is not None:
-            for batch in self.dataloader:
-                self.sampler.advance()
+        self.batch_sampler.begin()
+        if self._processes is not None:
+            for batch in self._processes.batches():
+                self.batch_sampler.advance()
                 yield batch
+                del batch  # else this frame would keep its memory from being used for the next
             return
-        order, epoch, position = self.sampler.order, self.sampler.epoch, self.sampler.position
+        order, epoch, position = self.batch_sampler.order, self.batch_sampler.epoch, self.batch_sampler.position
         num_batches = order.num_batches(position)
 
         def read(number: int) -> Batch:
@@ -263,7 +123,7 @@ class WindowLoader:
         if self.num_workers == 0:
             for number in range(num_batches):
                 batch = read(number)
-                self.sampler.advance()
+                self.batch_sampler.advance()
                 yield batch
             return
         pipeline = ThreadPipeline(
@@ -277,9 +137,9 @@ class WindowLoader:
         try:
             for _ in range(num_batches):
                 batch = pipeline.take()
-                self.sampler.advance()
+                self.batch_sampler.advance()
                 yield batch
-                del batch  # else this frame would keep its memory from being used for the next
+                del batch
         finally:
             pipeline.close()
 
@@ -287,18 +147,16 @@ class WindowLoader:
         """Stops all threads and processes of unfinished iterations."""
         for pipeline in list(self._pipelines):
             pipeline.close()
-        workers = getattr(self.dataloader, "_iterator", None)
-        if workers is not None:
-            workers._shutdown_workers()
-            self.dataloader._iterator = None  # type: ignore[union-attr]
+        if self._processes is not None:
+            self._processes.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position: where the next batch comes from."""
-        return self.sampler.state_dict()
+        return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where ``state_dict`` was taken, also with another kind or number of workers."""
-        self.sampler.load_state_dict(state)
+        self.batch_sampler.load_state_dict(state)
 
     def _read(self, windows: NDArray[np.int64]) -> Batch:
         try:

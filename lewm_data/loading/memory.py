@@ -34,7 +34,11 @@ class NodeMemory:
         """Maps an open memory file and owns it from now on."""
         self._descriptor = descriptor
         self._num_bytes = num_bytes
-        self.array: NDArray[np.uint8] = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
+        mapped = mmap.mmap(descriptor, num_bytes)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # where the kernel has none for shared memory
+                mapped.madvise(mmap.MADV_HUGEPAGE)
+        self.array: NDArray[np.uint8] = np.frombuffer(mapped, np.uint8)
         weakref.finalize(self, os.close, descriptor).atexit = False
 
     @classmethod
@@ -47,19 +51,17 @@ class NodeMemory:
         Raises:
             ResourceError: The system refuses.
         """
-        if not hasattr(os, "memfd_create"):  # macOS: a file in the temporary folder does the same, on disk
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("lewm_data", os.MFD_CLOEXEC)
+        else:  # macOS: a nameless file in the temporary folder serves this process and those it forks
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
-        else:
-            descriptor = os.memfd_create("lewm_data", os.MFD_CLOEXEC)
         try:
             os.ftruncate(descriptor, num_bytes)
             return cls(descriptor, num_bytes)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             os.close(descriptor)
-            raise ResourceError(
-                f"the RAM cache cannot get {num_bytes / 1e9:.1f} GB of memory ({error}). Use cache='none'."
-            ) from error
+            raise ResourceError(_refusal(num_bytes, error)) from error
 
     @classmethod
     def attach(cls, address: dict[str, int]) -> NodeMemory:
@@ -91,6 +93,31 @@ class NodeMemory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return NodeMemory.attach, (self.address,)
+
+
+def private_memory(num_bytes: int) -> NDArray[np.uint8]:
+    """Memory of this process alone (and of those it forks), in huge pages where the kernel has them.
+
+    Gathering frames from huge pages takes 0.7 of the time it takes from small ones, which are all that shared memory
+    gets under most kernels' settings.
+
+    Args:
+        num_bytes: Its size.
+
+    Returns:
+        (num_bytes,) uint8.
+
+    Raises:
+        ResourceError: The system refuses.
+    """
+    try:
+        return np.empty(num_bytes, np.uint8)
+    except MemoryError as error:
+        raise ResourceError(_refusal(num_bytes, error)) from error
+
+
+def _refusal(num_bytes: int, error: Exception) -> str:
+    return f"the RAM cache cannot get {num_bytes / 1e9:.1f} GB of memory ({error}). Use cache='none'."
 
 
 def find_or_create(

@@ -1,13 +1,18 @@
-"""Standardising a column with the statistics of the training episodes, and back again."""
+"""Frames and columns as a model takes them: standardised, on whatever device they are, and back again."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1], as torchvision's models and LeWM's ViT take them."""
 
 _ROWS_AT_ONCE = 1 << 16
 _LEAST_RELATIVE_STD = 1e-7
@@ -86,6 +91,31 @@ class Normalizer:
         if key not in self._on_device:
             self._on_device[key] = self.mean.to(*key), self.std.to(*key)
         return self._on_device[key]
+
+
+def normalize_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Makes frames floating point, with ImageNet's mean and standard deviation.
+
+    Args:
+        pixels: (..., 3, H, W) RGB, uint8 or floating point in [0, 1] (torchvision's convention).
+        dtype: Of the result; the arithmetic is float32, or float64 if that is asked for.
+
+    Returns:
+        The same shape and memory layout.
+    """
+    working = torch.promote_types(dtype, torch.float32)
+    scale, shift = _pixel_constants(pixels.device, working)
+    if pixels.is_floating_point():
+        return (pixels.to(working) * (255 * scale) - shift).to(dtype)
+    return pixels.to(working).mul_(scale).sub_(shift).to(dtype)
+
+
+@functools.cache
+def _pixel_constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """On their device once and for all: a copy at each batch would make the host wait for it."""
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    mean, std = (torch.tensor(values, **options).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return 1 / (255 * std), mean / std
 
 
 def _pieces(flat: NDArray[Any], rows: NDArray[np.bool_]) -> Any:

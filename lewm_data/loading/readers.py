@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import mmap
 import os
 import resource
 import threading
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -67,13 +71,31 @@ class Part:
 
 
 class ChunkReader:
-    """Reads one-frame chunks from the mapped file and decodes them, past the HDF5 library and its global lock."""
+    """Reads and decodes one-frame chunks past the HDF5 library, its global lock and its cache.
+
+    Uncompressed frames are copied from a map of the file, at two thirds of the cost of reading them. Compressed ones are
+    read: that costs little beside decoding, a disk error or a truncated file is an exception where a map would kill the
+    process, and the process does not look as large as the file.
+    """
 
     def __init__(self, parts: list[Part], *, verify_checksums: bool) -> None:
+        """Opens the files.
+
+        Args:
+            parts: Where the rows lie, in their order.
+            verify_checksums: Check each chunk's checksum at each reading.
+        """
         self._parts = parts
         self._stops = np.cumsum([len(part.index.offset) for part in parts])
         self._verify = verify_checksums
-        self._maps = [_map(part.path) for part in parts]
+        self._files = [open(part.path, "rb", buffering=0) for part in parts]  # noqa: SIM115  # closed with the reader
+        for file in self._files:
+            weakref.finalize(self, file.close).atexit = False
+        self._maps = [
+            _map(part, file) if not verify_checksums else None for part, file in zip(parts, self._files, strict=True)
+        ]
+        self._most_stored = max(int(part.index.size.max()) for part in parts)
+        self._of_thread = threading.local()
         self._is_cold = True
 
     @property
@@ -83,56 +105,68 @@ class ChunkReader:
 
     def read(self, rows: NDArray[np.int64], out: Bytes) -> None:
         """See ``FrameReader``."""
-        faults = _num_disk_reads()
+        before = _num_disk_reads()
         if len(self._parts) == 1:
-            self._read_part(0, rows, rows, out, np.arange(len(rows)))
+            self._read_part(0, rows, rows, out, range(len(rows)))
         else:
             part_of_row = np.searchsorted(self._stops, rows, side="right")
             for part in np.unique(part_of_row).tolist():
                 places = np.flatnonzero(part_of_row == part)
                 first_row = int(self._stops[part - 1]) if part else 0
-                self._read_part(part, rows[places] - first_row, rows, out, places)
-        self._is_cold = _num_disk_reads() > faults
+                self._read_part(part, rows[places] - first_row, rows, out, places.tolist())
+        self._is_cold = _num_disk_reads() > before
 
     def _read_part(
-        self,
-        part: int,
-        local: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        out: Bytes,
-        places: NDArray[np.int64],
+        self, number: int, local: NDArray[np.int64], rows: NDArray[np.int64], out: Bytes, places: Sequence[int]
     ) -> None:
-        path, codec, index = self._parts[part].path, self._parts[part].codec, self._parts[part].index
-        file_map = self._maps[part]
-        offsets = index.offset[local].tolist()
-        stops = (index.offset[local] + index.size[local]).tolist()
-        masks = [0] * len(local) if index.mask is None else index.mask[local].tolist()
+        """Reads rows ``local`` of a part; the i-th goes to ``out[places[i]]``, and is row ``rows[places[i]]``."""
+        part, file = self._parts[number], self._files[number].fileno()
+        offsets, sizes = part.index.offset[local].tolist(), part.index.size[local].tolist()
+        masks = itertools.repeat(0) if part.index.mask is None else part.index.mask[local].tolist()
         if self._is_cold:
-            _announce(file_map, offsets, stops)
-        stored = memoryview(file_map)
-        is_verified, decode = self._verify, codec.decode
+            _announce(file, offsets, sizes)
+        codec, verify, frame_map = part.codec, self._verify, self._maps[number]
+        frame_bytes = out.shape[1]
+        scratch = memoryview(self._scratch())
         try:
-            for place, offset, stop, mask in zip(places.tolist(), offsets, stops, masks, strict=True):
-                decode(stored[offset:stop], mask, out[place], verify=is_verified)
+            for place, offset, size, mask in zip(places, offsets, sizes, masks, strict=False):
+                if frame_map is not None and size - codec.checksum_bytes == frame_bytes and not mask:
+                    out[place] = frame_map[offset : offset + frame_bytes]
+                    continue
+                stored = scratch[:size]
+                if os.preadv(file, [stored], offset) != size:
+                    raise ChunkError("the file ends within it")
+                codec.decode(stored, mask, out[place], verify=verify)
         except ChunkError as error:
-            raise UnreadableFrameError(int(rows[place]), path, f"its chunk is damaged: {error}") from error
+            raise UnreadableFrameError(int(rows[place]), part.path, f"its chunk is damaged: {error}") from error
+        except OSError as error:
+            raise UnreadableFrameError(int(rows[place]), part.path, f"the disk cannot read it: {error}") from error
+
+    def _scratch(self) -> Bytes:
+        """Memory of this thread for one stored chunk; it stays in the processor's cache."""
+        if not hasattr(self._of_thread, "scratch"):
+            self._of_thread.scratch = np.empty(self._most_stored, np.uint8)
+        scratch: Bytes = self._of_thread.scratch
+        return scratch
 
 
-def _map(path: Path) -> mmap.mmap:
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _map(part: Part, file: io.FileIO) -> Bytes | None:
+    if part.codec.codec != "none":
+        return None
+    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _num_disk_reads() -> int:
-    """Page faults of this thread that waited for the disk."""
-    return resource.getrusage(_USAGE_OF).ru_majflt
+    """How often this thread had to wait for the disk."""
+    usage = resource.getrusage(_USAGE_OF)
+    return usage.ru_inblock + usage.ru_majflt
 
 
-def _announce(file_map: mmap.mmap, offsets: list[int], stops: list[int]) -> None:
+def _announce(file: int, offsets: list[int], sizes: list[int]) -> None:
     """Tells the kernel of all reads at once, so that a cold file is read with a deep queue and not frame by frame."""
-    for offset, stop in zip(offsets, stops, strict=True):
-        start = offset - offset % mmap.PAGESIZE
-        file_map.madvise(mmap.MADV_WILLNEED, start, stop - start)
+    if hasattr(os, "posix_fadvise"):
+        for offset, size in zip(offsets, sizes, strict=True):
+            os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)
 
 
 class Hdf5Reader:
@@ -153,9 +187,9 @@ class Hdf5Reader:
             if self._dataset is None:
                 import hdf5plugin  # noqa: F401  # registers the filters of other writers
 
-                self._dataset = h5py.File(
-                    self._path, "r", rdcc_nbytes=_FALLBACK_CACHE_BYTES, locking="best-effort"
-                )[self._column]
+                self._dataset = h5py.File(self._path, "r", rdcc_nbytes=_FALLBACK_CACHE_BYTES, locking="best-effort")[
+                    self._column
+                ]
             frames = out.reshape(len(rows), *self._dataset.shape[1:])
             for place in np.argsort(rows, kind="stable").tolist():  # neighbours share a chunk in the cache
                 try:
@@ -167,23 +201,29 @@ class Hdf5Reader:
 
 
 class ResidentReader:
-    """Copies frames that lie decoded in memory. Pickling it sends where the memory is, not what it holds."""
+    """Copies frames that lie decoded in memory. Pickling it sends where shared memory is, not what it holds."""
 
-    def __init__(self, memory: NodeMemory, start: int, num_rows: int, frame_bytes: int) -> None:
+    def __init__(self, memory: NodeMemory | Bytes, start: int, num_rows: int, frame_bytes: int) -> None:
         """Takes a piece of memory.
 
         Args:
-            memory: Where the frames lie, row after row.
+            memory: Where the frames lie, row after row; shared, or of this process alone.
             start: Byte at which the first begins.
             num_rows: How many there are.
             frame_bytes: Bytes of one.
         """
-        self._memory = memory
+        self.memory = memory
         self._place = (start, num_rows, frame_bytes)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process can find the memory."""
+        return isinstance(self.memory, NodeMemory)
 
     def read(self, rows: NDArray[np.int64], out: Bytes) -> None:
         """See ``FrameReader``."""
         start, num_rows, frame_bytes = self._place
-        frames = self._memory.array[start : start + num_rows * frame_bytes].reshape(num_rows, frame_bytes)
+        memory = self.memory.array if isinstance(self.memory, NodeMemory) else self.memory
+        frames = memory[start : start + num_rows * frame_bytes].reshape(num_rows, frame_bytes)
         # With mode="raise", numpy would go through a temporary copy of the whole output.
         np.take(frames, rows, axis=0, out=out, mode="clip")

@@ -115,6 +115,11 @@ class WindowSampler:
         self.position = 0
         self._begun = False
 
+    @property
+    def sampler(self) -> WindowSampler:
+        """Itself: where Lightning looks for what it tells the epoch."""
+        return self
+
     def __len__(self) -> int:
         """Batches in a whole epoch, as trainers count them, also after resuming in the middle of one."""
         return self.order.num_batches()

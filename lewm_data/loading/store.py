@@ -7,8 +7,6 @@ and an index of its chunks, so any number of threads and processes read side by 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
-from lewm_data.loading.codecs import ChunkCodec
-from lewm_data.loading.index import FileIdentity, FrameIndex, frame_index
+from lewm_data.loading.codecs import Bytes
+from lewm_data.loading.index import FileIdentity
+from lewm_data.loading.layout import find_parts, open_file, read_layout
 from lewm_data.loading.memory import NodeMemory
-from lewm_data.loading.readers import (
-    ChunkReader,
-    FrameReader,
-    Hdf5Reader,
-    Part,
-    ResidentReader,
-    UnreadableFrameError,
-)
-from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, PIXELS, ROW_DTYPES, FileHeader, is_pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """What a column holds in each row.
-
-    Attributes:
-        shape: Shape of one row: ``(H, W, 3)`` for frames, ``()`` for a number.
-        dtype: Its dtype as stored.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row, decoded."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader, ResidentReader, UnreadableFrameError
+from lewm_data.schema import PIXELS, FileHeader, is_pixels
 
 
 class FrameStore:
@@ -85,14 +59,12 @@ class FrameStore:
         self.verify_checksums = verify_checksums
         self._readers: dict[str, FrameReader] = {}
         if not self.path.is_file():
-            raise UsageError(
-                f"{self.path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5"
-            )
+            raise UsageError(f"{self.path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
         self.identity = FileIdentity.of(self.path)
-        with _open(self.path) as file:
+        with open_file(self.path) as file:
             is_ours = "format_version" in file.attrs
             self.header = FileHeader.from_attributes(file.attrs, path=str(self.path)) if is_ours else None
-            self.ep_len, self.ep_offset, self.columns = _read_layout(file, self.path, is_ours=is_ours)
+            self.ep_len, self.ep_offset, self.columns = read_layout(file, self.path, is_ours=is_ours)
             self.num_rows = len(file[PIXELS])
             for column in self.frame_columns:
                 self._readers[column] = self._make_reader(file, column)
@@ -100,9 +72,7 @@ class FrameStore:
     @property
     def frame_columns(self) -> list[str]:
         """The columns that hold frames, ``pixels`` first."""
-        return sorted(
-            (name for name in self.columns if is_pixels(name)), key=lambda name: (name != PIXELS, name)
-        )
+        return sorted((name for name in self.columns if is_pixels(name)), key=lambda name: (name != PIXELS, name))
 
     def read_column(self, column: str) -> NDArray[Any]:
         """Reads a small column whole.
@@ -117,7 +87,7 @@ class FrameStore:
             UsageError: There is no such column.
         """
         self._check_column(column)
-        with _open(self.path) as file:
+        with open_file(self.path) as file:
             return np.asarray(file[column][:])
 
     def read_frames(self, column: str, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
@@ -163,7 +133,7 @@ class FrameStore:
         reader = self._reader(column)
         return isinstance(reader, ChunkReader) and reader.is_uncompressed
 
-    def make_resident(self, column: str, memory: NodeMemory, start: int) -> None:
+    def make_resident(self, column: str, memory: NodeMemory | Bytes, start: int) -> None:
         """Serves a column's frames from memory from now on.
 
         Args:
@@ -176,7 +146,7 @@ class FrameStore:
         self._readers[column] = ResidentReader(memory, start, self.num_rows, frame_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        resident = {name: r for name, r in self._readers.items() if isinstance(r, ResidentReader)}
+        resident = {name: r for name, r in self._readers.items() if isinstance(r, ResidentReader) and r.is_shared}
         return {**self.__dict__, "_readers": resident}
 
     def _reader(self, column: str) -> FrameReader:
@@ -186,15 +156,13 @@ class FrameStore:
                 raise FormatError(f"{self.path}: the file changed while it was in use. Open it again.")
             with (
                 warnings.catch_warnings(action="ignore"),
-                _open(self.path) as file,
+                open_file(self.path) as file,
             ):  # said where it was opened
                 self._readers.setdefault(column, self._make_reader(file, column))
         return self._readers[column]
 
     def _make_reader(self, file: h5py.File, column: str) -> FrameReader:
-        parts = _find_parts(
-            self.path, file[column], self.columns[column], str(file.attrs.get("fingerprint", ""))
-        )
+        parts = find_parts(self.path, file[column], self.columns[column], str(file.attrs.get("fingerprint", "")))
         if parts is None:
             warnings.warn(
                 f"{self.path}: the frames of {column!r} are not stored one in a chunk with a codec that lewm_data "
@@ -208,115 +176,4 @@ class FrameStore:
 
     def _check_column(self, column: str) -> None:
         if column not in self.columns:
-            raise UsageError(
-                f"{self.path}: there is no column {column!r}. It has: {', '.join(sorted(self.columns))}."
-            )
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        raise FormatError(
-            f"{path}: no readable HDF5 file ({error}). It may be truncated; convert the dataset again."
-        ) from error
-
-
-def _read_layout(
-    file: h5py.File, path: Path, *, is_ours: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Column]]:
-    """Reads episodes and columns, and checks the format's invariants."""
-
-    def check(holds: bool | np.bool_, broken: Callable[[], str]) -> None:
-        if not holds:
-            raise FormatError(f"{path}: {broken()}. Convert the dataset again.")
-
-    required: Sequence[str] = (*EPISODE_DTYPES, PIXELS, *ROW_DTYPES) if is_ours else (*EPISODE_DTYPES, PIXELS)
-    missing = [name for name in required if name not in file]
-    check(not missing, lambda: f"dataset {missing[0]!r} is missing")
-    datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    ep_len = datasets.pop(EP_LEN)[:].astype(np.int64)
-    ep_offset = datasets.pop(EP_OFFSET)[:].astype(np.int64)
-    num_rows = len(datasets[PIXELS])
-    check(
-        ep_len.shape == ep_offset.shape,
-        lambda: f"ep_len has {len(ep_len)} episodes, ep_offset {len(ep_offset)}",
-    )
-    check((ep_len >= 0).all(), lambda: f"ep_len of episode {int(ep_len.argmin())} is {ep_len.min()}")
-    if is_ours:
-        expected = np.cumsum(ep_len) - ep_len
-        check((ep_offset == expected).all(), lambda: "ep_offset is not the cumulated ep_len")
-        check(
-            ep_len.sum() == num_rows,
-            lambda: f"ep_len adds up to {ep_len.sum()}, but pixels has {num_rows} rows",
-        )
-    else:
-        ends = ep_offset + ep_len
-        within = (ep_offset >= 0).all() and (ends <= num_rows).all()
-        check(within, lambda: f"an episode reaches outside of pixels' {num_rows} rows")
-    columns = {}
-    for name, dataset in datasets.items():
-        check(dataset.ndim > 0 and len(dataset) == num_rows, lambda: f"{name!r} has not {num_rows} rows")  # noqa: B023
-        column = Column(dataset.shape[1:], dataset.dtype)
-        if is_pixels(name):
-            is_rgb = column.dtype == np.uint8 and len(column.shape) == 3 and column.shape[2] == 3
-            check(is_rgb, lambda: f"{name!r} is {column.dtype} {column.shape}, not uint8 (H, W, 3)")  # noqa: B023
-        elif is_ours and name in ROW_DTYPES:
-            check(
-                column.dtype == ROW_DTYPES[name],
-                lambda: f"{name!r} is {column.dtype}, not {ROW_DTYPES[name]}",
-            )  # noqa: B023
-        columns[name] = column
-    return ep_len, ep_offset, columns
-
-
-def _find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> list[Part] | None:
-    """Where the frames lie, shard by shard; None where only the HDF5 library can read them."""
-    if not dataset.is_virtual:
-        part = _find_part(path, dataset, column, fingerprint)
-        return None if part is None else [part]
-    parts: list[Part] = []
-    next_row = 0
-    for source in sorted(
-        dataset.virtual_sources(), key=lambda source: source.vspace.get_select_bounds()[0][0]
-    ):
-        (first, *_), (last, *_) = source.vspace.get_select_bounds()
-        shard_path = path if source.file_name == "." else path.parent / source.file_name
-        if not shard_path.is_file():
-            raise FormatError(
-                f"{path}: its shard {shard_path} is missing. Put it back, or convert the dataset again."
-            )
-        with _open(shard_path) as shard:
-            if source.dset_name.strip("/") not in shard:
-                raise FormatError(
-                    f"{path}: its shard {shard_path} has no {source.dset_name!r}. Convert again."
-                )
-            frames = shard[source.dset_name]
-            is_whole = len(frames) == last + 1 - first and frames.shape[1:] == column.shape
-            part = _find_part(shard_path, frames, column, str(shard.attrs.get("fingerprint", "")))
-        if part is None or first != next_row or not is_whole:
-            return None
-        parts.append(part)
-        next_row = last + 1
-    return parts if next_row == len(dataset) else None
-
-
-def _find_part(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> Part | None:
-    filters = dataset.id.get_create_plist()
-    codec = ChunkCodec.from_filters(tuple(filters.get_filter(i)[0] for i in range(filters.get_nfilters())))
-    if codec is None or len(dataset) == 0:
-        return None
-    if filters.get_layout() == h5py.h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
-        index = FrameIndex.of_contiguous(dataset)
-    elif dataset.chunks == (1, *column.shape):
-        index = frame_index(path, dataset, fingerprint)
-    else:
-        return None
-    if (index.size == 0).any():
-        row = int(np.flatnonzero(index.size == 0)[0])
-        raise FormatError(
-            f"{path}: {dataset.name!r} has no frame stored for row {row}. Convert the dataset again."
-        )
-    if index.stop_byte() > path.stat().st_size:
-        raise FormatError(f"{path}: the file is truncated. Copy or convert it again.")
-    return Part(path, codec, index)
+            raise UsageError(f"{self.path}: there is no column {column!r}. It has: {', '.join(sorted(self.columns))}.")

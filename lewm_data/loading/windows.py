@@ -150,9 +150,7 @@ def split_episodes(
         UsageError: ``val_fraction`` is out of range, or only one episode could be split.
     """
     if not 0 <= val_fraction < 1:
-        raise UsageError(
-            f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode."
-        )
+        raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
     usable = np.flatnonzero(np.asarray(lengths) >= span)
     if val_fraction == 0 or len(usable) == 0:
         return usable, usable[:0]

@@ -14,7 +14,8 @@ import pytest
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import pipeline
-from lewm_data.conversion.pipeline import Silent, convert
+from lewm_data.conversion.pipeline import convert
+from lewm_data.conversion.reporter import Silent
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import (
     InterruptedConversionError,

@@ -11,7 +11,7 @@ from lewm_data.conversion.catalogue import CATALOGUE
 from lewm_data.conversion.source import open_source
 from lewm_data.conversion.validate import validate
 from lewm_data.schema import Finding
-from tests.conversion.dirt import FRONT, INSPECTED, Dirt
+from tests.conversion.dirt import DECODED, FRONT, INSPECTED, Dirt
 
 CLEAN = [
     "recorded",
@@ -50,11 +50,14 @@ def test_dirt_is_found_and_named(dirt: Dirt, copy_of: Callable[[Path], Path], re
     dirt.spoil(root)
     findings = inspect(root, **(dirt.options or {}))
 
-    mine = [found for found in findings if found.code == dirt.code]
-    assert {found.code for found in findings} - dirt.also == {dirt.code}
-    assert sorted(mine, key=lambda found: found.episode or 0)
-    assert [found.episode for found in sorted(mine, key=lambda found: found.episode or 0)] == dirt.episodes
+    mine = sorted((found for found in findings if found.code == dirt.code), key=lambda found: found.episode or 0)
+    assert {found.code for found in findings} == {dirt.code} | dirt.also
+    assert [found.episode for found in mine] == dirt.episodes
     for found in mine:
         assert found.severity == CATALOGUE[dirt.code].severity
         assert found.file == dirt.file
     assert any(dirt.expected in found.expected and dirt.found in found.found for found in mine)
+
+
+def test_every_code_of_the_catalogue_is_made_by_some_dirt() -> None:
+    assert {dirt.code for dirt in (*INSPECTED, *DECODED)} == set(CATALOGUE)

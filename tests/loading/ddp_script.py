@@ -23,7 +23,7 @@ def main() -> None:
         {
             "seen": model.seen,
             "val": model.val_seen,
-            "inode": data._store._readers["pixels"]._memory.address["inode"],
+            "inode": data._store._readers["pixels"].memory.address["inode"],
         },
         Path(folder) / f"rank{run.global_rank}.pt",
     )

@@ -41,11 +41,21 @@ def test_frames_come_from_memory_and_stay_the_same(written):
     assert not cache_frames(store, mode="ram", show_progress=False)  # nothing left to do
 
 
+def test_memory_of_one_process_alone_serves_forks_and_is_not_sent(written):
+    store = FrameStore(written.path)
+    assert cache_frames(store, mode="ram", is_shared=False, show_progress=False)
+    assert not store._readers["pixels"].is_shared
+    np.testing.assert_array_equal(read_all(store), written.data["pixels"])
+    sent = pickle.dumps(store)
+    assert len(sent) < 6000
+    np.testing.assert_array_equal(read_all(pickle.loads(sent)), written.data["pixels"])
+
+
 def test_two_stores_of_one_file_share_one_copy(written):
     stores = [FrameStore(written.path) for _ in range(2)]
     for store in stores:
         assert cache_frames(store, mode="ram", columns=["pixels"], show_progress=False)
-    first, second = (store._readers["pixels"]._memory for store in stores)
+    first, second = (store._readers["pixels"].memory for store in stores)
     assert first.address["inode"] == second.address["inode"]
     assert not stores[0].is_resident("pixels_wrist")
 
@@ -53,7 +63,7 @@ def test_two_stores_of_one_file_share_one_copy(written):
 def child(sent, queue):
     store = pickle.loads(sent)
     reader = store._readers["pixels"]
-    queue.put((read_all(store).sum(), reader._memory.address["inode"]))
+    queue.put((read_all(store).sum(), reader.memory.address["inode"]))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -69,13 +79,13 @@ def test_processes_map_the_same_memory(written, method):
     total, inode = queue.get(timeout=60)
     process.join()
     assert total == written.data["pixels"].sum()
-    assert inode == store._readers["pixels"]._memory.address["inode"]
+    assert inode == store._readers["pixels"].memory.address["inode"]
 
 
 def hold(path, queue):
     store = FrameStore(path)
     cache_frames(store, mode="ram", show_progress=False)
-    queue.put(store._readers["pixels"]._memory.address["inode"])
+    queue.put(store._readers["pixels"].memory.address["inode"])
     signal.pause()
 
 
@@ -89,7 +99,7 @@ def test_memory_of_a_killed_process_is_neither_used_nor_left_behind(written):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert cache_frames(store, mode="ram", show_progress=False)
-    assert store._readers["pixels"]._memory.address["pid"] == os.getpid()
+    assert store._readers["pixels"].memory.address["pid"] == os.getpid()
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from lewm_data.errors import DamagedChunkError, UsageError
-from lewm_data.loading import loader as loader_module
+from lewm_data.loading import buffers
+from lewm_data.loading.buffers import BufferPool
 from lewm_data.loading.dataset import WindowDataset
-from lewm_data.loading.loader import BufferPool, ThreadPipeline, WindowLoader
+from lewm_data.loading.loader import WindowLoader
+from lewm_data.loading.pipeline import ThreadPipeline
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from tests.loading import files
 
@@ -89,13 +91,13 @@ def test_all_kinds_and_numbers_of_workers_give_what_a_naive_loop_gives(written, 
     loader = make(dataset, drop_last=False, **options)
     assert len(loader) == 10
     for epoch in range(2):
-        same(list(loader), naive(written, loader.sampler.order, epoch))
+        same(list(loader), naive(written, loader.batch_sampler.order, epoch))
     loader.close()
 
 
 def test_spawned_processes_give_the_same(written, dataset):
     loader = make(dataset, num_workers=1, worker_type="process", multiprocessing_context="spawn")
-    same(list(loader), naive(written, loader.sampler.order, 0))
+    same(list(loader), naive(written, loader.batch_sampler.order, 0))
     loader.close()
 
 
@@ -120,25 +122,26 @@ def test_a_new_iteration_is_a_new_epoch(dataset):
     loader = make(dataset)
     first, second = next(iter(loader)), next(iter(loader))
     assert not torch.equal(first["state"], second["state"])
-    assert loader.sampler.epoch == 1
+    assert loader.batch_sampler.epoch == 1
 
 
-def test_tensors_that_are_kept_are_never_overwritten(dataset, monkeypatch):
-    monkeypatch.setattr(loader_module, "_SMALL_BYTES", 0)
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_tensors_that_are_kept_are_never_overwritten(dataset, monkeypatch, kind):
+    monkeypatch.setattr(buffers, "_SMALL_BYTES", 0)
     kept = []
-    for epoch in range(3):
-        loader = make(dataset, num_workers=2)
-        loader.sampler.set_epoch(epoch)
+    loader = make(dataset, num_workers=2, worker_type=kind)
+    for _ in range(3):
         for batch in loader:
             view = batch["pixels"][1:2, ::2]  # the batch dies, a view of it lives on
             kept.append((view, view.clone(), batch["state"].numpy(), batch["state"].clone()))
     for view, copy, array, array_copy in kept:
         assert torch.equal(view, copy)
         np.testing.assert_array_equal(array, array_copy)
+    loader.close()
 
 
 def test_memory_is_used_again_once_nobody_looks_at_it(monkeypatch):
-    monkeypatch.setattr(loader_module, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(buffers, "_SMALL_BYTES", 0)
     pool = BufferPool(8, most_idle=1)
     shape = (8, 4), np.dtype(np.float32)
     first = pool.empty(*shape)
@@ -157,15 +160,25 @@ def test_memory_is_used_again_once_nobody_looks_at_it(monkeypatch):
 
 
 def test_a_whole_epoch_takes_a_bounded_number_of_buffers(dataset, monkeypatch):
-    monkeypatch.setattr(loader_module, "_SMALL_BYTES", 20_000)  # frames of the first camera
+    monkeypatch.setattr(buffers, "_SMALL_BYTES", 20_000)  # frames of the first camera
     taken = []
     take = np.empty
-    monkeypatch.setattr(loader_module.np, "empty", lambda *a: taken.append(a) or take(*a))
+    monkeypatch.setattr(buffers.np, "empty", lambda *a: taken.append(a) or take(*a))
     loader = make(dataset, num_workers=2, num_ahead=2)
     for _ in range(5):
         for batch in loader:
             del batch
     assert 0 < len([a for a in taken if a[0] == (4, 4, 24, 20, 3)]) <= 2 + 2
+
+
+def test_processes_fill_a_few_slots_again_and_again(dataset):
+    loader = make(dataset, num_workers=2, num_ahead=2, worker_type="process")
+    for _ in range(3):
+        next(iter(loader))  # abandoned with batches in work
+    places = {batch["state"].data_ptr() for _ in range(3) for batch in loader}
+    assert len(places) <= 4
+    assert loader._processes._free.qsize() == 4
+    loader.close()
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -203,9 +216,13 @@ def test_stopping_early_leaves_no_thread(dataset):
 
 def test_interrupting_leaves_no_thread(dataset):
     loader = make(dataset, num_workers=3)
-    with pytest.raises(KeyboardInterrupt):
+
+    def train():
         for _ in loader:
             raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
 
 
 def test_no_more_is_read_ahead_than_allowed():

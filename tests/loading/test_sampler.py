@@ -73,7 +73,7 @@ def test_drawing_with_replacement_takes_the_steps_it_was_told(num_windows, steps
     for order in orders:
         batches = epoch_of(order)
         assert len(batches) == steps
-        assert all(((0 <= batch) & (batch < num_windows)).all() and len(batch) == 8 for batch in batches)
+        assert all(((batch >= 0) & (batch < num_windows)).all() and len(batch) == 8 for batch in batches)
 
 
 def test_draws_with_replacement_are_uniform_and_differ_between_ranks():

@@ -189,7 +189,7 @@ def replace(name, values):
         (lambda file: file.__delitem__("state"), "'state' is missing"),
         (replace("ep_len", np.array([30, 25, 7, 20], np.int32)), "ep_len adds up to 82, but pixels has 83 rows"),
         (replace("ep_len", np.array([30, 25, 28], np.int32)), "ep_len has 3 episodes, ep_offset 4"),
-        (replace("ep_len", np.array([30, 25, -7, 35], np.int32)), "ep_len of episode 2 is -7"),
+        (replace("ep_len", np.array([30, 25, -7, 35], np.int32)), "ep_len holds -7, but an episode has 0 or more"),
         (replace("ep_offset", np.array([0, 30, 55, 60], np.int64)), "ep_offset is not the cumulated ep_len"),
         (replace("action", np.zeros((83, 2))), "'action' is float64, not float32"),
         (replace("state", np.zeros((82, 2), np.float32)), "'state' has not 83 rows"),
