@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lewm_data.conversion.arrow import to_numpy
+from lewm_data.conversion.arrow import NotNumeric, to_numpy
 from lewm_data.conversion.decode import DecodeJob
 from lewm_data.conversion.layout import ACTION_KEY, NULL, STATE_KEY, Episode, LeRobotDataset
 from lewm_data.conversion.rows import RowCursor
 from lewm_data.conversion.validate import Report
-from lewm_data.errors import UsageError
+from lewm_data.errors import SourceError, UsageError
 from lewm_data.schema import ACTION, DONE, RESERVED_NAMES, STATE, is_pixels
 
 _TIME_CODES = frozenset({"timestamps_off_fps", "timestamps_not_increasing"})
@@ -72,8 +72,17 @@ class EpisodeReader:
         """Reads the rows of one episode.
 
         Raises:
-            pyarrow.ArrowException, OSError: The file cannot be read any more.
+            SourceError: The file cannot be read any more, or is another one than was inspected.
         """
+        try:
+            return self._read(episode)
+        except (pa.ArrowException, OSError, KeyError, NotNumeric) as error:
+            raise SourceError(
+                f"episode {episode.index}: {episode.data_file} could be read when it was inspected, but not now "
+                f"({str(error).splitlines()[0]}). Leave the dataset alone while it is converted, and run again."
+            ) from error
+
+    def _read(self, episode: Episode) -> EpisodeData:
         assert episode.data_file is not None
         if self._cursor is None or self._file != episode.data_file:
             if self._cursor is not None:

@@ -34,8 +34,9 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 
 def free_disk_bytes(output: Path) -> int:
-    """Free space where the output will be."""
-    return shutil.disk_usage(_existing_parent(output)).free
+    """Space where the output will be: what is free, and what an earlier run's shards take already."""
+    shards = sum(path.stat().st_size for path in work_folder(output).glob("shard-*.h5"))
+    return shutil.disk_usage(_existing_parent(output)).free + shards
 
 
 @contextmanager
@@ -62,8 +63,9 @@ def writing_failed(error: OSError, output: Path) -> OutputError | ResourceError:
     """An operating-system error while writing, in words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
         return ResourceError(
-            f"{output}: the disk (or what one file may take there) is full. Finished shards are kept in {work_folder(output)}: free some space and "
-            "run the same command again to go on, or remove that folder."
+            f"{output}: the disk is full, or the file larger than it takes ({error.strerror or error}). Finished "
+            f"shards are kept in {work_folder(output)}: free some space and run the same command again to go on, or "
+            "remove that folder."
         )
     return OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another place.")
 

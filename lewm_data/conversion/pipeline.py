@@ -133,6 +133,11 @@ def convert(
         raise InterruptedConversionError(
             f"Interrupted. What is finished is kept in {work_folder(output)}; run the same command again to go on."
         ) from None
+    except MemoryError as error:
+        raise ResourceError(
+            f"{source}: out of memory. Lower --micro_batch or --image_size, or close other programs; then run the same "
+            "command again to go on."
+        ) from error
     except OSError as error:
         raise writing_failed(error, output) from error
 

@@ -9,6 +9,9 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for a file that it cannot read; the last for a damaged column name."""
+
 _BUFFER_BYTES = 1 << 16
 """Parquet pages are read through a buffer of this size, not row group by row group."""
 
@@ -60,7 +63,7 @@ class RowCursor:
             Record batches with the chosen columns; fewer rows than asked for if the file ends before.
 
         Raises:
-            pyarrow.ArrowException, OSError: The file cannot be read.
+            PARQUET_ERRORS: The file cannot be read.
         """
         if self._file is None or start < self._batch_start:
             self._open(start)

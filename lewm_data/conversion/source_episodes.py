@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from lewm_data.conversion.arrow import NotNumeric, to_vector
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import NULL, CameraColumns, EpisodeTable
+from lewm_data.conversion.rows import PARQUET_ERRORS
 from lewm_data.conversion.source_info import Unusable, first_line, is_lfs_pointer, read_text, unreadable
 
 # --- v3.0: meta/episodes/**.parquet, meta/tasks.parquet
@@ -93,7 +94,7 @@ def _read_table(root: Path, path: Path, columns: Iterable[str] | None) -> pa.Tab
         with pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
             return file.read(None if columns is None else [column for column in columns if column in present])
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         raise unreadable(name, "a Parquet file", first_line(error)) from error
 
 

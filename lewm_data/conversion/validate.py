@@ -19,7 +19,7 @@ from lewm_data.conversion.arrow import NotNumeric, UnevenRows, to_numpy, to_vect
 from lewm_data.conversion.catalogue import CATALOGUE, finding
 from lewm_data.conversion.checks import EpisodeRows
 from lewm_data.conversion.layout import NULL, LeRobotDataset
-from lewm_data.conversion.rows import RowCursor
+from lewm_data.conversion.rows import PARQUET_ERRORS, RowCursor
 from lewm_data.conversion.source_info import first_line, is_lfs_pointer
 from lewm_data.conversion.video import VideoHeader, VideoProblem, read_header
 from lewm_data.schema import DirtyEpisodePolicy, Finding, Handling
@@ -212,7 +212,7 @@ class _RowScan:
                 finding("column_dtype", episode=index, file=file, expected="numbers in every row", found=str(error))
                 for index in wanted.keys() - seen
             ]
-        except (pa.ArrowException, OSError) as error:
+        except PARQUET_ERRORS as error:
             return findings + [
                 finding(
                     "parquet_unreadable", episode=index, file=file, expected="readable rows", found=first_line(error)
@@ -247,7 +247,7 @@ class _RowScan:
                 return "lfs_pointer", "the file itself", "a Git LFS pointer"
             with pq.ParquetFile(path) as parquet:
                 present = set(parquet.schema_arrow.names)
-        except (pa.ArrowException, OSError) as error:
+        except PARQUET_ERRORS as error:
             return "parquet_unreadable", "a Parquet file", first_line(error)
         wanted = [*INDEX_COLUMNS, *self._columns.values(), *self._image_cameras]
         absent = [key for key in wanted if key not in present]

@@ -74,7 +74,7 @@ def read_header(path: Path) -> VideoHeader:
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
                 _check_mp4(file, size)
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
             return _stream_header(container)
     except av.FFmpegError as error:
         raise VideoProblem("video_unreadable", "a video", error.strerror or str(error)) from error
@@ -103,6 +103,10 @@ def _stream_header(container: av.container.InputContainer) -> VideoHeader:
 # --- MP4 boxes: ISO/IEC 14496-12, section 4.2
 
 
+_MOST_BOXES = 100_000
+"""A file with more of them (at one level) means to keep us busy."""
+
+
 class _Box(NamedTuple):
     """A box: its type, and its content as bytes [start, stop) of the file; ``stop`` is what its size claims."""
 
@@ -114,7 +118,7 @@ class _Box(NamedTuple):
 def _check_mp4(file: BinaryIO, size: int) -> None:
     """Whether an MP4 is whole, and announces one codec and one size."""
     boxes = list(_boxes(file, 0, size))
-    if boxes[-1].stop > size:
+    if boxes and boxes[-1].stop > size:
         raise VideoProblem("video_truncated", f"{boxes[-1].stop:,} bytes", f"{size:,}")
     moov = next((box for box in boxes if box.kind == b"moov"), None)
     if moov is None:
@@ -145,8 +149,10 @@ def _check_descriptions(file: BinaryIO, table: _Box) -> None:
 
 def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[_Box]:
     """The boxes that lie one after the other in bytes [start, stop) of a file."""
-    while start + 8 <= stop:
-        header = _read(file, start, 16)
+    for _ in range(_MOST_BOXES):
+        header = _read(file, start, 16) if start + 8 <= stop else b""
+        if len(header) < 8:
+            return
         size, kind = struct.unpack(">I4s", header[:8])
         content = start + 8
         if size == 1 and len(header) == 16:

@@ -73,9 +73,9 @@ class Part:
 class ChunkReader:
     """Reads and decodes one-frame chunks past the HDF5 library, its global lock and its cache.
 
-    Uncompressed frames are copied from a map of the file, at two thirds of the cost of reading them. Compressed ones are
-    read: that costs little beside decoding, a disk error or a truncated file is an exception where a map would kill the
-    process, and the process does not look as large as the file.
+    Uncompressed frames are copied from a map of the file, at two thirds of the cost of reading them. Compressed ones
+    are read: that costs little beside decoding, a disk error or a truncated file is an exception where a map would
+    kill the process, and the process does not look as large as the file.
     """
 
     def __init__(self, parts: list[Part], *, verify_checksums: bool) -> None:
@@ -91,9 +91,8 @@ class ChunkReader:
         self._files = [open(part.path, "rb", buffering=0) for part in parts]  # noqa: SIM115  # closed with the reader
         for file in self._files:
             weakref.finalize(self, file.close).atexit = False
-        self._maps = [
-            _map(part, file) if not verify_checksums else None for part, file in zip(parts, self._files, strict=True)
-        ]
+        maps = [_map(part, file) for part, file in zip(parts, self._files, strict=True)]
+        self._maps = maps if not verify_checksums else [None] * len(parts)
         self._most_stored = max(int(part.index.size.max()) for part in parts)
         self._of_thread = threading.local()
         self._is_cold = True

@@ -91,6 +91,10 @@ def remove(name: str) -> Spoil:
     return spoil
 
 
+def append(name: str, content: bytes) -> Spoil:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes() + content)
+
+
 def cut(name: str, *, keep: float) -> Spoil:
     def spoil(root: Path) -> None:
         content = (root / name).read_bytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -346,3 +348,44 @@ def test_codes_are_legible_at_every_step_of_a_long_episode(tmp_path: Path) -> No
     convert(str(tmp_path / "data"), tmp_path / "out.h5", ConvertConfig(micro_batch=64))
     codes = [read_code(frame) for frame in contents(tmp_path / "out.h5")["pixels"]]
     assert codes == [(e, s) for e, n in enumerate((150, 65)) for s in range(n)]
+
+
+def test_a_full_disk_in_mid_conversion_is_told_and_goes_on_later(recorded: Path, tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from lewm_data.cli import main
+main(["convert", sys.argv[2], sys.argv[3], "--camera=front"])
+"""
+    command = [sys.executable, "-c", code, "1000000", str(recorded), str(tmp_path / "out.h5")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 4, done.stderr
+    assert "the disk is full, or the file larger than it takes" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == ["out.h5.partial"]
+    command[3] = str(1 << 40)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_a_source_that_changes_under_the_conversion_is_told(recorded: Path, copy_of, tmp_path: Path) -> None:
+    root = copy_of(recorded)
+
+    class Spoil(Silent):
+        def planned(self, inspection: object) -> None:
+            next((root / "data").rglob("*.parquet")).write_bytes(b"something else")
+
+    with pytest.raises(SourceError, match="could be read when it was inspected, but not now"):
+        convert(str(root), tmp_path / "out.h5", ConvertConfig(camera="front"), reporter=Spoil())
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_out_of_memory_is_told(recorded: Path, tmp_path: Path) -> None:
+    class Exhausted(Silent):
+        def frames(self, episode: int, camera: str, count: int) -> None:
+            raise MemoryError
+
+    with pytest.raises(ResourceError, match="out of memory. Lower --micro_batch"):
+        convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front"), reporter=Exhausted())
+    assert not (tmp_path / "out.h5").exists()

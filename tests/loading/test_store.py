@@ -215,6 +215,23 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path):
         FrameStore(written.path)
 
 
+def test_a_file_that_shrinks_while_it_is_open_is_an_error_not_a_crash(tmp_path):
+    written = files.write(tmp_path / "a.h5", [30, 25])
+    store = FrameStore(written.path)
+    with open(written.path, "r+b") as file:
+        file.truncate(int(store._readers["pixels"]._parts[0].index.offset[31]))
+    with pytest.raises(DamagedChunkError, match="episode 1, step [0-9]+: .*the file ends within it"):
+        read_all(store)
+
+
+def test_a_cold_file_is_announced_and_read_right(tmp_path):
+    written = files.write(tmp_path / "a.h5")
+    store = FrameStore(written.path)
+    for is_cold in (True, False):
+        store._readers["pixels"]._is_cold = is_cold
+        np.testing.assert_array_equal(read_all(store), written.data["pixels"])
+
+
 def test_a_frame_that_was_never_written_is_an_error(tmp_path):
     def change(file):
         del file["pixels"]
