@@ -84,7 +84,7 @@ def test_an_interrupted_recording_leaves_nothing(
             raise trouble
         return np.array([256, 256], np.float32)
 
-    monkeypatch.setattr(demo._PushPolicy, "act", act)
+    monkeypatch.setattr(demo.PushPolicy, "act", act)
     with pytest.raises(trouble):
         record(tmp_path / "pusht")
     assert not list(tmp_path.iterdir())

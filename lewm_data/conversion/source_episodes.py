@@ -83,7 +83,11 @@ def _read_v3_tasks(root: Path) -> dict[int, str] | None:
     if text is None or "task_index" not in table.column_names:
         raise unreadable("meta/tasks.parquet", "columns task and task_index", ", ".join(table.column_names))
     index = _numbers(table, "task_index", np.int64, "meta/tasks.parquet")
-    return {int(i): str(task) for i, task in zip(index, table[text].to_pylist(), strict=True)}
+    try:
+        texts = table[text].to_pylist()
+    except UnicodeDecodeError as error:
+        raise unreadable("meta/tasks.parquet", "UTF-8 text", str(error)) from error
+    return {int(i): str(task) for i, task in zip(index, texts, strict=True)}
 
 
 def _read_table(root: Path, path: Path, columns: Iterable[str] | None) -> pa.Table:

@@ -37,6 +37,22 @@ def test_a_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> N
     assert (header.codec, header.width, header.num_frames) == ("h264", 128, None)
 
 
+def test_a_title_need_not_be_utf8(recorded_v21: Path, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "titled.mp4"
+    with av.open(str(min(recorded_v21.rglob("*.mp4")))) as source, av.open(str(path), "w") as output:
+        output.metadata["title"] = "kueche"
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"kueche", b"k\xfcche "))
+    assert read_header(path).num_frames == 7
+
+
 def test_every_place_to_cut_a_video_off_is_noticed(recorded_v21: Path, tmp_path: Path) -> None:
     content = min(recorded_v21.rglob("*.mp4")).read_bytes()
     path = tmp_path / "cut.mp4"
