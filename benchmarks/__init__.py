@@ -1,0 +1,1 @@
+"""Benchmarks: claims that anyone can rerun."""

@@ -52,7 +52,8 @@ def assert_same_frames(pixels: np.ndarray, oracle: list[np.ndarray]) -> None:
     for row, frame in enumerate(pixels):
         assert np.abs(frame.astype(int) - oracle[row].astype(int)).max() <= 1, f"row {row} is another picture"
         for neighbour in {row - 1, row + 1} & set(range(len(oracle))):
-            assert distance(frame, oracle[row]) < distance(frame, oracle[neighbour]), f"row {row} is nearer to {neighbour}"
+            nearer = distance(frame, oracle[neighbour]) <= distance(frame, oracle[row])
+            assert not nearer, f"row {row} is nearer to {neighbour}"
 
 
 @pytest.mark.parametrize("layout", V3_LAYOUTS)

@@ -122,7 +122,9 @@ def test_verify_against_the_source_for_every_codec_and_layout(
 
 @pytest.mark.shared
 @pytest.mark.parametrize("cameras", [None, "all"])
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize(
+    "compression", ["lzf", *(pytest.param(name, marks=pytest.mark.slow) for name in COMPRESSIONS if name != "lzf")]
+)
 def test_the_teams_recording_converts_and_verifies(
     so101: Path, compression: str, cameras: str | None, tmp_path: Path
 ) -> None:
@@ -209,9 +211,7 @@ class StopAfter(Silent):
 
 
 @pytest.mark.parametrize("stop_after", [1, 30, 60, 100])
-def test_an_interrupted_conversion_goes_on(
-    recorded: Path, converted: Path, tmp_path: Path, stop_after: int
-) -> None:
+def test_an_interrupted_conversion_goes_on(recorded: Path, converted: Path, tmp_path: Path, stop_after: int) -> None:
     config = ConvertConfig(camera="front", cameras="all", shard_bytes=3_000_000)
     output = tmp_path / "out.h5"
     with pytest.raises(InterruptedConversionError, match="run the same command again"):
