@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.decode import DecodedFrame, DecodeJob, JobEnd, event_bytes
+from lewm_data.conversion.encode import StoredChunk
 from lewm_data.conversion.episodes import EpisodeData
 from lewm_data.conversion.layout import LAST_STEP
 from lewm_data.conversion.pictures import PictureCheck
@@ -70,7 +72,7 @@ class Assembly:
         self._findings: list[Finding] = []
         self._pictures: PictureCheck | None = None
         self._start = 0  # step of the buffer's first frame
-        self._filled = 0
+        self._pending: list[Future[StoredChunk]] = []  # one per filled slot of the buffer
         self._unknown_colours: str | None = None
 
     def take(self, event: Event) -> EpisodeEnd | None:
@@ -82,11 +84,15 @@ class Assembly:
             return None
         if self._pictures is None:
             self._pictures = PictureCheck(event.job.column, event.job.fps)
-            self._start, self._filled, self._unknown_colours = 0, 0, None
+            self._start, self._unknown_colours = 0, None
         if isinstance(event, JobEnd):
             return self._job_end(event, self._pictures)
         self._frame(event, self._pictures)
         return None
+
+    @property
+    def _filled(self) -> int:
+        return len(self._pending)
 
     def _frame(self, event: DecodedFrame, pictures: PictureCheck) -> None:
         if self._unknown_colours is not None:
@@ -96,17 +102,16 @@ class Assembly:
         except UnknownColours as error:
             self._unknown_colours = str(error)
             return
-        self._filled += 1
+        self._pending.append(self._writer.encode(self._buffer[self._filled]))
         if self._filled == len(self._buffer):
             self._flush(event.job, pictures)
 
     def _flush(self, job: DecodeJob, pictures: PictureCheck) -> None:
-        frames = self._buffer[: self._filled]
-        pictures.look(frames)
-        self._writer.write_frames(job.column, frames, start=self._start)
+        pictures.look(self._buffer[: self._filled])
+        self._writer.write_chunks(job.column, (chunk.result() for chunk in self._pending), start=self._start)
         self._wrote(job, self._filled)
         self._start += self._filled
-        self._filled = 0
+        self._pending.clear()
 
     def _job_end(self, event: JobEnd, pictures: PictureCheck) -> EpisodeEnd | None:
         job = event.job

@@ -14,6 +14,7 @@ import numpy as np
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.checks import TIMESTAMP_TOLERANCE_SECONDS
 from lewm_data.conversion.rows import RowCursor
+from lewm_data.resources import return_free_memory
 from lewm_data.schema import Finding
 
 _SKIP_SECONDS = 2.0
@@ -132,7 +133,7 @@ class _Damaged(Exception):
 
 
 def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Iterator[Event]:
-    """Passes a job's frames on, each checked for its size and its time."""
+    """Passes a job's frames on, each checked for its size, its damage and its time."""
     where: dict[str, Any] = {"episode": job.episode, "file": job.file}
     findings: list[Finding] = []
     count, size, worst = 0, None, (0.0, 0)
@@ -145,6 +146,8 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
                     "{}x{} throughout".format(*size),
                     f"{frame.width}x{frame.height} at {count}",
                 )
+            if frame.is_corrupt:  # h264 and hevc make up what they cannot decode, and say so nowhere else
+                raise _Damaged("decode_error", "a picture", f"one that is damaged, at step {count}")
             off = abs(seconds - float(job.timestamps[count]))
             if off >= 0.5 / job.fps:
                 raise _Damaged(
@@ -188,6 +191,7 @@ class _VideoFile:
         self._container: av.container.InputContainer | None = None
         self._decoded: Iterator[av.VideoFrame] = iter(())
         self._next: av.VideoFrame | None = None
+        self._size = (0, 0)  # width and height by the file's header
         self._drained = False  # a decoder that met the end takes no further packets
 
     def close(self) -> None:
@@ -198,13 +202,21 @@ class _VideoFile:
         if self._container is not None:
             self._container.close()
             self._container = None
+            return_free_memory()
 
     def frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
         """Yields frames from the job's start on, each with its time since that start."""
         try:
             self._position(job.start_seconds, job.fps)
             while (frame := self._take()) is not None:
-                yield frame, self._seconds(frame) - job.start_seconds
+                seconds = self._seconds(frame) - job.start_seconds
+                if (frame.width, frame.height) != self._size:  # also where it changed in an earlier episode
+                    raise _Damaged(
+                        "video_size_changes",
+                        "{}x{} throughout".format(*self._size),
+                        f"{frame.width}x{frame.height} {seconds:.4f} s into the episode",
+                    )
+                yield frame, seconds
         except av.FFmpegError:
             self.close()  # the decoder's state is not to be trusted any more
             raise
@@ -226,8 +238,9 @@ class _VideoFile:
         if self._drained or seconds is None:
             self.close()
         if self._container is None:
-            self._container = av.open(self._path)
+            self._container = av.open(self._path, metadata_errors="replace")  # titles need not be UTF-8
             stream = self._container.streams.video[0]
+            self._size = stream.codec_context.width, stream.codec_context.height
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self._threads
         stream = self._container.streams.video[0]

@@ -14,7 +14,7 @@ BASE_MEMORY_BYTES = 150 * MEBIBYTE
 CODEC_MEMORY_BYTES = {"blosc2": 50 * MEBIBYTE, "lz4": 12 * MEBIBYTE, "zstd": 12 * MEBIBYTE}
 """What importing a codec's own libraries (blosc2, hdf5plugin) adds, measured likewise."""
 
-READ_AHEAD_BYTES = 16 * MEBIBYTE
+READ_AHEAD_BYTES = 8 * MEBIBYTE
 """Decoded frames that may wait to be scaled and compressed."""
 
 DECODER_FRAMES = 16

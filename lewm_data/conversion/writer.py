@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -113,29 +113,30 @@ class FileWriter:
         for name, values in {**columns, **indices}.items():
             self._file[name][begin : begin + count] = values
 
-    def write_frames(self, column: str, frames: np.ndarray, *, start: int) -> int:
-        """Compresses and writes frames of the current episode.
+    def encode(self, frame: np.ndarray) -> Future[StoredChunk]:
+        """Compresses a frame, in another thread if there are several.
+
+        Args:
+            frame: uint8, shape (H, W, 3), C-contiguous; it must stay as it is until the result is there.
+        """
+        if self._pool is not None:
+            return self._pool.submit(self._encode, frame)
+        done: Future[StoredChunk] = Future()
+        done.set_result(self._encode(frame))
+        return done
+
+    def write_chunks(self, column: str, chunks: Iterable[StoredChunk], *, start: int) -> None:
+        """Writes encoded frames of the current episode.
 
         Args:
             column: Frame column.
-            frames: uint8, shape (n, H, W, 3), C-contiguous.
+            chunks: Frames in order, as ``encode`` makes them.
             start: Step of the first of them.
-
-        Returns:
-            Bytes stored.
         """
-        chunks = map(self._encode, frames) if self._pool is None else self._pool.map(self._encode, frames)
-        return self.write_chunks(column, chunks, start=start)
-
-    def write_chunks(self, column: str, chunks: Iterable[StoredChunk], *, start: int) -> int:
-        """Writes frames that are encoded already; arguments and result as for ``write_frames``."""
         assert self._file is not None
         dataset = self._file[column].id
-        total = 0
         for row, chunk in enumerate(chunks, start=self._rows + start):
             dataset.write_direct_chunk((row, 0, 0, 0), chunk.data, chunk.filter_mask)
-            total += len(chunk.data)
-        return total
 
     def end_episode(self, length: int) -> None:
         """Ends the current episode after ``length`` steps; without this call the next one overwrites it."""

@@ -1032,7 +1032,17 @@ def _decoded_dirt() -> list[Dirt]:
             repaint(VIDEO_V2, _smaller_from(5)),
             **v2,
             expected="128x96 throughout",
-            found="64x48 at 5",
+            found="64x48",
+        ),
+        dirt(
+            "video_size_changes",
+            "at-an-episodes-border",
+            repaint(VIDEO.replace("000.mp4", "001.mp4"), _smaller_from(5)),
+            dataset="recorded_files",
+            episode=3,
+            file=VIDEO.replace("000.mp4", "001.mp4"),
+            expected="128x96 throughout",
+            found="64x48",
         ),
         dirt(
             "video_size_changes",

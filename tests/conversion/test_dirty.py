@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,11 +14,11 @@ import pytest
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.catalogue import CATALOGUE
 from lewm_data.conversion.pipeline import Converted, convert
-from lewm_data.errors import DirtyDataError
+from lewm_data.errors import DirtyDataError, UsageError
 from lewm_data.schema import FileHeader, Finding
 from tests.conversion import dirt as spoil
 from tests.conversion.dirt import DECODED, VIDEO, VIDEO_V2, Dirt
-from tests.recording import EPISODE_LENGTHS, read_code, record_v3, row_values, to_v21
+from tests.recording import EPISODE_LENGTHS, edit_info, read_code, record_v3, row_values, to_v21
 
 ERRORS = [dirt for dirt in DECODED if CATALOGUE[dirt.code].severity == "error"]
 WARNINGS = [dirt for dirt in DECODED if CATALOGUE[dirt.code].severity == "warning"]
@@ -290,3 +291,53 @@ def test_findings_are_in_the_file_as_json(spoiled: Callable[..., Path], tmp_path
     assert found["code"] == "values_not_finite"
     assert found["handling"] == "dropped"
     assert found["file"] == "data/chunk-000/file-000.parquet"
+
+
+# --- which frames, and where an episode ends
+
+
+def test_two_candidate_cameras_need_a_choice(recorded: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has 2 cameras: front, top\. Say which one is 'pixels'"):
+        run(recorded, tmp_path / "data.h5", "keep", camera=None)
+
+
+def last_steps() -> list[bool]:
+    return [step == length - 1 for length in EPISODE_LENGTHS for step in range(length)]
+
+
+def test_without_flags_the_last_step_of_each_episode_is_its_end(spoiled: Callable[..., Path], tmp_path: Path) -> None:
+    output = tmp_path / "data.h5"
+    run(spoiled(spoil.no_features("next.done")), output, "fail")
+    header = header_of(output)
+    assert header.done_source == "last_step"
+    assert told(header.findings, "done_inferred") == [(None, "recorded")]
+    with h5py.File(output) as file:
+        assert file["done"][:].tolist() == last_steps()
+
+
+@pytest.mark.parametrize("key", ["is_terminal", "is_last"])
+def test_ends_are_flagged_under_other_names(key: str, spoiled: Callable[..., Path], tmp_path: Path) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        content["features"][key] = content["features"].pop("next.done")
+
+    root = spoiled(
+        spoil.both(
+            lambda root: edit_info(root, rename),
+            spoil.rows(lambda table: table.rename_columns({"next.done": key})),
+        )
+    )
+    output = tmp_path / "data.h5"
+    run(root, output, "fail")
+    assert (header_of(output).done_source, header_of(output).findings) == (key, ())
+    with h5py.File(output) as file:
+        assert file["done"][:].tolist() == last_steps()
+
+
+def test_an_episode_that_was_cut_off_has_no_end_but_the_recorded_one(
+    spoiled: Callable[..., Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "data.h5"
+    run(spoiled(spoil.values("next.done", lambda mine: mine & False)), output, "fail")
+    assert told(header_of(output).findings, "done_never") == [(1, "recorded")]
+    with h5py.File(output) as file:
+        assert file["done"][:].nonzero()[0].tolist() == [6, 23, 44, 53]
