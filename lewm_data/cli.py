@@ -7,7 +7,7 @@ Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough m
 from __future__ import annotations
 
 import json
-import signal
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +19,21 @@ from rich.markup import escape
 
 from lewm_data import __version__
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion import interrupts
 from lewm_data.errors import InterruptedConversionError, LewmDataError, VerificationError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its status."""
-    parsed = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_run(parsed.subcommand, parsed[parsed.subcommand]))
+    try:
+        parsed = _parser().parse_args(arguments)
+        interrupts.install()
+        status = _run(parsed.subcommand, parsed[parsed.subcommand])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
 
 
 def _parser() -> ArgumentParser:
@@ -91,8 +98,6 @@ def _run(command: str, options: Namespace) -> int:
         status = InterruptedConversionError.exit_status
         result = {"error": {"type": "Interrupted", "message": "Interrupted.", "status": status}}
         console.print("[bold red]error:[/] Interrupted.")
-    except BrokenPipeError:
-        raise
     except Exception as error:
         status = 1
         result = {"error": {"type": type(error).__name__, "message": str(error), "status": status}}
@@ -167,9 +172,8 @@ def _convert(options: Namespace, console: Console) -> dict[str, Any]:
     except DirtyDataError as error:
         show_findings(console, [Finding.from_json(found) for found in error.findings])
         raise
-    found_late = [found for found in done.header.findings if found.code.startswith(("frames", "camera", "decode"))]
-    if found_late:
-        show_findings(console, found_late)
+    if done.found_while_decoding:
+        show_findings(console, done.found_while_decoding)
     dropped = done.header.dropped_episodes
     console.print(
         f"[bold green]{escape(str(done.path))}[/]: {done.num_episodes:,} episodes, {done.num_steps:,} steps, "
@@ -236,10 +240,6 @@ def _demo(options: Namespace, console: Console) -> dict[str, Any]:
     root = record_demo(Path(options.dir))
     console.print(f"[bold green]{escape(str(root))}[/]: a PushT dataset, recorded by LeRobot")
     return {"path": str(root)}
-
-
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 _COMMANDS = {"inspect": _inspect, "convert": _convert, "verify": _verify, "merge": _merge, "demo": _demo}

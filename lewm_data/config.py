@@ -24,6 +24,12 @@ from lewm_data.schema import (
 _NOT_CONTENT = frozenset({"micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision"})
 
 
+NATIVE = "native"
+"""The image size that keeps the source's own."""
+
+MAX_WATCHDOG_SECONDS = 1e6
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertConfig:
     """What to convert and how.
@@ -77,6 +83,11 @@ class ConvertConfig:
         ):
             if value not in choices:
                 raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
+        if self.watchdog_seconds > MAX_WATCHDOG_SECONDS:
+            raise UsageError(
+                f"watchdog_seconds is {self.watchdog_seconds:g}, but must be {MAX_WATCHDOG_SECONDS:g} or less; "
+                "0 turns the watchdog off."
+            )
         for name, number, least in (
             ("micro_batch", self.micro_batch, 1),
             ("watchdog_seconds", self.watchdog_seconds, 0),
@@ -117,7 +128,7 @@ def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
     Raises:
         UsageError: It is none of these, or a side is not within [1, 16384].
     """
-    if image_size == "native":
+    if image_size == NATIVE:
         return None
     match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(image_size))
     sides = [int(side) for side in match.groups() if side] if match else []

@@ -106,6 +106,11 @@ def pixels_column(camera: str) -> str:
     return f"{PIXELS}_{safe_name(camera_name(camera))}"
 
 
+def is_value(column: str) -> bool:
+    """Whether a column holds one value per step that was recorded: no frames, no indices, no episode table."""
+    return not is_pixels(column) and column not in (EPISODE_IDX, STEP_IDX, *EPISODE_DTYPES)
+
+
 def camera_name(camera: str) -> str:
     """The short name of a camera key: ``observation.images.top`` is ``top`` (LeRobot's convention)."""
     for prefix in ("observation.images.", "observation.image."):
@@ -207,7 +212,7 @@ class FileHeader:
         cameras: Frame column to LeRobot camera key.
         image_height: Rows of a frame, in pixels.
         image_width: Columns of a frame, in pixels.
-        resize: How frames were brought to that size; ``stretch`` where nothing was to be done.
+        resize: How frames were brought to that size.
         compression: Codec of the frame chunks.
         done_source: ``next.done``, ``is_terminal``, ``is_last`` or ``last_step``.
         feature_names: Names of the dimensions of each column that had some in the source.
@@ -259,12 +264,16 @@ class FileHeader:
         Raises:
             FormatError: The file is not of this format, or of a newer version of it.
         """
-        if "format_version" not in attributes or "lewm_data_version" not in attributes:
+        try:
+            ours = "lewm_data_version" in attributes
+            version = int(attributes["format_version"]) if "format_version" in attributes and ours else None
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: its root attributes cannot be read; the file is damaged ({error}).") from error
+        if version is None:
             raise FormatError(
                 f"{path}: not a lewm_data file (it has no root attribute 'format_version'). "
                 "Make one with: lewm-data convert SOURCE OUTPUT.h5"
             )
-        version = int(attributes["format_version"])
         if version > FORMAT_VERSION or version < 1:
             raise FormatError(
                 f"{path}: format version {version}, but this lewm_data reads versions 1 to {FORMAT_VERSION}. "
@@ -293,7 +302,7 @@ class FileHeader:
                 dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
                 fingerprint=str(attributes["fingerprint"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise FormatError(
                 f"{path}: root attributes of format version {version} are incomplete or malformed "
                 f"({type(error).__name__}: {error}). Convert the dataset again."

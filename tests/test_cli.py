@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,15 @@ import pytest
 from lewm_data import cli
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
+
+
+@pytest.fixture(autouse=True)
+def _own_signal_handlers() -> Iterator[None]:
+    """The commands install handlers for their process; this one is the tests'."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def run(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -200,3 +210,55 @@ def test_a_signal_is_status_130_and_the_next_run_goes_on(number: int, tmp_path: 
     assert again.returncode == 0, again.stderr
     assert "going on from an earlier run" in again.stderr
     assert os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_merge_refuses_files_that_mean_different_things(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for camera in ("front", "top"):
+        convert(str(recorded), tmp_path / f"{camera}.h5", ConvertConfig(camera=camera, image_size=16))
+    status, _, err = run("merge", tmp_path / "front.h5", tmp_path / "top.h5", tmp_path / "both.h5", capsys=capsys)
+    assert status == 2
+    assert "cameras {'pixels': 'observation.images.top'} differ from {'pixels': 'observation.images.front'}" in err
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    status, _, err = run("merge", tmp_path / "top.h5", tmp_path / "folder", "--overwrite", capsys=capsys)
+    assert (status, sorted(os.listdir(tmp_path))) == (2, before)
+    assert "is a folder, but the output is one file" in err
+
+
+def test_output_that_nobody_reads_or_shows_is_no_failure(recorded: Path, tmp_path: Path) -> None:
+    lewm = f"{sys.executable} -m lewm_data.cli"
+    piped = subprocess.run(
+        f"set -o pipefail; {lewm} inspect {recorded} --json 2>{tmp_path}/err | true", shell=True, executable="/bin/bash"
+    )
+    assert piped.returncode == 0
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    unseen = subprocess.run(
+        f"{lewm} convert {recorded} {tmp_path}/out.h5 --camera=front --image_size=16 2>&-", shell=True
+    )
+    assert unseen.returncode == 0
+    assert (tmp_path / "out.h5").exists()
+
+
+def test_verify_of_damaged_structure_is_status_6_or_2(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = small.read_bytes()
+    for number in range(40):
+        spoilt = bytearray(whole)
+        spoilt[(number * 7919) % 20_000] ^= 1 << number % 8  # HDF5 keeps its own structure at the front
+        small.write_bytes(spoilt)
+        status, _, err = run("verify", small, capsys=capsys)
+        assert status in (0, 2, 6), err
+        assert "Traceback" not in err
+
+
+def test_verify_against_another_dataset_says_which_one_it_was(
+    small: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(str(recorded), tmp_path / "last.h5", ConvertConfig(camera="front", image_size=16, episodes="4"))
+    from tests.recording import record_v3
+
+    other = record_v3(tmp_path / "other", episode_lengths=(4,), cameras=("front", "top"))
+    status, _, err = run("verify", tmp_path / "last.h5", "--against", other, capsys=capsys)
+    assert status == 2
+    assert "has none of the file's episodes; the file was converted from recorded" in err

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lewm_data.config import ConvertConfig
+from lewm_data.config import NATIVE, ConvertConfig
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.decode import DecodedFrame, DecodeJob, JobEnd, event_bytes
 from lewm_data.conversion.encode import StoredChunk
 from lewm_data.conversion.episodes import EpisodeData
 from lewm_data.conversion.layout import LAST_STEP
 from lewm_data.conversion.pictures import PictureCheck
-from lewm_data.conversion.scale import Scaler, UnknownColours
+from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.validate import decide
 from lewm_data.conversion.writer import FileWriter
 from lewm_data.schema import Finding
@@ -65,6 +65,7 @@ class Assembly:
         self._done_source = done_source
         self._wrote = wrote
         self._buffer = np.empty((config.micro_batch, *size, 3), np.uint8)
+        self._size = size
         self._scaler = Scaler(*size, config.resize)
         self._data: EpisodeData | None = None
         self._jobs_left = 0
@@ -73,7 +74,7 @@ class Assembly:
         self._pictures: PictureCheck | None = None
         self._start = 0  # step of the buffer's first frame
         self._pending: list[Future[StoredChunk]] = []  # one per filled slot of the buffer
-        self._unknown_colours: str | None = None
+        self._odd_size: str | None = None
 
     def take(self, event: Event) -> EpisodeEnd | None:
         """Takes the next event; returns what became of an episode when it ends."""
@@ -84,7 +85,7 @@ class Assembly:
             return None
         if self._pictures is None:
             self._pictures = PictureCheck(event.job.column, event.job.fps)
-            self._start, self._unknown_colours = 0, None
+            self._start, self._odd_size = 0, None
         if isinstance(event, JobEnd):
             return self._job_end(event, self._pictures)
         self._frame(event, self._pictures)
@@ -95,14 +96,14 @@ class Assembly:
         return len(self._pending)
 
     def _frame(self, event: DecodedFrame, pictures: PictureCheck) -> None:
-        if self._unknown_colours is not None:
+        if self._config.image_size == NATIVE and (event.frame.height, event.frame.width) != self._size:
+            self._odd_size = self._odd_size or f"{event.frame.width}x{event.frame.height}"
             return
-        try:
-            self._scaler.put(event.frame, self._buffer[self._filled])
-        except UnknownColours as error:
-            self._unknown_colours = str(error)
+        if self._odd_size is not None:
             return
-        self._pending.append(self._writer.encode(self._buffer[self._filled]))
+        slot = self._buffer[self._filled]
+        self._scaler.put(event.frame, slot)
+        self._pending.append(self._writer.encode(slot))
         if self._filled == len(self._buffer):
             self._flush(event.job, pictures)
 
@@ -118,14 +119,14 @@ class Assembly:
         if self._filled:
             self._flush(job, pictures)
         self._findings += [*event.findings, *pictures.findings(episode=job.episode, file=job.file)]
-        if self._unknown_colours is not None:
+        if self._odd_size is not None:
             self._findings.append(
                 finding(
-                    "decode_error",
+                    "video_size_changes",
                     episode=job.episode,
                     file=job.file,
-                    expected="colours as BT.601, BT.709, BT.2020, FCC or SMPTE 240M",
-                    found=self._unknown_colours,
+                    expected=f"{self._size[1]}x{self._size[0]} as in the other episodes (--image_size native)",
+                    found=self._odd_size,
                 )
             )
         self._pictures = None

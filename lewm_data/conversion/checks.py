@@ -128,9 +128,10 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
         yield finding(
             "column_width", expected=f"{feature.key!r} {feature.width} wide", found=f"{values.shape[1]}", **where
         )
-    if values.dtype.kind != "f":
-        return
     stored = np.dtype(ROW_DTYPES.get(column, feature.dtype))
+    if values.dtype.kind != "f":
+        yield from _check_range(values, stored, feature, where)
+        return
     limit = np.finfo(stored if stored.kind == "f" else values.dtype).max  # what is larger becomes Inf in the file
     bad = ~(np.abs(values) <= limit)  # NaN compares false
     if bad.any():
@@ -147,6 +148,21 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
             "column_dtype",
             expected=f"whole numbers in {feature.key!r} ({feature.dtype})",
             found=f"{values[step]} at step {step}",
+            **where,
+        )
+
+
+def _check_range(values: np.ndarray, stored: np.dtype, feature: Feature, where: dict[str, Any]) -> Iterator[Finding]:
+    """Whether whole numbers fit into the dtype they will be stored as; else they would wrap round."""
+    if stored.kind not in "iu" or values.dtype.kind not in "iu" or not values.size:
+        return
+    limits = np.iinfo(stored)
+    low, high = int(values.min()), int(values.max())
+    if low < limits.min or high > limits.max:
+        yield finding(
+            "column_dtype",
+            expected=f"{feature.key!r} within {limits.min} to {limits.max} ({feature.dtype})",
+            found=f"{low if low < limits.min else high}",
             **where,
         )
 

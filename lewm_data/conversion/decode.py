@@ -14,6 +14,7 @@ import numpy as np
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.checks import TIMESTAMP_TOLERANCE_SECONDS
 from lewm_data.conversion.rows import RowCursor
+from lewm_data.conversion.scale import unknown_colours
 from lewm_data.resources import return_free_memory
 from lewm_data.schema import Finding
 
@@ -148,6 +149,9 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
                 )
             if frame.is_corrupt:  # h264 and hevc make up what they cannot decode, and say so nowhere else
                 raise _Damaged("decode_error", "a picture", f"one that is damaged, at step {count}")
+            colours = unknown_colours(frame)
+            if colours is not None:
+                raise _Damaged("decode_error", "colours as BT.601, BT.709, BT.2020, FCC or SMPTE 240M", colours)
             off = abs(seconds - float(job.timestamps[count]))
             if off >= 0.5 / job.fps:
                 raise _Damaged(

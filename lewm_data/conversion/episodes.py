@@ -159,6 +159,21 @@ class EpisodeReader:
         return columns
 
 
+def check_columns(keys: Sequence[str]) -> None:
+    """Refuses extra columns that the file cannot hold beside each other.
+
+    Raises:
+        UsageError: A name has a meaning of its own in the format, or two keys would share one.
+    """
+    names: dict[str, str] = {}
+    for key in keys:
+        other = names.setdefault(file_column(key), key)
+        if other != key:
+            raise UsageError(
+                f"extra_columns: {other!r} and {key!r} would both be {file_column(key)!r}. Leave one of them out."
+            )
+
+
 def file_column(key: str) -> str:
     """Name of an extra column in our file: LeRobot's key, with ``/`` (which HDF5 takes for a group) as ``_``.
 

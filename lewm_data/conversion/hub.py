@@ -47,7 +47,7 @@ def locate(source: str, *, revision: str | None = None) -> Location:
         SourceError: No such folder or repo, or it cannot be reached.
     """
     path = Path(source).expanduser()
-    if path.exists():
+    if _exists(path):
         if not (path / "meta" / "info.json").is_file():
             raise SourceError(
                 f"{source}: no LeRobot dataset, since it has no meta/info.json. "
@@ -72,6 +72,13 @@ def locate(source: str, *, revision: str | None = None) -> Location:
         _snapshot(source, sha, patterns)
 
     return Location(root, source, sha, fetch)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise SourceError(f"{str(path)[:200]}: cannot be looked at ({error.strerror}). Check the path.") from error
 
 
 def _lerobot_home() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from lewm_data.config import ConvertConfig, parse_image_size
 from lewm_data.conversion import source as sources
 from lewm_data.conversion.decode import DecodedFrame, Decoder
 from lewm_data.conversion.encode import encoder
-from lewm_data.conversion.episodes import EpisodeReader, file_column
+from lewm_data.conversion.episodes import EpisodeReader, check_columns
 from lewm_data.conversion.layout import Episode, LeRobotDataset
 from lewm_data.conversion.plan import Plan, Sample, make_plan
 from lewm_data.conversion.scale import Scaler
@@ -126,6 +127,7 @@ def inspect_source(
 
     Raises:
         SourceError: No dataset there, or it cannot be reached.
+        DirtyDataError: ``image_size`` is ``native``, but no frame can be decoded to learn it from.
         UsageError: A camera or column that does not exist, or several cameras and no choice.
     """
     opened = sources.open_source(source, revision=config.revision, episodes=config.episodes)
@@ -145,8 +147,7 @@ def inspect_source(
             fingerprint="",
         )
     cameras = choose_cameras(dataset, config, any_camera=any_camera)
-    for key in config.extra_columns:
-        file_column(key)
+    check_columns(config.extra_columns)
     whole = config.episodes is None
     sources.fetch_files(opened.location, dataset, cameras.values(), all_episodes=whole)
     report = validate(
@@ -254,8 +255,7 @@ def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:
         micro_batch=config.micro_batch,
         shard_bytes=config.shard_bytes,
     )
-    values: dict[str, Any] = {name: getattr(inspection, name) for name in Inspection.__dataclass_fields__}
-    return Inspection(**{**values, "image_size": size, "plan": plan})
+    return dataclasses.replace(inspection, image_size=size, plan=plan)
 
 
 def _sample(
@@ -272,6 +272,7 @@ def _sample(
     wanted = parse_image_size(config.image_size)
     size, source_size = wanted, (0, 0)
     frames, stored, seconds = 0, 0, 0.0
+    damage: list[Finding] = []
     sizes: dict[tuple[int, int], str] = {}
     with Decoder(dataset.root, threads=decode_threads(config), batch_rows=_SAMPLE_FRAMES) as decoder:
         for number, episode in enumerate(episodes):
@@ -282,7 +283,8 @@ def _sample(
                 started = time.perf_counter()
                 for event in decoder.run(reader.job(episode, column, camera, timestamps, first_row)):
                     if not isinstance(event, DecodedFrame):
-                        continue  # what is wrong with it is found, and told, by the conversion
+                        damage += event.findings  # told by the conversion, if it comes to that
+                        continue
                     frame = event.frame
                     sizes.setdefault((frame.height, frame.width), event.job.file)
                     size = size or (frame.height, frame.width)
@@ -295,7 +297,8 @@ def _sample(
     if wanted is None and len(sizes) > 1:
         listed = "; ".join(f"{width}x{height} in {file}" for (height, width), file in sizes.items())
         raise UsageError(f"image_size native, but frames differ in size: {listed}. Choose a size, such as 224.")
-    size = size or (0, 0)
+    if size is None:
+        raise dirty_error(dataset.repo_id, damage, [*report.findings, *damage])
     return size, Sample(
         frames=frames,
         bytes_per_frame=stored / max(frames, 1) if frames else float(size[0] * size[1] * 3),

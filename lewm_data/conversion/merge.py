@@ -12,25 +12,11 @@ import numpy as np
 
 import lewm_data
 from lewm_data.conversion.encode import StoredChunk
+from lewm_data.conversion.hdf5 import open_file
+from lewm_data.conversion.output import check_output, output_place
 from lewm_data.conversion.writer import FileShape, FileWriter
-from lewm_data.errors import FormatError, OutputError, UsageError
-from lewm_data.schema import EP_LEN, EPISODE_DTYPES, EPISODE_IDX, STEP_IDX, FileHeader, is_pixels
-
-
-def open_file(path: Path) -> h5py.File:
-    """Opens an HDF5 file to read, ready for every codec.
-
-    Raises:
-        FormatError: There is no such file, or it is no HDF5 file.
-    """
-    import hdf5plugin  # noqa: F401  registers the codecs with HDF5
-
-    if not path.is_file():
-        raise FormatError(f"{path}: no such file.")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise FormatError(f"{path}: not an HDF5 file, or one that is cut off ({error}).") from error
+from lewm_data.errors import FormatError, UsageError
+from lewm_data.schema import EP_LEN, EPISODE_DTYPES, FileHeader, is_pixels, is_value
 
 
 def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
@@ -52,7 +38,7 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
 def copy_episodes(file: h5py.File, writer: FileWriter) -> Iterator[int]:
     """Copies all episodes of a file into a writer of the same shape; yields each episode's length once copied."""
     offset = 0
-    small = [n for n in file if not is_pixels(n) and n not in (EPISODE_IDX, STEP_IDX, *EPISODE_DTYPES)]
+    small = [name for name in file if is_value(name)]
     frames = [name for name in file if is_pixels(name)]
     for length in file[EP_LEN][:].tolist():
         stop = offset + length
@@ -84,13 +70,13 @@ def merge(
 
     Raises:
         UsageError: The files do not go together, or the output is one of them.
-        OutputError: The output exists.
+        OutputError: The output exists or cannot be written.
+        ResourceError: The disk is full.
         FormatError: An input is not of this format.
     """
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already. Give another name, or --overwrite to replace it.")
     if any(path.resolve() == output.resolve() for path in inputs):
         raise UsageError(f"{output}: is one of the inputs as well. Give the output another name.")
+    check_output(output, overwrite=overwrite)
     headers, shapes, rows, episodes = [], [], 0, 0
     for path in inputs:
         with open_file(path) as file:
@@ -102,7 +88,7 @@ def merge(
         _check_alike(inputs[0], path, (headers[0], shapes[0]), (headers[-1], shapes[-1]))
     header = _joined_header(headers, with_tasks="task_index" in shapes[0].columns)
     done = 0
-    with FileWriter(output, shapes[0], num_rows=rows) as writer:
+    with output_place(output, overwrite=overwrite), FileWriter(output, shapes[0], num_rows=rows) as writer:
         for path in inputs:
             with open_file(path) as file:
                 for _ in copy_episodes(file, writer):
@@ -124,10 +110,12 @@ def _check_alike(
     first_path: Path, path: Path, first: tuple[FileHeader, FileShape], other: tuple[FileHeader, FileShape]
 ) -> None:
     pairs = {
-        "cameras": (first[1].cameras, other[1].cameras),
+        "cameras": (first[0].cameras, other[0].cameras),
         "frame size": (first[1][1:3], other[1][1:3]),
         "columns": (first[1].columns, other[1].columns),
         "compression": (first[1].compression, other[1].compression),
+        "feature names": (first[0].feature_names, other[0].feature_names),
+        "done_source": (first[0].done_source, other[0].done_source),
         "fps": (first[0].fps, other[0].fps),
         "resize": (first[0].resize, other[0].resize),
     }

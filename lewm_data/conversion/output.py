@@ -7,12 +7,13 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import lewm_data
-from lewm_data.conversion.merge import open_file
+from lewm_data.conversion.hdf5 import open_file
+from lewm_data.conversion.lock import exclusive
 from lewm_data.conversion.writer import replace_durably
 from lewm_data.errors import FormatError, OutputError, ResourceError
 from lewm_data.schema import FileHeader
@@ -35,39 +36,47 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 def free_disk_bytes(output: Path) -> int:
     """Space where the output will be: what is free, and what an earlier run's shards take already."""
-    shards = sum(path.stat().st_size for path in work_folder(output).glob("shard-*.h5"))
+    shards = 0
+    for path in work_folder(output).glob("shard-*.h5"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished
+            shards += path.stat().st_size
     return shutil.disk_usage(_existing_parent(output)).free + shards
 
 
 @contextmanager
-def parent_folder(output: Path) -> Iterator[None]:
-    """Makes the output's folder if need be, and takes it away again if nothing came of it.
+def output_place(
+    output: Path, *, overwrite: bool, waiting: Callable[[], None] = lambda: None, kept: str = ""
+) -> Iterator[None]:
+    """Makes the output's folder, holds the output's lock, and puts failures to write into words.
+
+    Args:
+        output: The file that will be made.
+        overwrite: Whether it may exist.
+        waiting: Called once if another process is making the same output.
+        kept: What is kept after a failure, as a sentence for its message.
 
     Raises:
-        OutputError: It cannot be made.
+        OutputError: It exists (perhaps made by the process that was waited for), or cannot be written.
+        ResourceError: The disk is full.
     """
     made = [folder for folder in output.parents if not folder.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(output.with_name(output.name + ".lock"), waiting=waiting):
+            check_output(output, overwrite=overwrite)
+            yield
     except OSError as error:
-        raise OutputError(f"{output.parent}: cannot be made ({error.strerror}). Choose another folder.") from error
-    try:
-        yield
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]  # HDF5's own text is a dump
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+            raise ResourceError(
+                f"{output}: the disk is full, or the file larger than it takes ({reason}). Free some space, then run "
+                f"the same command again. {kept}".rstrip()
+            ) from error
+        raise OutputError(f"{output}: cannot be written ({reason}). Choose another place.") from error
     finally:
-        for folder in made:  # the innermost first
+        for folder in made:  # the innermost first; those that something came of stay
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def writing_failed(error: OSError, output: Path) -> OutputError | ResourceError:
-    """An operating-system error while writing, in words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
-        return ResourceError(
-            f"{output}: the disk is full, or the file larger than it takes ({error.strerror or error}). Finished "
-            f"shards are kept in {work_folder(output)}: free some space and run the same command again to go on, or "
-            "remove that folder."
-        )
-    return OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another place.")
 
 
 def work_folder(output: Path) -> Path:
@@ -132,9 +141,18 @@ class WorkFolder:
         return None
 
     def remove(self) -> None:
-        """Removes the folder and all in it."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        """Removes the folder and all in it.
+
+        Raises:
+            OutputError: It is not one of ours.
+        """
+        if not self.path.exists():
+            return
+        if not (self.path / "state.json").exists() and any(self.path.iterdir()):
+            raise OutputError(
+                f"{self.path}: is in the way and was not made by lewm_data (it has no state.json). Move it elsewhere."
+            )
+        shutil.rmtree(self.path)
 
 
 def _existing_parent(output: Path) -> Path:

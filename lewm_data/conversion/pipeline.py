@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion import interrupts
 from lewm_data.conversion.assembly import Assembly, Event, in_flight_bytes
 from lewm_data.conversion.decode import DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
 from lewm_data.conversion.inspect import Inspection, decode_threads, dirty_error, inspect_source
-from lewm_data.conversion.lock import exclusive
-from lewm_data.conversion.merge import copy_episodes, file_shape, open_file
+from lewm_data.conversion.merge import copy_episodes, file_shape
 from lewm_data.conversion.output import (
     WorkFolder,
     check_output,
     free_disk_bytes,
-    parent_folder,
+    output_place,
     work_folder,
-    writing_failed,
 )
 from lewm_data.conversion.plan import READ_AHEAD_BYTES, cut_shards, shortfalls
 from lewm_data.conversion.readahead import read_ahead
@@ -47,6 +49,7 @@ class Converted:
         header: Its root attributes.
         num_episodes: Episodes in it.
         num_steps: Steps in it.
+        found_while_decoding: Those of the header's findings that only decoding could show.
         file_bytes: Its size.
         seconds: Time taken, inspection included.
         frames_per_second: Frames written per second of converting; 0 if all of them were there already.
@@ -57,6 +60,7 @@ class Converted:
     header: FileHeader
     num_episodes: int
     num_steps: int
+    found_while_decoding: tuple[Finding, ...]
     file_bytes: int
     seconds: float
     frames_per_second: float
@@ -125,8 +129,8 @@ def convert(
     if problems:
         raise ResourceError(f"{source} does not fit. " + " ".join(problems))
     try:
-        with parent_folder(output), exclusive(output.with_name(output.name + ".lock"), waiting=told.waiting):
-            check_output(output, overwrite=config.overwrite)  # made by another process while this one waited?
+        kept = f"Finished shards are kept in {work_folder(output)}, and it goes on from them."
+        with output_place(output, overwrite=config.overwrite, waiting=told.waiting, kept=kept):
             told.planned(inspection)
             return _Conversion(inspection, output, told, started).run()
     except KeyboardInterrupt:
@@ -138,8 +142,6 @@ def convert(
             f"{source}: out of memory. Lower --micro_batch or --image_size, or close other programs; then run the same "
             "command again to go on."
         ) from error
-    except OSError as error:
-        raise writing_failed(error, output) from error
 
 
 class _Conversion:
@@ -159,6 +161,7 @@ class _Conversion:
         self._started = started
         self._work = WorkFolder(output, inspection.fingerprint)
         self._rows = {int(self._dataset.episodes.index[row]): row for row in inspection.kept_rows()}
+        self._facts: dict[str, Any] = {"total_frames": self._plan.num_frames}
         self._frames_done = 0
         self._frames_written = 0
         self._converting_since = 0.0
@@ -170,8 +173,9 @@ class _Conversion:
         try:
             with Heartbeat(self._work.path / "heartbeat.json", watchdog_seconds=watchdog_seconds) as heartbeat:
                 self._heartbeat = heartbeat
-                heartbeat.beat({"total_frames": self._plan.num_frames}, force=True)
+                heartbeat.beat(self._facts, force=True)
                 self._converting_since = time.perf_counter()
+                self._skip_finished(shards)
                 for number, episodes in enumerate(shards):
                     self._shard(number, episodes, whole=len(shards) == 1)
                 seconds = time.perf_counter() - self._converting_since
@@ -180,12 +184,12 @@ class _Conversion:
             self._work.remove()
             raise
         self._work.remove()
-        num_episodes, num_steps = _read_back(self._output, header)
         return Converted(
             path=self._output,
             header=header,
-            num_episodes=num_episodes,
-            num_steps=num_steps,
+            num_episodes=sum(len(record.episodes) for record in header.sources),
+            num_steps=header.statistics[ACTION].count,
+            found_while_decoding=header.findings[len(self._inspection.decision.findings) :],
             file_bytes=self._output.stat().st_size,
             seconds=time.perf_counter() - self._started,
             frames_per_second=self._frames_written / seconds if self._frames_written else 0.0,
@@ -200,12 +204,19 @@ class _Conversion:
         shards = cut_shards(lengths, step_bytes=step_bytes, shard_bytes=self._config.shard_bytes)
         return [[episodes[position] for position in shard] for shard in shards]
 
+    def _num_steps(self, episodes: Sequence[int]) -> int:
+        return sum(int(self._dataset.episodes.length[self._rows[index]]) for index in episodes)
+
+    def _skip_finished(self, shards: Sequence[Sequence[int]]) -> None:
+        """Counts what an earlier run finished."""
+        finished = [episodes for number, episodes in enumerate(shards) if self._work.finished_shard(number) is not None]
+        self._frames_done = sum(map(self._num_steps, finished)) * len(self._inspection.cameras)
+        if finished:
+            self._told.resumed(self._frames_done)
+
     def _shard(self, number: int, episodes: Sequence[int], *, whole: bool) -> None:
         """Makes a shard unless it is there; a ``whole`` one is the finished file but for its name."""
-        steps = sum(int(self._dataset.episodes.length[self._rows[index]]) for index in episodes)
         if self._work.finished_shard(number) is not None:
-            self._frames_done += steps * len(self._inspection.cameras)
-            self._told.resumed(steps * len(self._inspection.cameras))
             return
         findings: list[Finding] = []
         written: list[int] = []
@@ -217,7 +228,7 @@ class _Conversion:
             FileWriter(
                 self._work.shard_path(number),
                 self._file_shape(reader),
-                num_rows=steps,
+                num_rows=self._num_steps(episodes),
                 threads=threads if threads > 2 else 1,  # on two processors, the decoder has the other one
             ) as writer,
             read_ahead(self._events(reader, episodes), max_bytes=READ_AHEAD_BYTES, size_of=in_flight_bytes) as events,
@@ -230,6 +241,8 @@ class _Conversion:
                 wrote=self._wrote,
             )
             for event in events:
+                interrupts.check()
+                self._heartbeat.beat(self._facts)
                 end = assembly.take(event)
                 if end is None:
                     continue
@@ -259,16 +272,14 @@ class _Conversion:
         self._frames_written += count
         rate = self._frames_written / max(time.perf_counter() - self._converting_since, 1e-9)
         self._told.frames(job.episode, job.camera, count)
-        self._heartbeat.beat(
-            {
-                "episode": job.episode,
-                "camera": job.camera,
-                "frames": self._frames_done,
-                "total_frames": self._plan.num_frames,
-                "frames_per_second": round(rate, 1),
-                "seconds_left": round((self._plan.num_frames - self._frames_done) / rate, 1),
-            }
-        )
+        self._facts = {
+            "episode": job.episode,
+            "camera": job.camera,
+            "frames": self._frames_done,
+            "total_frames": self._plan.num_frames,
+            "frames_per_second": round(rate, 1),
+            "seconds_left": round((self._plan.num_frames - self._frames_done) / rate, 1),
+        }
 
     def _refuse(self, findings: Sequence[Finding]) -> None:
         """Refuses the dataset because of what decoding found, or because nothing is left of it."""
@@ -282,6 +293,7 @@ class _Conversion:
         finished = paths[0] if num_shards == 1 else self._merged(paths)
         with open_file(finished) as file:
             header = FileHeader.from_attributes(file.attrs, path=str(finished))
+            _check_whole(file, header)
         replace_durably(finished, self._output)
         return header
 
@@ -301,6 +313,7 @@ class _Conversion:
             for number, path in enumerate(paths):
                 with open_file(path) as file:
                     for _ in copy_episodes(file, writer):
+                        interrupts.check()
                         self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
                 self._told.merging(number + 1, len(paths))
             written = [index for header in headers for index in header.sources[0].episodes]
@@ -320,12 +333,10 @@ class _Conversion:
         )
 
 
-def _read_back(path: Path, header: FileHeader) -> tuple[int, int]:
-    """A last look at the file under its own name: all that it promises is stored. Returns its episodes and steps."""
-    with open_file(path) as file:
-        steps = int(file[EP_LEN][:].sum())
-        for column in header.cameras:
-            chunks = file[column].id.get_num_chunks()
-            if not chunks == steps == len(file[column]) == len(file[DONE]):
-                raise OSError(errno.EIO, f"{column} has {chunks} frames for {steps} steps", str(path))
-        return len(file[EP_LEN]), steps
+def _check_whole(file: h5py.File, header: FileHeader) -> None:
+    """A last look at a finished file before it gets its name: all that it promises is stored."""
+    steps = int(file[EP_LEN][:].sum())
+    for column in header.cameras:
+        chunks = file[column].id.get_num_chunks()
+        if not chunks == steps == len(file[column]) == len(file[DONE]):
+            raise OSError(errno.EIO, f"{column} has {chunks} frames for {steps} steps", file.filename)

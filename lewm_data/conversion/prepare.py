@@ -105,6 +105,8 @@ def _convert_in_child(source: str, output: Path, config: ConvertConfig) -> None:
             raise
     if child.returncode == 0:
         return
+    if output.is_file():
+        return  # somebody else made it meanwhile, under another name of the same revision
     try:
         error = json.loads(stdout)["error"]
     except (ValueError, KeyError, TypeError):

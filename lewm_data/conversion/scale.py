@@ -14,8 +14,11 @@ _COEFFICIENTS = {1: 1, 2: 5, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB_FORMATS = ("rgb", "bgr", "gbr", "gray", "pal", "mono", "ya8", "ya16")
 
 
-class UnknownColours(Exception):
-    """A colour tag that nobody has taught us; guessing would tint every picture."""
+def unknown_colours(frame: av.VideoFrame) -> str | None:
+    """What is not known here about a frame's colours, in words; None if all is. Guessing would tint every picture."""
+    if frame.format.name.startswith(_RGB_FORMATS) or frame.colorspace in _COEFFICIENTS:
+        return None
+    return f"colour space number {frame.colorspace} in pixel format {frame.format.name}"
 
 
 class Scaler:
@@ -36,11 +39,8 @@ class Scaler:
         """Converts one frame.
 
         Args:
-            frame: A decoded frame of any size and pixel format.
+            frame: A decoded frame of any size and pixel format whose colours are known (``unknown_colours``).
             out: uint8, shape (height, width, 3), C-contiguous; filled.
-
-        Raises:
-            UnknownColours: The frame carries a colour space that is not known here.
         """
         height, width = self._scaled_size(frame.height, frame.width)
         picture = self._reformat(frame, height, width)
@@ -76,8 +76,6 @@ class Scaler:
         source = int(Colorspace.DEFAULT)
         full_range = False
         if not frame.format.name.startswith(_RGB_FORMATS):
-            if frame.colorspace not in _COEFFICIENTS:
-                raise UnknownColours(f"colour space number {frame.colorspace} in pixel format {frame.format.name}")
             source = _COEFFICIENTS[frame.colorspace]
             # the old "yuvj" formats say it by their name, and swscale sees to them by itself
             full_range = frame.color_range == ColorRange.JPEG and not frame.format.name.startswith("yuvj")

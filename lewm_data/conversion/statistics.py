@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from lewm_data.schema import EPISODE_DTYPES, EPISODE_IDX, STEP_IDX, ColumnStatistics, is_pixels
+from lewm_data.schema import ColumnStatistics, is_value
 
 _BLOCK_ROWS = 65_536
 
@@ -22,13 +22,7 @@ def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:
         Column name to statistics, per flattened dimension. Two passes in blocks of fixed size, so that the result
         depends on the rows alone.
     """
-    return {
-        name: column_statistics(file[name])
-        for name in file
-        if not is_pixels(name)
-        and name not in (EPISODE_IDX, STEP_IDX, *EPISODE_DTYPES)
-        and file[name].dtype.kind in "iuf"
-    }
+    return {name: column_statistics(file[name]) for name in file if is_value(name) and file[name].dtype.kind in "iuf"}
 
 
 def column_statistics(column: h5py.Dataset | np.ndarray) -> ColumnStatistics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -11,9 +11,10 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.decode import DecodedFrame, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.inspect import decode_threads, inspect_source
-from lewm_data.conversion.merge import open_file
 from lewm_data.conversion.scale import Scaler
+from lewm_data.conversion.source import open_source
 from lewm_data.conversion.statistics import column_statistics
 from lewm_data.errors import UsageError
 from lewm_data.schema import (
@@ -27,8 +28,10 @@ from lewm_data.schema import (
     PIXELS,
     ROW_DTYPES,
     STEP_IDX,
+    ColumnStatistics,
     FileHeader,
     is_pixels,
+    is_value,
 )
 
 Progress = Callable[[int, int], None]
@@ -54,10 +57,12 @@ def verify_file(path: Path, *, progress: Progress = lambda done, total: None) ->
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
-        problems = _first(_structure_problems(file, header))
-        if problems:
-            return problems  # reading on would only repeat them
-        return _first(_content_problems(file, header, progress))
+        try:
+            problems = _first(_structure_problems(file, header))
+            return problems or _first(_content_problems(file, header, progress))
+        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            return [f"the file's own structure is damaged ({reason})"]
 
 
 def verify_against(path: Path, source: str, *, progress: Progress = lambda done, total: None) -> tuple[list[str], int]:
@@ -82,22 +87,13 @@ def verify_against(path: Path, source: str, *, progress: Progress = lambda done,
                 "Verify the parts before merging."
             )
         record = header.sources[0]
-        extra = tuple(name for name in file if not is_pixels(name) and name not in {**ROW_DTYPES, **EPISODE_DTYPES})
-        config = ConvertConfig(
-            image_size=f"{header.image_height}x{header.image_width}",
-            resize=header.resize,  # type: ignore[arg-type]
-            compression=header.compression,  # type: ignore[arg-type]
-            camera=header.cameras[PIXELS],
-            cameras=",".join(key for column, key in header.cameras.items() if column != PIXELS) or None,
-            dirty_episode_policy="keep",
-            extra_columns=extra,
-            revision=record.revision,
-            episodes=_as_selection(record.episodes),
-        )
+        names = [name for name in file if is_value(name) and name not in ROW_DTYPES]
+        config = _settings(header, source, names)
         inspection = inspect_source(source, config)
         dataset = inspection.dataset
-        if dataset is None:
-            return [found.sentence() for found in inspection.report.findings], 0
+        unusable = [f.sentence() for f in inspection.report.findings if f.severity == "error" and f.episode is None]
+        if dataset is None or (unusable and not inspection.report.first_rows):
+            return unusable, 0
         if inspection.cameras != header.cameras:
             return [f"cameras: the file has {header.cameras}, the source {inspection.cameras}"], 0
         rows = {int(index): row for row, index in enumerate(dataset.episodes.index.tolist())}
@@ -108,7 +104,7 @@ def verify_against(path: Path, source: str, *, progress: Progress = lambda done,
         scaler = Scaler(header.image_height, header.image_width, config.resize)
         out = np.empty((header.image_height, header.image_width, 3), np.uint8)
         with (
-            EpisodeReader(dataset, inspection.report, header.cameras, extra) as reader,
+            EpisodeReader(dataset, inspection.report, header.cameras, config.extra_columns) as reader,
             Decoder(dataset.root, threads=decode_threads(config), batch_rows=16) as decoder,
         ):
             for position, index in enumerate(record.episodes):
@@ -141,16 +137,31 @@ def verify_against(path: Path, source: str, *, progress: Progress = lambda done,
         return problems, compared
 
 
-def _as_selection(episodes: tuple[int, ...]) -> str:
-    """Episode numbers as the settings want them, runs as ranges."""
-    parts = []
-    numbers = sorted(episodes)
-    start = 0
-    for position in range(1, len(numbers) + 1):
-        if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
-            parts.append(f"{numbers[start]}:{numbers[position - 1] + 1}")
-            start = position
-    return ",".join(parts)
+def _settings(header: FileHeader, source: str, extra_names: list[str]) -> ConvertConfig:
+    """The settings that the file was converted with, as far as its content tells them."""
+    revision = None if Path(source).exists() else header.sources[0].revision
+    opened = open_source(source, revision=revision)
+    dataset = opened.dataset
+    keys: Iterable[str] = dataset.features if dataset is not None else ()
+    present = set(dataset.episodes.index.tolist()) if dataset is not None else set()
+    record = header.sources[0]
+    episodes = sorted(present.intersection(record.episodes))
+    if present and not episodes:
+        raise UsageError(
+            f"{source}: has none of the file's episodes; the file was converted from {record.repo_id}. Give that one."
+        )
+    extra = [next((key for key in keys if key.replace("/", "_") == name), name) for name in extra_names]
+    return ConvertConfig(
+        image_size=f"{header.image_height}x{header.image_width}",
+        resize=header.resize,  # type: ignore[arg-type]
+        compression=header.compression,  # type: ignore[arg-type]
+        camera=header.cameras[PIXELS],
+        cameras=",".join(key for column, key in header.cameras.items() if column != PIXELS) or None,
+        dirty_episode_policy="keep",
+        extra_columns=tuple(extra),
+        revision=revision,
+        episodes=",".join(map(str, episodes)) or None if len(episodes) < len(present) else None,
+    )
 
 
 def _first(problems: Iterator[str]) -> list[str]:
@@ -213,6 +224,14 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
         yield f"the root attributes name {known} source episodes, but there are {len(lengths)}"
 
 
+def _are_close(found: ColumnStatistics, told: ColumnStatistics) -> bool:
+    """Equal but for rounding, which may differ between versions of numpy."""
+    return found.count == told.count and all(
+        np.allclose(getattr(found, name), getattr(told, name), rtol=1e-9, atol=1e-12, equal_nan=True)
+        for name in ("mean", "std", "min", "max")
+    )
+
+
 def _content_problems(file: h5py.File, header: FileHeader, progress: Progress) -> Iterator[str]:
     lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
     num_steps = int(lengths.sum())
@@ -228,7 +247,7 @@ def _content_problems(file: h5py.File, header: FileHeader, progress: Progress) -
                     yield f"'episode_idx' is wrong in the rows from {start} on"
                 if name == STEP_IDX and not np.array_equal(values, steps - offsets[episode]):
                     yield f"'step_idx' is wrong in the rows from {start} on"
-            if name in header.statistics and column_statistics(file[name]) != header.statistics[name]:
+            if name in header.statistics and not _are_close(column_statistics(file[name]), header.statistics[name]):
                 yield f"the statistics of {name!r} are not those of its rows"
         except (OSError, RuntimeError) as error:
             yield f"column {name!r} cannot be read: {error}"

@@ -62,9 +62,9 @@ class Heartbeat:
             return
         self._last = now
         if self._seconds:
-            faulthandler.dump_traceback_later(
-                self._seconds, exit=self._timer is None, file=self._stderr or sys.__stderr__ or sys.stderr
-            )
+            stderr = self._stderr or sys.__stderr__
+            if stderr is not None:  # a daemon may have closed it
+                faulthandler.dump_traceback_later(self._seconds, exit=self._timer is None, file=stderr)
         if self._timer is not None:
             self._timer.arm(self._seconds + _DUMP_SECONDS)
         if self.path is None:

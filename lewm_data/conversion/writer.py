@@ -33,6 +33,11 @@ LIBVER = ("v110", "v110")
 """File format that HDF5 1.10 and newer read; "latest" would write one that only HDF5 2.0 does."""
 
 
+SYNC_BYTES = 256 << 20
+"""Written frames are brought to the disk each time so much has gathered, so that the last flush is a short one: a
+flush shows no progress, and the watchdog must not take a slow disk for a hang."""
+
+
 class FileShape(NamedTuple):
     """What a file's datasets look like, but for the number of rows.
 
@@ -54,7 +59,7 @@ class FileShape(NamedTuple):
 class FileWriter:
     """Writes episodes to a file that appears under its name only when ``finish`` was called.
 
-    Used as a context manager: leaving it without ``finish`` removes what was written.
+    Used as a context manager: entering makes the file, leaving without ``finish`` removes what was written.
 
     Args:
         path: The file to make; it is written as ``<path>.tmp``, flushed to disk, then renamed.
@@ -71,10 +76,17 @@ class FileWriter:
         self._lengths: list[int] = []
         self._rows = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compress") if threads > 1 else None
-        self._file: h5py.File | None = h5py.File(self._temporary, "w", libver=LIBVER)
-        self._create_datasets(self._file, num_rows)
+        self._num_rows = num_rows
+        self._unsynced_bytes = 0
+        self._file: h5py.File | None = None
 
     def __enter__(self) -> FileWriter:
+        try:
+            self._file = h5py.File(self._temporary, "w", libver=LIBVER)
+            self._create_datasets(self._file, self._num_rows)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -84,7 +96,7 @@ class FileWriter:
             self._pool.shutdown(cancel_futures=True)
         if self._file is not None:
             self._close_quietly()
-            self._temporary.unlink(missing_ok=True)
+        self._temporary.unlink(missing_ok=True)  # gone under its own name if it was finished
 
     @property
     def num_episodes(self) -> int:
@@ -137,6 +149,11 @@ class FileWriter:
         dataset = self._file[column].id
         for row, chunk in enumerate(chunks, start=self._rows + start):
             dataset.write_direct_chunk((row, 0, 0, 0), chunk.data, chunk.filter_mask)
+            self._unsynced_bytes += len(chunk.data)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._file.flush()
+            _sync(self._temporary)
+            self._unsynced_bytes = 0
 
     def end_episode(self, length: int) -> None:
         """Ends the current episode after ``length`` steps; without this call the next one overwrites it."""
@@ -213,15 +230,14 @@ def small_columns(action_width: int, state_width: int) -> dict[str, tuple[str, i
 
 def replace_durably(temporary: Path, path: Path) -> None:
     """Renames a finished file so that it is whole under its name even after a loss of power."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    _sync(temporary)
     temporary.replace(path)
-    sync_folder(path.parent)
+    _sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Brings a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Brings a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

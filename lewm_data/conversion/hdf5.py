@@ -1,0 +1,25 @@
+"""HDF5 files, opened for reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from lewm_data.errors import FormatError
+
+
+def open_file(path: Path) -> h5py.File:
+    """Opens an HDF5 file to read, ready for every codec.
+
+    Raises:
+        FormatError: There is no such file, or it is no HDF5 file.
+    """
+    import hdf5plugin  # noqa: F401  registers the codecs with HDF5
+
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise FormatError(f"{path}: not an HDF5 file, or one that is cut off ({error}).") from error
