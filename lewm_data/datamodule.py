@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import lightning
-import numpy as np
-import torch
 
 from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
+from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.cache import CacheMode, cache_frames
-from lewm_data.loading.dataset import Batch, WindowDataset
 from lewm_data.loading.loader import WindowLoader, WorkerType
-from lewm_data.loading.normalizer import Normalizer, normalize_pixels
-from lewm_data.loading.sampler import WindowOrder, WindowSampler
-from lewm_data.loading.store import FrameStore
-from lewm_data.loading.windows import split_episodes
-from lewm_data.resources import num_cpus
-from lewm_data.schema import ACTION, STATE, Compression, DirtyEpisodePolicy, Resize, is_pixels
-
-_MOST_THREADS = 16
-_DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
+from lewm_data.loading.normalizer import Normalizer, normalize_batch
+from lewm_data.loading.sampler import WindowOrder, WindowSampler, check_batch_size
+from lewm_data.loading.sources import Source, Sources
+from lewm_data.loading.splits import Splits
+from lewm_data.loading.world import World
+from lewm_data.schema import Compression, DirtyEpisodePolicy, Resize
 
 
 class LeWMDataModule(lightning.LightningDataModule):
-    """Converts a dataset once, then feeds a trainer with random windows of it.
+    """Converts datasets once, then feeds a trainer with random windows of them.
 
     Batches are as ``lewm_data.schema`` has them. On the device, frames become floating point with ImageNet's
     mean and standard deviation, in the trainer's precision; action and state are standardised with the
     statistics of the training episodes.
 
+    An epoch of several datasets, given as a list, visits every training window of each of them once. Given as
+    a mapping to weights, an epoch takes as many windows as there are, and each dataset's share of them is its
+    weight over the sum of the weights: exactly so over the epoch, in random order, and by chance in each
+    batch. Of a dataset that gets fewer places than it has windows, each epoch visits others; of one that gets
+    more, all windows come equally often, give or take one. Each dataset is split by episode; validation visits
+    every window once, whatever the weights. Statistics count a row as often as an epoch visits a window of its
+    dataset.
+
     Attributes:
-        normalizers: ``action`` and ``state`` to their normalizers, once set up; a planner inverts them with
-            ``normalizers["action"].denormalize(...)``.
-        train_episodes: Positions in the file of the training episodes, once set up.
+        normalizers: ``action`` and ``state`` to their normalizers, once set up; planners call ``denormalize``.
+        train_episodes: Positions in the file of the training episodes, once set up; with several datasets they
+            count on from one file to the next.
         val_episodes: The same of the validation episodes.
     """
 
     def __init__(
         self,
-        repo_id: str | None = None,
-        root: str | Path | None = None,
-        h5_path: str | Path | None = None,
+        repo_id: Source | None = None,
+        root: Source | None = None,
+        h5_path: Source | None = None,
         *,
         revision: str | None = None,
         data_dir: str | Path = "data",
@@ -73,9 +75,11 @@ class LeWMDataModule(lightning.LightningDataModule):
         """Takes settings and checks them; reads nothing yet.
 
         Args:
-            repo_id: A LeRobot dataset on the Hub. Give exactly one of ``repo_id``, ``root`` and ``h5_path``.
-            root: Folder of a local LeRobot dataset.
-            h5_path: A file that is converted already.
+            repo_id: A LeRobot dataset on the Hub, or a list of them, or a mapping of each to its weight. Give
+                exactly one of ``repo_id``, ``root`` and ``h5_path``.
+            root: Folder of a local LeRobot dataset; or several, likewise.
+            h5_path: A file that is converted already; or several, likewise. The settings of the conversion hold
+                for all datasets; where one needs others, such as another ``camera``, convert it beforehand.
             revision: Branch, tag or commit on the Hub.
             data_dir: Folder for converted files.
             camera: The camera that becomes ``pixels``; needed when there are several.
@@ -107,15 +111,16 @@ class LeWMDataModule(lightning.LightningDataModule):
             UsageError: Not exactly one source is given, or a setting is out of range.
         """
         super().__init__()
-        given = [name for name, value in (("repo_id", repo_id), ("root", root), ("h5_path", h5_path)) if value]
-        if len(given) != 1:
-            raise UsageError(
-                f"{' and '.join(given) or 'nothing'} given as the source, but it takes exactly one of repo_id (on the "
-                "Hub), root (a local LeRobot folder) and h5_path (a converted file)."
-            )
-        for name, value in (("num_steps", num_steps), ("frameskip", frameskip), ("batch_size", batch_size)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}, but must be 1 or more.")
+        self.sources = Sources.parse(repo_id=repo_id, root=root, h5_path=h5_path)
+        for name, value, least in (
+            ("num_steps", num_steps, 1),
+            ("frameskip", frameskip, 1),
+            ("batch_size", batch_size, 1),
+            ("steps_per_epoch", steps_per_epoch, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}, but must be {least} or more.")
         for name, choice, choices in (
             ("worker_type", worker_type, get_args(WorkerType)),
             ("cache", cache, get_args(CacheMode)),
@@ -124,8 +129,6 @@ class LeWMDataModule(lightning.LightningDataModule):
                 raise UsageError(f"{name} is {choice!r}, but must be one of {', '.join(choices)}.")
         if not 0 <= val_fraction < 1:
             raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
-        self.source = str(repo_id or root or "")
-        self.h5_path = Path(h5_path) if h5_path else None
         self.data_dir = Path(data_dir)
         self.config = ConvertConfig(
             image_size=image_size,
@@ -151,90 +154,70 @@ class LeWMDataModule(lightning.LightningDataModule):
         self.normalize = normalize
         self.train_transform = train_transform
         self.normalizers: dict[str, Normalizer] = {}
-        self._store: FrameStore | None = None
+        self._splits: Splits | None = None
+        self._is_cache_settled = False
         self._loaders: weakref.WeakSet[WindowLoader] = weakref.WeakSet()
         self._train_loader: WindowLoader | None = None
         self._train_state: dict[str, Any] | None = None
+
+    @property
+    def source(self) -> str:
+        """The datasets' repo ids or paths, with commas between."""
+        return str(self.sources)
 
     def prepare_data(self) -> None:
         """Downloads and converts, where that was not done before; a second call finds the work done.
 
         Raises:
-            LewmDataError: What the conversion raises: dirty data, not enough memory or disk, stalled, and so
-                on.
+            LewmDataError: What the conversion raises: dirty data, not enough memory or disk, stalled.
         """
-        if self.h5_path is None:
+        if self.sources.kind != "h5_path":
             from lewm_data.conversion.prepare import prepare_file
 
-            prepare_file(self.source, self.data_dir, self.config)
+            for name in self.sources.names:
+                prepare_file(name, self.data_dir, self.config)
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the file, splits it by episode, and decodes it into RAM where that was asked for or fits.
+        """Opens the files, splits them by episode, and decodes them into RAM where that was asked for or fits.
 
         Args:
             stage: Lightning's stage; all need the same.
 
         Raises:
-            UsageError: There is no file, no window in it, or fewer windows than a batch takes.
-            FormatError: The file is broken.
+            UsageError: A file is missing, there is no window in it, there are fewer windows than a batch takes,
+                or several datasets do not fit together.
+            FormatError: A file is broken.
         """
-        if self._store is not None:
-            return
-        if self.h5_path is None:
-            from lewm_data.conversion.prepare import prepared_file
-
-            path = prepared_file(self.source, self.data_dir, self.config)
-        else:
-            path = self.h5_path
-        store = FrameStore(path, verify_checksums=self.verify_checksums)
-        span = self.num_steps * self.frameskip
-        longest = int(store.ep_len.max(initial=0))
-        if longest < span:
-            raise UsageError(
-                f"{path}: a window takes num_steps * frameskip = {self.num_steps} * {self.frameskip} = {span} steps, "
-                f"but the longest of {len(store.ep_len)} episodes has {longest}. Lower num_steps or frameskip."
-            )
-        self.train_episodes, self.val_episodes = split_episodes(
-            store.ep_len, span=span, val_fraction=self.val_fraction, seed=self.seed
-        )
-        whole = WindowDataset(store, num_steps=self.num_steps, frameskip=self.frameskip)
-        self._datasets = {
-            "train": whole.restrict(self.train_episodes),
-            "val": whole.restrict(self.val_episodes),
-            "predict": whole,
-        }
-        self._check_batch_size(path, len(self._datasets["train"]))
-        if not len(self.val_episodes) and self.trainer is not None:
+        if self._splits is None:
+            self._splits = self._open()
+            self.normalizers = self._splits.normalizers
+            self.train_episodes, self.val_episodes = self._splits.train_episodes, self._splits.val_episodes
+        num_windows, world = len(self._splits.train), World.of(self.trainer)
+        if stage in (None, "fit") and self.steps_per_epoch is None:
+            check_batch_size(self.source, num_windows=num_windows, batch_size=self.batch_size, world_size=world.size)
+        if not len(self._splits.val) and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # else Lightning warns of an empty validation loader at each run
-        self.normalizers = {
-            name: Normalizer.fit(whole.values(name), _rows_of(store, self.train_episodes))
-            for name in (ACTION, STATE)
-            if name in whole.columns
-        }
-        cache_frames(
-            store,
-            mode=self.cache,
-            is_shared=self.worker_type == "process" or self._num_local_processes() > 1,
-            show_progress=self._rank() == 0,
-        )
-        self._store = store
+        if not self._is_cache_settled:
+            is_shared = self.worker_type == "process" or world.num_local > 1
+            cache_frames(*self._splits.stores, mode=self.cache, is_shared=is_shared, show_progress=world.rank == 0)
+            self._is_cache_settled = True
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled windows of the training episodes, full batches only."""
         overfits = getattr(self.trainer, "overfit_batches", 0) > 0  # on the same few batches
-        self._train_loader = self._make_loader("train", shuffle=not overfits, drop_last=True)
+        self._train_loader = self._make_loader(self._set_up.train, shuffle=not overfits, drop_last=True)
         if self._train_state is not None:
             self._train_loader.load_state_dict(self._train_state)
             self._train_state = None
         return self._train_loader
 
     def val_dataloader(self) -> WindowLoader | list[Any]:
-        """Windows of the validation episodes in the file's order; nothing where ``val_fraction`` is 0."""
-        return self._make_loader("val") if len(self.val_episodes) else []
+        """Windows of the validation episodes in the files' order; nothing where ``val_fraction`` is 0."""
+        return self._make_loader(self._set_up.val) if len(self._set_up.val) else []
 
     def predict_dataloader(self) -> WindowLoader:
-        """Every window of the file, in its order."""
-        return self._make_loader("predict")
+        """Every window, in the files' order."""
+        return self._make_loader(self._set_up.predict)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Transforms (in training only) and normalizes a batch where it is.
@@ -252,18 +235,14 @@ class LeWMDataModule(lightning.LightningDataModule):
         if not self.normalize:
             return batch
         precision = str(self.trainer.precision) if self.trainer is not None else "32-true"
-        dtype = _DTYPES.get(precision.split("-")[0], torch.bfloat16)  # else transformer-engine's
-        batch = dict(batch)
-        for name, values in batch.items():
-            if is_pixels(name):
-                batch[name] = normalize_pixels(values, dtype)
-            elif name in self.normalizers:
-                values = self.normalizers[name].normalize(values)
-                batch[name] = values.to(dtype) if precision.endswith("true") else values
-        return batch
+        return normalize_batch(batch, self.normalizers, precision=precision)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: epoch and position. Lightning keeps it in its checkpoints."""
+        """Where training stands. Lightning keeps it in its checkpoints.
+
+        Other workers, batch sizes and numbers of processes may go on from there; but where the global batch has
+        grown, Lightning, which counts in steps, ends the epoch that was interrupted early.
+        """
         if self._train_loader is not None:
             return {"train": self._train_loader.state_dict()}
         return {"train": self._train_state} if self._train_state is not None else {}
@@ -283,63 +262,43 @@ class LeWMDataModule(lightning.LightningDataModule):
         """Stops all threads and worker processes after an error or Ctrl-C."""
         self.teardown()
 
-    def _make_loader(self, split: str, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:
-        dataset = self._datasets[split]
+    @property
+    def _set_up(self) -> Splits:
+        if self._splits is None:
+            raise UsageError("The data module is not set up. Call prepare_data() and setup() first; a Trainer does.")
+        return self._splits
+
+    def _open(self) -> Splits:
+        if self.sources.kind == "h5_path":
+            paths = [Path(name) for name in self.sources.names]
+        else:
+            from lewm_data.conversion.prepare import prepared_file
+
+            paths = [prepared_file(name, self.data_dir, self.config) for name in self.sources.names]
+        return Splits.open(
+            paths,
+            weights=self.sources.weights,
+            num_steps=self.num_steps,
+            frameskip=self.frameskip,
+            val_fraction=self.val_fraction,
+            seed=self.seed,
+            verify_checksums=self.verify_checksums,
+        )
+
+    def _make_loader(self, dataset: BatchDataset, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:
+        world = World.of(self.trainer)
         order = WindowOrder(
             num_windows=len(dataset),
             batch_size=self.batch_size,
             seed=self.seed,
-            rank=self._rank(),
-            world_size=self._world_size(),
+            rank=world.rank,
+            world_size=world.size,
             shuffle=shuffle,
             drop_last=drop_last,
             steps_per_epoch=self.steps_per_epoch if shuffle else None,
+            mixture=self._set_up.mixture if shuffle else None,
         )
-        loader = WindowLoader(
-            dataset,
-            WindowSampler(order),
-            num_workers=self._num_workers(),
-            worker_type=self.worker_type,
-        )
+        num_workers = world.num_workers if self.num_workers is None else self.num_workers
+        loader = WindowLoader(dataset, WindowSampler(order), num_workers=num_workers, worker_type=self.worker_type)
         self._loaders.add(loader)
         return loader
-
-    def _check_batch_size(self, path: Path, num_windows: int) -> None:
-        world_size = self._world_size()
-        if self.steps_per_epoch is None and self.batch_size * world_size > num_windows:
-            raise UsageError(
-                f"{path}: the training split has {num_windows} windows in {len(self.train_episodes)} episodes, fewer "
-                f"than one batch of batch_size {self.batch_size} on each of {world_size} processes. Set batch_size to "
-                f"{num_windows // world_size} or less, or lower val_fraction."
-            )
-
-    def _rank(self) -> int:
-        if self.trainer is not None:
-            return int(self.trainer.global_rank)
-        return torch.distributed.get_rank() if _is_distributed() else 0
-
-    def _world_size(self) -> int:
-        if self.trainer is not None:
-            return int(self.trainer.world_size)
-        return torch.distributed.get_world_size() if _is_distributed() else 1
-
-    def _num_local_processes(self) -> int:
-        """Training processes on this node."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or (self.trainer.num_devices if self.trainer else 1)
-
-    def _num_workers(self) -> int:
-        if self.num_workers is not None:
-            return self.num_workers
-        return max(1, min(_MOST_THREADS, num_cpus() // self._num_local_processes()))
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _rows_of(store: FrameStore, episodes: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which of a file's rows belong to some episodes, (N,) bool."""
-    edges = np.zeros(store.num_rows + 1, np.int32)
-    np.add.at(edges, store.ep_offset[episodes], 1)
-    np.add.at(edges, store.ep_offset[episodes] + store.ep_len[episodes], -1)
-    return np.cumsum(edges[:-1]) > 0

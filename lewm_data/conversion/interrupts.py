@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that do not get lost: Python drops an exception raised while it runs a weak reference's callback."""
+"""Ctrl-C and SIGTERM that do not get lost: Python drops what is raised while it runs a weak reference's callback."""
 
 from __future__ import annotations
 

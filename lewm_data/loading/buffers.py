@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_data.loading.dataset import empty
+from lewm_data.loading.batches import empty
 
 _SMALL_BYTES = 1 << 20
 

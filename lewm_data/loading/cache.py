@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +54,7 @@ def wants_cache(mode: str, *, needed_bytes: int, available_bytes: int) -> bool:
 
 
 def cache_frames(
-    store: FrameStore,
-    *,
+    *stores: FrameStore,
     mode: CacheMode = "auto",
     columns: Sequence[str] | None = None,
     num_threads: int | None = None,
@@ -67,7 +67,8 @@ def cache_frames(
     filled. ``auto`` leaves uncompressed files alone: the kernel's page cache serves them as fast.
 
     Args:
-        store: The open file; it reads from memory afterwards.
+        *stores: The open files; they read from memory afterwards. ``auto`` takes them in turn, and leaves out those
+            with which all together would need more than their share.
         mode: When to do it; see ``wants_cache``.
         columns: Which columns of frames; None takes all.
         num_threads: Threads that decode; None is one for each processor.
@@ -82,35 +83,64 @@ def cache_frames(
         ResourceError: ``ram`` was asked for, and it does not fit.
         DamagedChunkError: A stored frame cannot be decoded; names its episode and step.
     """
-    columns = list(store.frame_columns if columns is None else columns)
-    if mode == "auto":
-        columns = [column for column in columns if not store.is_uncompressed(column)]
-    columns = [column for column in columns if not store.is_resident(column)]
+    taken_bytes = 0
+    for store in stores:
+        taken_bytes += _cache_file(
+            store,
+            _columns_to_cache(store, mode, columns),
+            mode=mode,
+            taken_bytes=taken_bytes,
+            num_threads=num_threads or num_cpus(),
+            is_shared=is_shared,
+            show_progress=show_progress,
+        )
+    return taken_bytes > 0
+
+
+def _columns_to_cache(store: FrameStore, mode: CacheMode, columns: Sequence[str] | None) -> list[str]:
+    chosen = [column for column in (columns or store.frame_columns) if not store.is_resident(column)]
+    if mode == "none":
+        return []
+    return chosen if mode == "ram" else [column for column in chosen if not store.is_uncompressed(column)]
+
+
+def _cache_file(
+    store: FrameStore,
+    columns: Sequence[str],
+    *,
+    mode: CacheMode,
+    taken_bytes: int,
+    num_threads: int,
+    is_shared: bool,
+    show_progress: bool,
+) -> int:
+    """Puts columns of one file into memory beside what files before it have taken; returns how many bytes that took."""
     sizes = [store.num_rows * store.columns[column].row_bytes for column in columns]
-    starts = np.cumsum([0, *sizes])
-    if mode == "none" or not starts[-1]:
-        return False
+    starts = [0, *itertools.accumulate(sizes)]
+    num_bytes = starts.pop()
+    if not num_bytes:
+        return 0
 
     def may_create() -> bool:
-        needed, available = int(starts[-1]), available_memory_bytes()
-        return wants_cache(mode, needed_bytes=needed, available_bytes=available)
+        available_bytes = available_memory_bytes() + taken_bytes  # as before the first file
+        return wants_cache(mode, needed_bytes=taken_bytes + num_bytes, available_bytes=available_bytes)
 
     def fill(memory: NDArray[np.uint8]) -> None:
-        for column, start, size in zip(columns, starts, sizes, strict=False):
+        for column, start, size in zip(columns, starts, sizes, strict=True):
             frames = memory[start : start + size].reshape(store.num_rows, *store.columns[column].shape)
-            _decode_all(store, column, frames, num_threads or num_cpus(), show_progress=show_progress)
+            _decode_all(store, column, frames, num_threads, show_progress=show_progress)
 
     memory: NodeMemory | NDArray[np.uint8] | None = None
     if is_shared:
-        memory = find_or_create(_name(store, columns), int(starts[-1]), fill, may_create=may_create)
+        memory = find_or_create(_name(store, columns), num_bytes, fill, may_create=may_create)
     elif may_create():
-        memory = private_memory(int(starts[-1]))
+        memory = private_memory(num_bytes)
         fill(memory)
     if memory is None:
-        return False
-    for column, start in zip(columns, starts, strict=False):
-        store.make_resident(column, memory, int(start))
-    return True
+        return 0
+    for column, start in zip(columns, starts, strict=True):
+        store.make_resident(column, memory, start)
+    return num_bytes
 
 
 def _decode_all(

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
+from lewm_data.loading.batches import BatchDataset, Layout
+from lewm_data.loading.batches import whole_batch as whole_batch  # found where torch's DataLoader needs it
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
 from lewm_data.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
 
-type Batch = dict[str, Tensor]
-type Allocator = Callable[[tuple[int, ...], np.dtype[Any]], Tensor]
-"""Makes an uninitialised, contiguous CPU tensor of a shape and a numpy dtype."""
 
-
-class WindowDataset(Dataset[Batch]):
+class WindowDataset(BatchDataset):
     """Every window of some episodes of a file, by number.
 
     With torch's own DataLoader, pass ``collate_fn=whole_batch``: ``__getitems__`` returns batches, not
@@ -77,51 +72,9 @@ class WindowDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, window: int) -> Batch:
-        """One window, without the batch axis.
-
-        Args:
-            window: Its number in [0, len(self)).
-
-        Returns:
-            Column to tensor: ``pixels`` (T, 3, H, W) uint8, ``action`` (T, K*A) float32, and so on.
-        """
-        return {name: tensor[0] for name, tensor in self.read(np.array([window], np.int64)).items()}
-
-    def __getitems__(self, windows: ArrayLike) -> Batch:
-        """A whole batch; torch's DataLoader calls this. In a worker process it is made in shared memory.
-
-        Args:
-            windows: (B,) window numbers in [0, len(self)).
-
-        Returns:
-            Column to tensor, as ``lewm_data.schema`` has it.
-        """
-        return self.read(windows, empty_shared if get_worker_info() else empty)
-
-    def read(self, windows: ArrayLike, allocate: Allocator | None = None) -> Batch:
-        """Reads a batch into tensors made by an allocator.
-
-        Args:
-            windows: (B,) window numbers in [0, len(self)).
-            allocate: Makes the tensors that are filled; ordinary memory if None.
-
-        Returns:
-            Column to tensor. ``pixels`` is (B, T, 3, H, W), a view of (B, T, H, W, 3).
-        """
-        windows = np.asarray(windows, np.int64)
-        allocate = allocate or empty
-        batch = {name: allocate((len(windows), *shape), dtype) for name, (shape, dtype) in self.layout().items()}
-        self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()})
-        return self.arrange(batch)
-
-    def arrange(self, batch: Batch) -> Batch:
-        """Gives a filled batch the shapes of the contract: frames (B, T, H, W, 3) become (B, T, 3, H, W) views."""
-        return {name: t.permute(0, 1, 4, 2, 3) if is_pixels(name) else t for name, t in batch.items()}
-
-    def layout(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shape of one window and dtype of each column, as ``fill`` takes them: frames are (T, H, W, 3)."""
-        layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    def layout(self) -> Layout:
+        """See ``BatchDataset``."""
+        layout: Layout = {}
         for name in self.columns:
             shape = self.store.columns[name].shape
             if is_pixels(name):
@@ -132,36 +85,44 @@ class WindowDataset(Dataset[Batch]):
                 layout[name] = (self.num_steps, *shape), self._values[name].dtype
         return layout
 
-    def fill(self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]]) -> None:
-        """Fills a batch. Threads may call this side by side.
-
-        Args:
-            windows: (B,) int64 window numbers in [0, len(self)).
-            out: Column to array (B, ...), contiguous, of the shapes and dtypes of ``layout``.
-
-        Raises:
-            DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.
-            IndexError: A number lies outside [0, len(self)).
-        """
+    def fill(
+        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.int64] | None = None
+    ) -> None:
+        """See ``BatchDataset``."""
         first_rows = self.windows.rows(windows)
         all_rows = first_rows[:, None] + np.arange(self.windows.span)
         kept_rows = np.ascontiguousarray(all_rows[:, :: self.frameskip]).reshape(-1)
+        frame_places = None
+        if places is not None:
+            frame_places = (places[:, None] * self.num_steps + np.arange(self.num_steps)).reshape(-1)
         for name in self.columns:
             target = out[name]
             if is_pixels(name):
-                shape = self.store.columns[name].shape
-                self.store.read_frames(name, kept_rows, target.reshape(-1, *shape))
-            elif name == ACTION:
-                values = self._values[name]
-                flat = target.reshape(-1, *values.shape[1:])
-                np.take(values, all_rows.reshape(-1), axis=0, out=flat, mode="clip")
-            elif name == DONE:
-                ends = self._values[name][all_rows].reshape(*target.shape, self.frameskip)
-                np.any(ends, axis=-1, out=target)
+                frames = target.reshape(-1, *self.store.columns[name].shape)
+                self.store.read_frames(name, kept_rows, frames, frame_places)
+            elif places is None:
+                self._fill_values(name, all_rows, kept_rows, target)
             else:
-                values = self._values[name]
-                flat = target.reshape(-1, *values.shape[1:])
-                np.take(values, kept_rows, axis=0, out=flat, mode="clip")
+                values = np.empty((len(windows), *target.shape[1:]), target.dtype)
+                self._fill_values(name, all_rows, kept_rows, values)
+                target[places] = values
+
+    def _fill_values(
+        self, name: str, all_rows: NDArray[np.int64], kept_rows: NDArray[np.int64], target: NDArray[Any]
+    ) -> None:
+        """Fills a small column of some windows, (n, ...), from the rows (n, T*K) and the kept ones (n*T,)."""
+        values = self._values[name]
+        if name == DONE:
+            ends = values[all_rows].reshape(*target.shape, self.frameskip)
+            np.any(ends, axis=-1, out=target)
+        else:
+            rows = all_rows.reshape(-1) if name == ACTION else kept_rows
+            np.take(values, rows, axis=0, out=target.reshape(-1, *values.shape[1:]), mode="clip")
+
+    def describe(self, window: int) -> str:
+        """See ``BatchDataset``."""
+        [episode], [start] = self.windows.locate([window])
+        return f"{self.store.path}, episode {episode}, step {start}"
 
     def restrict(self, episodes: Sequence[int] | NDArray[np.int64]) -> WindowDataset:
         """The same dataset over some episodes only; file and small columns are shared.
@@ -193,24 +154,6 @@ class WindowDataset(Dataset[Batch]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._values = {name: _load(self.store, name) for name in self.columns if not is_pixels(name)}
-
-
-def whole_batch(batch: Any) -> Any:
-    """A ``collate_fn`` for torch's DataLoader: ``WindowDataset.__getitems__`` has made the batch already."""
-    return batch
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """An uninitialised tensor in ordinary memory."""
-    return torch.from_numpy(np.empty(shape, dtype))
-
-
-def empty_shared(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """An uninitialised tensor in shared memory, which a worker process hands over without a copy."""
-    example = torch.from_numpy(np.empty(0, dtype))
-    num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    storage = example.untyped_storage()._new_shared(num_bytes)  # as torch's own default_collate does
-    return example.new_empty(0).set_(storage, 0, shape)  # type: ignore[call-overload]
 
 
 def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from lewm_data.errors import UsageError
+from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.buffers import BufferPool, empty_pinned
-from lewm_data.loading.dataset import Batch, WindowDataset
 from lewm_data.loading.pipeline import ThreadPipeline
 from lewm_data.loading.processes import ProcessBatches
 from lewm_data.loading.sampler import WindowSampler
@@ -40,7 +40,7 @@ class WindowLoader:
 
     def __init__(
         self,
-        dataset: WindowDataset,
+        dataset: BatchDataset,
         sampler: WindowSampler,
         *,
         num_workers: int = 2,
@@ -125,6 +125,7 @@ class WindowLoader:
                 batch = read(number)
                 self.batch_sampler.advance()
                 yield batch
+                del batch
             return
         pipeline = ThreadPipeline(
             read,
@@ -159,15 +160,8 @@ class WindowLoader:
         self.batch_sampler.load_state_dict(state)
 
     def _read(self, windows: NDArray[np.int64]) -> Batch:
-        try:
+        with self.dataset.telling_where(windows):
             return self.dataset.read(windows, empty_pinned if self._pin_memory else self._pool.empty)
-        except Exception as error:
-            episodes, starts = self.dataset.windows.locate(windows[:1])
-            error.add_note(
-                f"While reading a batch of {len(windows)} windows of {self.dataset.store.path}, the first of them "
-                f"from episode {episodes[0]}, step {starts[0]}."
-            )
-            raise
 
 
 def _follow_cuda_device(pin_memory: bool) -> Callable[[], None]:

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lewm_data.schema import is_pixels
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of RGB in [0, 1], as torchvision's models and LeWM's ViT take them."""
 
+_DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
 _ROWS_AT_ONCE = 1 << 16
 _LEAST_RELATIVE_STD = 1e-7
 """A spread below one unit in the last place of float32 is rounding, not signal."""
+
+
+class Sample(NamedTuple):
+    """Rows of a column that statistics are taken of.
+
+    Attributes:
+        values: (N, ...) numbers; NaN and infinite ones are left out.
+        rows: (N,) which rows count.
+        weight: How often each of them counts.
+    """
+
+    values: NDArray[Any]
+    rows: NDArray[np.bool_]
+    weight: float = 1.0
 
 
 class Normalizer:
@@ -40,27 +58,24 @@ class Normalizer:
         self._on_device: dict[Any, tuple[Tensor, Tensor]] = {}
 
     @classmethod
-    def fit(cls, values: NDArray[Any], rows: NDArray[np.bool_]) -> Normalizer:
+    def fit(cls, *samples: Sample) -> Normalizer:
         """Computes statistics in float64, in pieces, twice through (first the mean).
 
         Args:
-            values: (N, ...) numbers; NaN and infinite ones are left out.
-            rows: (N,) which rows count.
+            *samples: Columns of one width, one or more.
 
         Returns:
             The normalizer of the flattened dimensions; 0 and 1 for a dimension without any finite value.
         """
-        flat = values.reshape(len(values), -1)
-        count = np.zeros(flat.shape[1])
-        total = np.zeros(flat.shape[1])
-        squares = np.zeros(flat.shape[1])
-        for piece, is_finite in _pieces(flat, rows):
-            count += is_finite.sum(axis=0)
-            total += piece.sum(axis=0, where=is_finite)
-        mean = total / np.maximum(count, 1)
-        for piece, is_finite in _pieces(flat, rows):
-            squares += np.square(piece - mean).sum(axis=0, where=is_finite)
-        return cls(mean, np.sqrt(squares / np.maximum(count, 1)))
+        count, total, squares = np.zeros((3, samples[0].values[:1].size))
+        for piece, is_finite, weight in _pieces(samples):
+            count += weight * is_finite.sum(axis=0)
+            total += weight * piece.sum(axis=0, where=is_finite)
+        has_any = np.where(count > 0, count, 1)
+        mean = total / has_any
+        for piece, is_finite, weight in _pieces(samples):
+            squares += weight * np.square(piece - mean).sum(axis=0, where=is_finite)
+        return cls(mean, np.sqrt(squares / has_any))
 
     def normalize(self, values: Tensor) -> Tensor:
         """Standardises.
@@ -93,6 +108,31 @@ class Normalizer:
         return self._on_device[key]
 
 
+def normalize_batch(
+    batch: dict[str, Tensor], normalizers: dict[str, Normalizer], *, precision: str = "32-true"
+) -> dict[str, Tensor]:
+    """Makes a batch what a model takes, on whatever device it is.
+
+    Args:
+        batch: Column to tensor; frames uint8, or floating point in [0, 1].
+        normalizers: Those of the columns to standardise.
+        precision: Lightning's name of it. Frames take its dtype; action and state do only under ``*-true``, as
+            Lightning itself has it.
+
+    Returns:
+        Column to tensor; columns without a normalizer stay as they are.
+    """
+    dtype = _DTYPES.get(precision.split("-")[0], torch.bfloat16)  # else transformer-engine's
+    normal = dict(batch)
+    for name, values in batch.items():
+        if is_pixels(name):
+            normal[name] = normalize_pixels(values, dtype)
+        elif name in normalizers:
+            values = normalizers[name].normalize(values)
+            normal[name] = values.to(dtype) if precision.endswith("true") else values
+    return normal
+
+
 def normalize_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
     """Makes frames floating point, with ImageNet's mean and standard deviation.
 
@@ -118,9 +158,11 @@ def _pixel_constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, 
     return 1 / (255 * std), mean / std
 
 
-def _pieces(flat: NDArray[Any], rows: NDArray[np.bool_]) -> Any:
-    for start in range(0, len(flat), _ROWS_AT_ONCE):
-        chosen = rows[start : start + _ROWS_AT_ONCE]
-        piece = flat[start : start + _ROWS_AT_ONCE][chosen].astype(np.float64)
-        is_finite = np.isfinite(piece)
-        yield np.where(is_finite, piece, 0.0), is_finite
+def _pieces(samples: Iterable[Sample]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_], float]]:
+    for values, rows, weight in samples:
+        flat = values.reshape(len(values), -1)
+        for start in range(0, len(flat), _ROWS_AT_ONCE):
+            chosen = rows[start : start + _ROWS_AT_ONCE]
+            piece = flat[start : start + _ROWS_AT_ONCE][chosen].astype(np.float64)
+            is_finite = np.isfinite(piece)
+            yield np.where(is_finite, piece, 0.0), is_finite, weight

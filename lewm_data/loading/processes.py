@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lewm_data.loading.dataset import Batch, WindowDataset, whole_batch
+from lewm_data.loading.batches import Batch, BatchDataset, whole_batch
 from lewm_data.loading.memory import NodeMemory
 from lewm_data.loading.sampler import WindowSampler
 
@@ -35,7 +35,7 @@ class BatchSlots:
         num_slots: How many there are.
     """
 
-    def __init__(self, dataset: WindowDataset, batch_size: int, num_slots: int) -> None:
+    def __init__(self, dataset: BatchDataset, batch_size: int, num_slots: int) -> None:
         """Reserves memory; the kernel provides it when it is first used.
 
         Args:
@@ -59,7 +59,7 @@ class BatchSlots:
         return self._memory.array[slot * self._slot_bytes : (slot + 1) * self._slot_bytes]
 
     def tensors(self, memory: NDArray[np.uint8], num_windows: int) -> Batch:
-        """A batch in a slot's memory, as ``WindowDataset.fill`` takes it: frames are (B, T, H, W, 3).
+        """A batch in a slot's memory, as ``BatchDataset.fill`` takes it: frames are (B, T, H, W, 3).
 
         Args:
             memory: Of a slot; it lives as long as any of the tensors.
@@ -80,7 +80,7 @@ class BatchSlots:
 class SlotDataset(Dataset[Any]):
     """What a worker process runs: fills the slot that it is told to."""
 
-    def __init__(self, dataset: WindowDataset, slots: BatchSlots | None) -> None:
+    def __init__(self, dataset: BatchDataset, slots: BatchSlots | None) -> None:
         """Takes the dataset and where to put batches; without slots all batches are made anew."""
         self._dataset = dataset
         self._slots = slots
@@ -95,10 +95,11 @@ class SlotDataset(Dataset[Any]):
             The slot and B; or the batch itself, in new shared memory, where the slot is None.
         """
         slot, windows = task
-        if slot is None or self._slots is None:
-            return self._dataset.__getitems__(windows)
-        batch = self._slots.tensors(self._slots.memory(slot), len(windows))
-        self._dataset.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()})
+        with self._dataset.telling_where(windows):
+            if slot is None or self._slots is None:
+                return self._dataset.__getitems__(windows)
+            batch = self._slots.tensors(self._slots.memory(slot), len(windows))
+            self._dataset.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()})
         return slot, len(windows)
 
 
@@ -111,7 +112,7 @@ class ProcessBatches:
 
     def __init__(
         self,
-        dataset: WindowDataset,
+        dataset: BatchDataset,
         sampler: WindowSampler,
         *,
         num_workers: int,

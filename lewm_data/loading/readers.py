@@ -43,12 +43,13 @@ class UnreadableFrameError(Exception):
 class FrameReader(Protocol):
     """Reads frames of one column. Several threads may call it at once, also in a forked process."""
 
-    def read(self, rows: NDArray[np.int64], out: Bytes) -> None:
+    def read(self, rows: NDArray[np.int64], out: Bytes, places: NDArray[np.int64] | None = None) -> None:
         """Reads frames.
 
         Args:
             rows: (n,) int64 rows of the column, in any order, repeats allowed.
-            out: (n, frame bytes) uint8, contiguous; filled on return.
+            out: (m, frame bytes) uint8, contiguous.
+            places: (n,) int64 in [0, m), where in ``out`` each frame goes; None fills all of it in order, and m is n.
 
         Raises:
             UnreadableFrameError: A frame is damaged.
@@ -102,26 +103,27 @@ class ChunkReader:
         """Whether frames lie in the file as they are, so that the page cache is as good as a cache of ours."""
         return all(part.codec.codec == "none" for part in self._parts)
 
-    def read(self, rows: NDArray[np.int64], out: Bytes) -> None:
+    def read(self, rows: NDArray[np.int64], out: Bytes, places: NDArray[np.int64] | None = None) -> None:
         """See ``FrameReader``."""
         before = _num_disk_reads()
+        where = range(len(rows)) if places is None else places.tolist()
         if len(self._parts) == 1:
-            self._read_part(0, rows, rows, out, range(len(rows)))
+            self._read_part(0, rows, 0, out, where)
         else:
             part_of_row = np.searchsorted(self._stops, rows, side="right")
             for part in np.unique(part_of_row).tolist():
-                places = np.flatnonzero(part_of_row == part)
+                chosen = np.flatnonzero(part_of_row == part)
                 first_row = int(self._stops[part - 1]) if part else 0
-                self._read_part(part, rows[places] - first_row, rows, out, places.tolist())
+                self._read_part(part, rows[chosen] - first_row, first_row, out, [where[i] for i in chosen.tolist()])
         self._is_cold = _num_disk_reads() > before
 
     def _read_part(
-        self, number: int, local: NDArray[np.int64], rows: NDArray[np.int64], out: Bytes, places: Sequence[int]
+        self, number: int, rows: NDArray[np.int64], first_row: int, out: Bytes, places: Sequence[int]
     ) -> None:
-        """Reads rows ``local`` of a part; the i-th goes to ``out[places[i]]``, and is row ``rows[places[i]]``."""
+        """Reads rows of a part, which begins at a row of the column; the i-th frame goes to ``out[places[i]]``."""
         part, file = self._parts[number], self._files[number].fileno()
-        offsets, sizes = part.index.offset[local].tolist(), part.index.size[local].tolist()
-        masks = itertools.repeat(0) if part.index.mask is None else part.index.mask[local].tolist()
+        offsets, sizes = part.index.offset[rows].tolist(), part.index.size[rows].tolist()
+        masks = itertools.repeat(0) if part.index.mask is None else part.index.mask[rows].tolist()
         if self._is_cold:
             _announce(file, offsets, sizes)
         codec, verify, frame_map = part.codec, self._verify, self._maps[number]
@@ -136,10 +138,10 @@ class ChunkReader:
                 if os.preadv(file, [stored], offset) != size:
                     raise ChunkError("the file ends within it")
                 codec.decode(stored, mask, out[place], verify=verify)
-        except ChunkError as error:
-            raise UnreadableFrameError(int(rows[place]), part.path, f"its chunk is damaged: {error}") from error
-        except OSError as error:
-            raise UnreadableFrameError(int(rows[place]), part.path, f"the disk cannot read it: {error}") from error
+        except (ChunkError, OSError) as error:
+            row = first_row + int(rows[places.index(place)])
+            what = "its chunk is damaged" if isinstance(error, ChunkError) else "the disk cannot read it"
+            raise UnreadableFrameError(row, part.path, f"{what}: {error}") from error
 
     def _scratch(self) -> Bytes:
         """Memory of this thread for one stored chunk; it stays in the processor's cache."""
@@ -178,7 +180,7 @@ class Hdf5Reader:
         self._pid = -1
         self._dataset: h5py.Dataset | None = None
 
-    def read(self, rows: NDArray[np.int64], out: Bytes) -> None:
+    def read(self, rows: NDArray[np.int64], out: Bytes, places: NDArray[np.int64] | None = None) -> None:
         """See ``FrameReader``."""
         if self._pid != os.getpid():  # a handle and a lock from before the fork are the parent's
             self._lock, self._dataset, self._pid = threading.Lock(), None, os.getpid()
@@ -189,14 +191,14 @@ class Hdf5Reader:
                 self._dataset = h5py.File(self._path, "r", rdcc_nbytes=_FALLBACK_CACHE_BYTES, locking="best-effort")[
                     self._column
                 ]
-            frames = out.reshape(len(rows), *self._dataset.shape[1:])
-            for place in np.argsort(rows, kind="stable").tolist():  # neighbours share a chunk in the cache
+            frames = out.reshape(len(out), *self._dataset.shape[1:])
+            order = np.argsort(rows, kind="stable")  # neighbours share a chunk in the cache
+            where = order if places is None else places[order]
+            for row, place in zip(rows[order].tolist(), where.tolist(), strict=True):
                 try:
-                    self._dataset.read_direct(frames, np.s_[int(rows[place])], np.s_[place])
+                    self._dataset.read_direct(frames, np.s_[row], np.s_[place])
                 except OSError as error:
-                    raise UnreadableFrameError(
-                        int(rows[place]), self._path, f"the HDF5 library cannot read it: {error}"
-                    ) from error
+                    raise UnreadableFrameError(row, self._path, f"the HDF5 library cannot read it: {error}") from error
 
 
 class ResidentReader:
@@ -219,10 +221,14 @@ class ResidentReader:
         """Whether another process can find the memory."""
         return isinstance(self.memory, NodeMemory)
 
-    def read(self, rows: NDArray[np.int64], out: Bytes) -> None:
+    def read(self, rows: NDArray[np.int64], out: Bytes, places: NDArray[np.int64] | None = None) -> None:
         """See ``FrameReader``."""
         start, num_rows, frame_bytes = self._place
         memory = self.memory.array if isinstance(self.memory, NodeMemory) else self.memory
         frames = memory[start : start + num_rows * frame_bytes].reshape(num_rows, frame_bytes)
-        # With mode="raise", numpy would go through a temporary copy of the whole output.
-        np.take(frames, rows, axis=0, out=out, mode="clip")
+        if places is None:
+            # With mode="raise", numpy would go through a temporary copy of the whole output.
+            np.take(frames, rows, axis=0, out=out, mode="clip")
+            return
+        for row, place in zip(rows.tolist(), places.tolist(), strict=True):  # numpy cannot gather and scatter at once
+            out[place] = frames[row]

@@ -6,6 +6,7 @@ process computes its own batches, and a run resumes on the very next window by r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.keyed import derive_key, mix, permute
+from lewm_data.loading.mixture import Mixture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,8 @@ class WindowOrder:
             evenly among the ranks, and left out only when they are fewer than the ranks.
         steps_per_epoch: Draw windows at random *with replacement*, so many batches an epoch; None visits
             every window exactly once.
+        mixture: Of several datasets, how often each one's windows come; ``num_windows`` is then its number of
+            places, and what is said above of windows holds for these. None has every window come alike.
     """
 
     num_windows: int
@@ -47,6 +51,7 @@ class WindowOrder:
     shuffle: bool = True
     drop_last: bool = True
     steps_per_epoch: int | None = None
+    mixture: Mixture | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("num_windows", self.num_windows), ("batch_size", self.batch_size)):
@@ -56,11 +61,22 @@ class WindowOrder:
             raise UsageError(f"rank is {self.rank}, but must lie in [0, {self.world_size}), the world size.")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
             raise UsageError(f"steps_per_epoch is {self.steps_per_epoch}, but must be 1 or more.")
+        if self.mixture is not None and self.mixture.num_places != self.num_windows:
+            raise UsageError(
+                f"num_windows is {self.num_windows}, but the mixture has {self.mixture.num_places} places."
+            )
 
     @property
     def global_batch_size(self) -> int:
         """Windows that all ranks together take in one step."""
         return self.batch_size * self.world_size
+
+    @property
+    def fingerprint(self) -> int:
+        """Equal where an epoch's positions stand for the same windows, whatever ranks and batch sizes."""
+        quotas = self.mixture.quotas if self.mixture is not None else ()
+        is_drawn = self.steps_per_epoch is not None
+        return derive_key(self.seed, self.num_windows, self.shuffle, is_drawn, *quotas) >> 1  # fits int64
 
     @property
     def num_positions(self) -> int:
@@ -92,9 +108,31 @@ class WindowOrder:
         positions = np.arange(position + self.rank, stop, self.world_size, dtype=np.int64)
         key = derive_key(self.seed, epoch)
         if self.steps_per_epoch is not None:
-            drawn = mix(positions.astype(np.uint64), key) % np.uint64(self.num_windows)
-            return drawn.astype(np.int64)
-        return permute(positions, self.num_windows, key) if self.shuffle else positions
+            places = (mix(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
+        else:
+            places = permute(positions, self.num_windows, key) if self.shuffle else positions
+        return places if self.mixture is None else self.mixture.windows(places, key)
+
+
+def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_size: int) -> None:
+    """Makes sure that a training split gives each process one batch at least.
+
+    Args:
+        source: Where the windows come from, for the message.
+        num_windows: Windows of the split.
+        batch_size: Windows per batch and process.
+        world_size: Processes.
+
+    Raises:
+        UsageError: It does not; says what would.
+    """
+    if batch_size * world_size > num_windows:
+        fits = num_windows // world_size
+        remedy = f"Set batch_size to {fits} or less" if fits else "Use fewer processes"
+        raise UsageError(
+            f"{source}: the training split has {num_windows} windows, fewer than one batch of batch_size {batch_size} "
+            f"on each of {world_size} processes. {remedy}, or lower val_fraction."
+        )
 
 
 class WindowSampler:
@@ -147,10 +185,23 @@ class WindowSampler:
     def state_dict(self) -> dict[str, Any]:
         """What is needed to go on with the very next window, also with other workers, ranks or batch sizes."""
         over = self.order.num_batches(self.position) == 0
-        return {"epoch": self.epoch + over, "position": 0 if over else self.position}
+        position = 0 if over else self.position
+        return {"epoch": self.epoch + over, "position": position, "order": self.order.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to where ``state_dict`` was taken."""
+        """Goes to where ``state_dict`` was taken.
+
+        Warns:
+            UserWarning: That was in the middle of an epoch of other windows, or of another seed.
+        """
+        if state["position"] and state.get("order", self.order.fingerprint) != self.order.fingerprint:
+            warnings.warn(
+                f"This run goes on in the middle of epoch {state['epoch']}, but the windows, their weights or the seed "
+                "are not those of the run that was saved: until this epoch ends, some windows come twice and some not "
+                "at all.",
+                UserWarning,
+                stacklevel=2,
+            )
         self._go_to(int(state["epoch"]), int(state["position"]))
 
     def _go_to(self, epoch: int, position: int) -> None:

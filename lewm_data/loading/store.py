@@ -90,28 +90,37 @@ class FrameStore:
         with open_file(self.path) as file:
             return np.asarray(file[column][:])
 
-    def read_frames(self, column: str, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def read_frames(
+        self,
+        column: str,
+        rows: NDArray[np.int64],
+        out: NDArray[np.uint8],
+        places: NDArray[np.int64] | None = None,
+    ) -> None:
         """Reads frames into the caller's memory. Threads may call this side by side.
 
         Args:
             column: ``pixels`` or ``pixels_<camera>``.
             rows: (n,) int64 rows in [0, N), in any order.
-            out: (n, H, W, 3) uint8, C-contiguous; filled on return.
+            out: (m, H, W, 3) uint8, C-contiguous.
+            places: (n,) int64 in [0, m), where in ``out`` each frame goes; None fills all of it in order, and m is n.
 
         Raises:
             DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.
             ValueError: ``out`` has another shape, dtype or layout.
-            IndexError: A row lies outside [0, N).
+            IndexError: A row or a place lies outside its range.
         """
-        shape = (len(rows), *self.columns[column].shape)
+        num_frames = len(rows) if places is None else len(out)
+        shape = (num_frames, *self.columns[column].shape)
         if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
             raise ValueError(f"out is {out.dtype} {out.shape}, but must be contiguous uint8 {shape}.")
         if len(rows) == 0:
             return
-        if rows.min() < 0 or rows.max() >= self.num_rows:
-            raise IndexError(f"rows {rows.min()} to {rows.max()} do not lie within [0, {self.num_rows})")
+        for name, numbers, stop in (("rows", rows, self.num_rows), ("places", places, num_frames)):
+            if numbers is not None and (numbers.min() < 0 or numbers.max() >= stop):
+                raise IndexError(f"{name} {numbers.min()} to {numbers.max()} do not lie within [0, {stop})")
         try:
-            self._reader(column).read(rows, out.reshape(len(rows), -1))
+            self._reader(column).read(rows, out.reshape(num_frames, -1), places)
         except UnreadableFrameError as error:
             episode, step = self.locate(error.row)
             raise DamagedChunkError(

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import torch
 
-from lewm_data import LeWMDataModule
-from tests.test_datamodule import Probe, trainer
+
+def weighted(sources):
+    return sources[0] if len(sources) == 1 else {path: 1 + number for number, path in enumerate(sources)}
 
 
 def main() -> None:
-    path, folder, worker_type = sys.argv[1:]
+    from lewm_data import LeWMDataModule
+    from tests.test_datamodule import Probe, trainer
+
+    folder, worker_type, *sources = sys.argv[1:]
     data = LeWMDataModule(
-        h5_path=path, batch_size=4, num_workers=1, val_fraction=0.3, cache="ram", worker_type=worker_type
+        h5_path=weighted(sources), batch_size=4, num_workers=1, val_fraction=0.3, cache="ram", worker_type=worker_type
     )
     model = Probe()
     run = trainer(Path(folder), devices=2, strategy="ddp", num_sanity_val_steps=0)
@@ -23,7 +27,7 @@ def main() -> None:
         {
             "seen": model.seen,
             "val": model.val_seen,
-            "inode": data._store._readers["pixels"].memory.address["inode"],
+            "inode": data._splits.stores[0]._readers["pixels"].memory.address["inode"],
         },
         Path(folder) / f"rank{run.global_rank}.pt",
     )

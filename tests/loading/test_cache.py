@@ -132,6 +132,17 @@ def test_auto_caches_what_fits_half_of_what_is_available(written, monkeypatch):
         assert cache_frames(FrameStore(written.path), mode="auto", show_progress=False) is expected
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_auto_takes_no_more_than_half_for_several_files_together(tmp_path, monkeypatch, is_shared):
+    paths = [files.write(tmp_path / f"{number}.h5", [100]).path for number in range(3)]
+    stores = [FrameStore(path) for path in paths]
+    needed = 100 * 24 * 20 * 3
+    remaining = iter([4 * needed, 3 * needed, 2 * needed])  # as each file takes its part
+    monkeypatch.setattr(cache_module, "available_memory_bytes", lambda: next(remaining))
+    assert cache_frames(*stores, mode="auto", is_shared=is_shared, show_progress=False)
+    assert [store.is_resident("pixels") for store in stores] == [True, True, False]
+
+
 def test_auto_leaves_uncompressed_files_to_the_page_cache(tmp_path):
     written = files.write(tmp_path / "a.h5", codec="none")
     assert not cache_frames(FrameStore(written.path), mode="auto", show_progress=False)

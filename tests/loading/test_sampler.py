@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lewm_data.errors import UsageError
+from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 
 
@@ -83,7 +84,6 @@ def test_draws_with_replacement_are_uniform_and_differ_between_ranks():
     assert not np.array_equal(first, second)
 
 
-@settings(deadline=None)  # hundreds of batches of one window in one example
 @given(
     st.integers(20, 300),
     st.integers(1, 9),
@@ -123,6 +123,65 @@ def test_resuming_with_other_ranks_and_batch_sizes_goes_on_with_the_very_next_wi
     assert new[0].epoch == 4
 
 
+def place(sampler):
+    state = sampler.state_dict()
+    return state["epoch"], state["position"]
+
+
+def test_going_on_in_the_middle_of_an_epoch_of_other_windows_is_said():
+    def sampler(**changes):
+        return WindowSampler(WindowOrder(**({"num_windows": 10, "batch_size": 4, "seed": 1} | changes)))
+
+    before = sampler()
+    at_start = before.state_dict()
+    before.begin()
+    before.advance()
+    for same in ({}, {"batch_size": 2}, {"world_size": 2}):
+        sampler(**same).load_state_dict(before.state_dict())
+    for other in ({"num_windows": 11}, {"seed": 2}, {"mixture": Mixture((4, 6), (5, 5))}):
+        with pytest.warns(UserWarning, match="in the middle of epoch 0, but the windows, their weights or the seed"):
+            sampler(**other).load_state_dict(before.state_dict())
+        sampler(**other).load_state_dict(at_start)
+
+
+mixtures = st.lists(st.tuples(st.integers(1, 90), st.floats(0.01, 9)), min_size=1, max_size=4).map(
+    lambda parts: Mixture.weighted(*zip(*parts, strict=True))
+)
+
+
+@given(mixtures, st.integers(1, 20), st.integers(1, 4), st.integers(), st.integers(0, 5))
+def test_ranks_and_resumed_runs_share_a_mixed_epoch(mixture, batch_size, world_size, seed, position):
+    num = mixture.num_places
+    orders = [
+        WindowOrder(
+            num_windows=num, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, mixture=mixture
+        )
+        for rank in range(world_size)
+    ]
+    whole = WindowOrder(num_windows=num, batch_size=num, seed=seed, mixture=mixture).batch(3, 0)
+    position = min(position, num)
+    epochs = [epoch_of(order, 3, position) for order in orders]
+    assert len({len(batches) for batches in epochs}) == 1
+    steps = [np.stack(batches, axis=1).reshape(-1) for batches in zip(*epochs, strict=True)]
+    seen = np.concatenate([np.empty(0, np.int64), *steps])
+    np.testing.assert_array_equal(seen, whole[position : position + len(seen)])
+    visits = np.bincount(whole, minlength=num)
+    for part, n, quota in zip(np.split(visits, np.cumsum(mixture.num_windows)[:-1]), *parts_of(mixture), strict=True):
+        assert part.sum() == quota
+        assert set(part.tolist()) <= {quota // n, -(-quota // n)}
+
+
+def parts_of(mixture):
+    return mixture.num_windows, mixture.quotas
+
+
+def test_drawing_with_replacement_keeps_the_weights():
+    mixture = Mixture.weighted([30, 3000], [3, 1])
+    order = WindowOrder(num_windows=3030, batch_size=4000, steps_per_epoch=1, mixture=mixture)
+    drawn = order.batch(0, 0)
+    assert abs((drawn < 30).sum() - 3000) < 5 * np.sqrt(4000 * 0.75 * 0.25)
+
+
 def test_a_sampler_moves_on_by_itself_and_follows_a_trainer():
     sampler = WindowSampler(WindowOrder(num_windows=10, batch_size=4))
     sampler.begin()
@@ -130,11 +189,11 @@ def test_a_sampler_moves_on_by_itself_and_follows_a_trainer():
     sampler.begin()  # nothing was drawn: still the same epoch
     assert sampler.epoch == 0
     sampler.advance()
-    assert sampler.state_dict() == {"epoch": 0, "position": 4}
+    assert place(sampler) == (0, 4)
     sampler.set_epoch(0)
     assert sampler.position == 4
     sampler.advance()
-    assert sampler.state_dict() == {"epoch": 1, "position": 0}  # two windows are left over
+    assert place(sampler) == (1, 0)  # two windows are left over
     sampler.begin()
     assert (sampler.epoch, sampler.position) == (1, 0)
     sampler.advance()
@@ -149,6 +208,7 @@ def test_a_sampler_moves_on_by_itself_and_follows_a_trainer():
         ({"num_windows": 0}, "num_windows is 0"),
         ({"rank": 2, "world_size": 2}, r"rank is 2, but must lie in \[0, 2\)"),
         ({"steps_per_epoch": 0}, "steps_per_epoch is 0"),
+        ({"mixture": Mixture((4, 5), (5, 4))}, "num_windows is 10, but the mixture has 9 places"),
     ],
 )
 def test_impossible_orders_are_refused(changes, words):

@@ -1,0 +1,129 @@
+"""Batches of windows by number: what every dataset of windows offers to loaders, and the memory batches lie in."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from lewm_data.schema import is_pixels
+
+type Batch = dict[str, Tensor]
+type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Column to the shape of one window, frames as (T, H, W, 3), and its dtype."""
+type Allocator = Callable[[tuple[int, ...], np.dtype[Any]], Tensor]
+"""Makes an uninitialised, contiguous CPU tensor of a shape and a numpy dtype."""
+
+
+class BatchDataset(Dataset[Batch], ABC):
+    """Windows by number, read a whole batch at a time into memory that the caller chooses.
+
+    With torch's own DataLoader, pass ``collate_fn=whole_batch``: ``__getitems__`` returns batches, not
+    samples.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many windows there are."""
+
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Shape of one window and dtype of each column, as ``fill`` takes them: frames are (T, H, W, 3)."""
+
+    @abstractmethod
+    def fill(
+        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.int64] | None = None
+    ) -> None:
+        """Fills a batch. Threads may call this side by side.
+
+        Args:
+            windows: (n,) int64 window numbers in [0, len(self)).
+            out: Column to array (B, ...), contiguous, of the shapes and dtypes of ``layout``.
+            places: (n,) int64, where in the batch each window goes; None fills all of it, in order, and n is B.
+
+        Raises:
+            DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.
+            IndexError: A number lies outside [0, len(self)).
+        """
+
+    @abstractmethod
+    def describe(self, window: int) -> str:
+        """Where a window comes from, in words: file, episode and first step."""
+
+    def __getitem__(self, window: int) -> Batch:
+        """One window, without the batch axis.
+
+        Args:
+            window: Its number in [0, len(self)).
+
+        Returns:
+            Column to tensor: ``pixels`` (T, 3, H, W) uint8, ``action`` (T, K*A) float32, and so on.
+        """
+        return {name: tensor[0] for name, tensor in self.read(np.array([window], np.int64)).items()}
+
+    def __getitems__(self, windows: ArrayLike) -> Batch:
+        """A whole batch; torch's DataLoader calls this. In a worker process it is made in shared memory.
+
+        Args:
+            windows: (B,) window numbers in [0, len(self)).
+
+        Returns:
+            Column to tensor, as ``lewm_data.schema`` has it.
+        """
+        return self.read(windows, empty_shared if get_worker_info() else empty)
+
+    def read(self, windows: ArrayLike, allocate: Allocator | None = None) -> Batch:
+        """Reads a batch into tensors made by an allocator.
+
+        Args:
+            windows: (B,) window numbers in [0, len(self)).
+            allocate: Makes the tensors that are filled; ordinary memory if None.
+
+        Returns:
+            Column to tensor. ``pixels`` is (B, T, 3, H, W), a view of (B, T, H, W, 3).
+        """
+        windows = np.asarray(windows, np.int64)
+        allocate = allocate or empty
+        batch = {name: allocate((len(windows), *shape), dtype) for name, (shape, dtype) in self.layout().items()}
+        self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()})
+        return self.arrange(batch)
+
+    def arrange(self, batch: Batch) -> Batch:
+        """Gives a filled batch the shapes of the contract: frames (B, T, H, W, 3) become (B, T, 3, H, W) views."""
+        return {name: t.permute(0, 1, 4, 2, 3) if is_pixels(name) else t for name, t in batch.items()}
+
+    @contextlib.contextmanager
+    def telling_where(self, windows: NDArray[np.int64]) -> Iterator[None]:
+        """Notes on any error inside which batch was being read."""
+        try:
+            yield
+        except Exception as error:
+            error.add_note(
+                f"While reading a batch of {len(windows)} windows, the first from {self.describe(windows[0])}."
+            )
+            raise
+
+
+def whole_batch(batch: Any) -> Any:
+    """A ``collate_fn`` for torch's DataLoader: ``BatchDataset.__getitems__`` has made the batch already."""
+    return batch
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """An uninitialised tensor in ordinary memory."""
+    return torch.from_numpy(np.empty(shape, dtype))
+
+
+def empty_shared(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """An uninitialised tensor in shared memory, which a worker process hands over without a copy."""
+    example = torch.from_numpy(np.empty(0, dtype))
+    num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    storage = example.untyped_storage()._new_shared(num_bytes)  # as torch's own default_collate does
+    return example.new_empty(0).set_(storage, 0, shape)  # type: ignore[call-overload]

@@ -1,0 +1,74 @@
+"""Which datasets to train on, and how much of each: what a user wrote, in one form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lewm_data.errors import UsageError
+
+Source = str | Path | Sequence[str | Path] | Mapping[str, float]
+"""One dataset; or several, with all windows of each; or several, each with its weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Datasets to train on.
+
+    Attributes:
+        kind: How they are named: ``repo_id``, ``root`` or ``h5_path``.
+        names: Repo ids or paths, each once.
+        weights: Positive weight of each, or None to visit every window of all of them once per epoch.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.names or not all(self.names):
+            raise UsageError(f"{self.kind} is empty. Name one dataset or more.")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise UsageError(
+                    f"{self.kind} names {name} twice. Name each dataset once; to draw more from one, give weights: "
+                    f"{{{name}: 2, ...}}."
+                )
+        for name, weight in zip(self.names, self.weights or (), strict=False):
+            if not (math.isfinite(weight) and weight > 0):
+                raise UsageError(
+                    f"{self.kind} gives {name} the weight {weight}, but a weight is a number above 0. Leave out a "
+                    "dataset that shall not be used."
+                )
+
+    @classmethod
+    def parse(cls, **given: Source | None) -> Sources:
+        """Reads what a user gave.
+
+        Args:
+            **given: Each kind, and one dataset, several, or several with weights; None or empty where not given.
+
+        Returns:
+            The datasets.
+
+        Raises:
+            UsageError: Not exactly one kind is given, a dataset is named twice, or a weight is not above 0.
+        """
+        kinds = [kind for kind, value in given.items() if value is not None and value != ""]
+        if len(kinds) != 1:
+            raise UsageError(
+                f"{' and '.join(kinds) or 'nothing'} given as the source, but it takes exactly one of repo_id (on the "
+                "Hub), root (a local LeRobot folder) and h5_path (a converted file)."
+            )
+        [kind] = kinds
+        value = given[kind]
+        assert value is not None
+        if isinstance(value, (str, Path)):
+            return cls(kind, (str(value),))
+        weights = tuple(float(weight) for weight in value.values()) if isinstance(value, Mapping) else None
+        return cls(kind, tuple(str(name) for name in value), weights)
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
