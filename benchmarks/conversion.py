@@ -95,7 +95,7 @@ def measure(source: Path, camera: str, compressions: list[str], repeats: int) ->
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown; medians, with the ratio's spread."""
     lines = [
-        "| codec | decode only, frames/s | convert, frames/s | ratio (min, max) | with inspection | KB/frame | peak MB |",
+        "| codec | decode only, frames/s | convert, f/s | ratio (min, max) | with inspection | KB/frame | peak MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
