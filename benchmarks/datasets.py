@@ -10,21 +10,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lewm_data.schema import camera_name
 
-def repeat_dataset(root: Path, out: Path, times: int) -> Path:
+
+def repeat_dataset(root: Path, out: Path, times: int, *, camera: str | None = None) -> Path:
     """Lays out the same recording many times over, each repetition in files of its own, as LeRobot does.
 
     Args:
         root: A v3.0 dataset whose data and videos are in one file each.
         out: Folder to make; its videos are links to the original.
         times: Repetitions.
+        camera: Leave out all cameras but this (its short name); None keeps all.
 
     Returns:
         ``out``.
     """
     info = json.loads((root / "meta" / "info.json").read_text())
+    cameras = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
+    dropped = [name for name in cameras if camera is not None and camera_name(name) != camera]
+    if dropped == cameras:
+        raise ValueError(f"{root}: there is no camera {camera!r}, only {', '.join(map(camera_name, cameras))}.")
+    info["features"] = {name: feature for name, feature in info["features"].items() if name not in dropped}
     episodes = pq.read_table(root / "meta" / "episodes")
-    episodes = episodes.select([name for name in episodes.column_names if not name.startswith("stats/")])
+    unwanted = ("stats/", *(f"videos/{name}/" for name in dropped))
+    episodes = episodes.select([name for name in episodes.column_names if not name.startswith(unwanted)])
     data = pq.read_table(root / "data" / "chunk-000" / "file-000.parquet")
     parts = []
     for number in range(times):
@@ -42,6 +51,8 @@ def repeat_dataset(root: Path, out: Path, times: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(moved, path)
         for video in (root / "videos").rglob("file-000.mp4"):
+            if video.relative_to(root / "videos").parts[0] in dropped:
+                continue
             link = out / video.relative_to(root).with_name(f"file-{number:03d}.mp4")
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(video.resolve())

@@ -1,0 +1,156 @@
+"""The same frames in every contender's own format, built once and kept under ``benchmarks/data/``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets import repeat_dataset
+from lewm_data.schema import ACTION, COMPRESSIONS, PIXELS, STATE
+
+_ROWS = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """Where the formats lie, all in one folder.
+
+    Attributes:
+        folder: The folder.
+        camera: The camera's short name.
+        image_size: Side of the converted frames, in pixels.
+        num_frames: Frames in each of the formats.
+    """
+
+    folder: Path
+    camera: str
+    image_size: int
+    num_frames: int
+
+    @property
+    def lerobot(self) -> Path:
+        """The LeRobot dataset that everything was made from."""
+        return self.folder / "lerobot"
+
+    @property
+    def raw(self) -> Path:
+        """Decoded frames, one after another, and nothing else."""
+        return self.folder / "frames.raw"
+
+    @property
+    def their_hdf5(self) -> Path:
+        """stable-worldmodel's own uncompressed HDF5."""
+        return self.folder / "stable_worldmodel.h5"
+
+    @property
+    def their_lance(self) -> Path:
+        """stable-worldmodel's own Lance table."""
+        return self.folder / "stable_worldmodel_lance" / "frames.lance"
+
+    def ours(self, codec: str) -> Path:
+        """Our file with a codec."""
+        return self.folder / f"{codec}.h5"
+
+    def bytes_per_frame(self, path: Path) -> float:
+        """Bytes on disk of a file or a folder, for each frame; of the LeRobot dataset all files, links followed."""
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        return sum(file.stat().st_size for file in files) / self.num_frames
+
+
+def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_size: int) -> Prepared:
+    """Builds what is not there yet.
+
+    Args:
+        source: A LeRobot v3.0 dataset whose data and videos are in one file each.
+        data: Folder that keeps prepared datasets.
+        camera: Short name of the camera to use.
+        num_frames: Frames at least; the recording is laid out as often as that takes.
+        image_size: Side of the converted frames, in pixels.
+
+    Returns:
+        Where everything lies.
+    """
+    info = json.loads((source / "meta" / "info.json").read_text())
+    times = max(1, math.ceil(num_frames / info["total_frames"]))
+    folder = data / f"{source.name}-{camera}-x{times}-{image_size}"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = Prepared(folder=folder, camera=camera, image_size=image_size, num_frames=times * info["total_frames"])
+    _once(done.lerobot, lambda out: repeat_dataset(source.resolve(), out, times, camera=camera))
+    for codec in COMPRESSIONS:
+        _once(done.ours(codec), lambda out, codec=codec: _convert(done, codec, out))  # type: ignore[misc]
+    _once(done.raw, lambda out: _write_raw(done, out))
+    _once(done.their_hdf5, lambda out: _write_their_hdf5(done, out))
+    _once(done.their_lance.parent, lambda out: _write_their_lance(done, out / done.their_lance.name))
+    return done
+
+
+def warm(path: Path) -> None:
+    """Reads a file, or all files of a folder, into the page cache."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with open(file, "rb", buffering=0) as opened:
+                while opened.read(1 << 24):
+                    pass
+
+
+def _once(path: Path, build: Callable[[Path], Any]) -> None:
+    """Lets something be built under another name, and renames it when it is whole."""
+    if path.exists():
+        return
+    print(f"preparing {path}", file=sys.stderr, flush=True)
+    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    try:
+        build(partial)
+        os.rename(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.unlink(missing_ok=True)
+
+
+def _convert(prepared: Prepared, codec: str, out: Path) -> None:
+    from lewm_data.config import ConvertConfig
+    from lewm_data.conversion.pipeline import convert
+
+    config = ConvertConfig(camera=prepared.camera, compression=codec, image_size=prepared.image_size)  # type: ignore[arg-type]
+    convert(str(prepared.lerobot), out, config)
+    shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
+
+
+def _write_raw(prepared: Prepared, out: Path) -> None:
+    import h5py
+
+    with h5py.File(prepared.ours("none")) as file, open(out, "wb") as raw:
+        for row in range(0, prepared.num_frames, _ROWS):
+            raw.write(file[PIXELS][row : row + _ROWS].tobytes())
+
+
+def _episodes(prepared: Prepared) -> Iterator[dict[str, Any]]:
+    """Episodes as stable-worldmodel's writers take them."""
+    import h5py
+
+    with h5py.File(prepared.ours("none")) as file:
+        for start, length in zip(file["ep_offset"][:], file["ep_len"][:], strict=True):
+            yield {name: list(file[name][start : start + length]) for name in (PIXELS, ACTION, STATE)}
+
+
+def _write_their_hdf5(prepared: Prepared, out: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        from stable_worldmodel.data.formats.hdf5 import HDF5Writer
+    with HDF5Writer(out, mode="overwrite") as writer:
+        writer.write_episodes(_episodes(prepared))
+
+
+def _write_their_lance(prepared: Prepared, out: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        from stable_worldmodel.data.formats.lance import LanceWriter
+    with LanceWriter(out, mode="overwrite") as writer:
+        writer.write_episodes(_episodes(prepared))
