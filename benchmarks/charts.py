@@ -44,7 +44,7 @@ def draw_bars(path: Path, bars: Sequence[Bar], *, title: str, axis: str, groups:
     from matplotlib import pyplot
     from matplotlib.patches import Patch
 
-    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.36 * len(bars)), dpi=120, layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 1.8 + 0.33 * len(bars)), dpi=120, layout="constrained")
     least = min(bar.value.min for bar in bars)
     for place, bar in enumerate(reversed(bars)):
         value = bar.value
@@ -57,13 +57,13 @@ def draw_bars(path: Path, bars: Sequence[Bar], *, title: str, axis: str, groups:
     axes.tick_params(axis="x", labelsize=11)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(axis, fontsize=11)
-    axes.set_title(title, fontsize=13, loc="left")
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     handles = [Patch(color=COLORS[group], label=words) for group, words in groups.items()]
-    axes.legend(handles=handles, fontsize=10, loc="lower right", framealpha=1)
-    figure.text(0.99, -0.005, note, ha="right", va="top", fontsize=9, color="#555555")
+    legend = {"fontsize": 10, "ncols": 2, "frameon": False, "title": title, "title_fontsize": 13, "alignment": "left"}
+    figure.legend(handles=handles, loc="outside upper left", **legend)
+    figure.text(0.01, -0.005, note, ha="left", va="top", fontsize=9, color="#555555")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight")
     pyplot.close(figure)

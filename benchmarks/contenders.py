@@ -59,11 +59,13 @@ class Contender(Protocol):
         batch_size: Windows in a batch when it is timed.
         num_in_work: Batches that may be ready or in work at once.
         bytes_per_frame: What a frame takes on the disk.
+        path: The file or folder that it reads, if any; it is read into the page cache before each round.
     """
 
     batch_size: int
     num_in_work: int
     bytes_per_frame: float
+    path: Path | None
 
     def batches(self, batch_size: int) -> Iterator[Any]:
         """Batches without end; workers start at the first, and stop when the iterator is closed."""
@@ -88,7 +90,7 @@ class Ours:
         from lewm_data.loading.dataset import WindowDataset
         from lewm_data.loading.store import FrameStore
 
-        warm(data.ours(codec))
+        self.path: Path | None = None if cache else data.ours(codec)
         store = FrameStore(data.ours(codec))
         if cache:  # as LeWMDataModule does it
             cache_frames(store, mode="ram", is_shared=worker_type == "process", show_progress=False)
@@ -139,13 +141,14 @@ class _TorchLoader:
 
     _prefetch_factor = 2  # torch's default
 
-    def __init__(self, dataset: Any, data: Prepared, settings: Settings) -> None:
+    def __init__(self, dataset: Any, path: Path, data: Prepared, settings: Settings) -> None:
         self._dataset = dataset
+        self.path: Path | None = path
         self._settings = settings
         self._windows, self._first_rows = _window_index(data, settings)
         self.batch_size = settings.batch_size
         self.num_in_work = max(1, settings.num_workers) * self._prefetch_factor
-        self.bytes_per_frame = 0.0
+        self.bytes_per_frame = data.bytes_per_frame(path)
 
     def batches(self, batch_size: int) -> Iterator[Any]:
         """See ``Contender``."""
@@ -181,24 +184,30 @@ class _TorchLoader:
 
 
 class TheirHdf5(_TorchLoader):
-    """stable-worldmodel's ``HDF5Dataset`` with action and state cached, which its own benchmark found the faster."""
+    """stable-worldmodel's ``HDF5Dataset``."""
 
-    def __init__(self, data: Prepared, settings: Settings, *, ours: str | None) -> None:
-        """Opens their own file, or ours with some codec."""
+    def __init__(self, data: Prepared, settings: Settings, *, ours: str | None, plain: bool = False) -> None:
+        """Opens a file.
+
+        Args:
+            data: The files.
+            settings: What to read.
+            ours: Codec of our file to open; None opens their own.
+            plain: Open it with the constructor's defaults: every column, nothing cached. Otherwise as the "cached"
+                rows of its own benchmark, which are the faster: three columns, action and state cached.
+        """
         with warnings.catch_warnings(action="ignore"):
             from stable_worldmodel.data.formats.hdf5 import HDF5Dataset
 
         path = data.ours(ours) if ours else data.their_hdf5
-        warm(path)
         dataset = HDF5Dataset(
             path=path,
             num_steps=settings.num_steps,
             frameskip=settings.frameskip,
-            keys_to_load=[PIXELS, ACTION, STATE],
-            keys_to_cache=[ACTION, STATE],
+            keys_to_load=None if plain else [PIXELS, ACTION, STATE],
+            keys_to_cache=None if plain else [ACTION, STATE],
         )
-        super().__init__(dataset, data, settings)
-        self.bytes_per_frame = data.bytes_per_frame(path)
+        super().__init__(dataset, path, data, settings)
 
 
 class TheirLance(_TorchLoader):
@@ -208,15 +217,13 @@ class TheirLance(_TorchLoader):
         with warnings.catch_warnings(action="ignore"):
             from stable_worldmodel.data.formats.lance import LanceDataset
 
-        warm(data.their_lance)
         dataset = LanceDataset(
             path=str(data.their_lance),
             num_steps=settings.num_steps,
             frameskip=settings.frameskip,
             keys_to_load=[PIXELS, ACTION, STATE],
         )
-        super().__init__(dataset, data, settings)
-        self.bytes_per_frame = data.bytes_per_frame(data.their_lance)
+        super().__init__(dataset, data.their_lance, data, settings)
 
 
 class LeRobotMp4(_TorchLoader):
@@ -238,10 +245,8 @@ class LeRobotMp4(_TorchLoader):
             video_backend=backend,
             return_uint8=True,
         )
-        super().__init__(dataset, data, settings)
-        warm(data.lerobot)
+        super().__init__(dataset, data.lerobot, data, settings)
         self.batch_size = settings.mp4_batch_size
-        self.bytes_per_frame = data.bytes_per_frame(data.lerobot)
 
     def count(self, batch: Any) -> int:
         """See ``Contender``."""
@@ -271,8 +276,8 @@ class MemoryLimit:
         """Takes the decoded frames from a map of a file, or from memory in large pages, as a private RAM cache is."""
         shape = (data.num_frames, data.image_size * data.image_size * 3)
         frames: NDArray[np.uint8] = np.memmap(data.raw, np.uint8, "r", shape=shape)
+        self.path: Path | None = data.raw if mapped else None
         if mapped:
-            warm(data.raw)
             frames = frames.view(np.ndarray)
         else:
             memory = np.empty(shape, np.uint8)
@@ -346,6 +351,7 @@ CONTENDERS: dict[str, Callable[[Prepared, Settings], Contender]] = {
     "swm_hdf5": lambda data, settings: TheirHdf5(data, settings, ours=None),
     "swm_lance": TheirLance,
     "swm_on_lzf": lambda data, settings: TheirHdf5(data, settings, ours="lzf"),
+    "swm_on_lzf_plain": lambda data, settings: TheirHdf5(data, settings, ours="lzf", plain=True),
     "lerobot_torchcodec": lambda data, settings: LeRobotMp4(data, settings, backend="torchcodec"),
     "lerobot_pyav": lambda data, settings: LeRobotMp4(data, settings, backend="pyav"),
 }
@@ -395,6 +401,8 @@ def first_batch(contender: Contender, num_windows: int) -> tuple[Arrays, float]:
 
 def _time(contender: Contender, keywords: dict[str, Any]) -> Any:
     opened: list[Any] = []
+    if contender.path is not None:
+        warm(contender.path)
 
     def batches() -> Iterator[int]:
         opened.append(contender.batches(contender.batch_size))
