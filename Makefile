@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-EXTRAS := demo,bench,dev
+comma := ,
+EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
 .PHONY: install demo test test-all check format bench constraints clean
 
@@ -42,7 +43,7 @@ bench: install
 # Resolve anew; commit the result.
 constraints:
 	$(BIN)/uv pip compile --quiet --upgrade --no-annotate --no-header --no-emit-index-url \
-	  --extra demo --extra bench --extra dev pyproject.toml -o constraints.txt
+	  $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) pyproject.toml -o constraints.txt
 	$(BIN)/python -m pip freeze --all | grep -E '^uv==' >> constraints.txt
 
 clean:
