@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
+from numpy import median
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -18,91 +19,144 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from lewm_data.advice import Command, Verdict
 from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY
 from lewm_data.conversion.plan import MEBIBYTE, Plan
+from lewm_data.findings import HANDLED, group_findings
 from lewm_data.resources import resident_memory_bytes
-from lewm_data.schema import Finding, camera_name
+from lewm_data.schema import ACTION, STATE, Finding, camera_name
 
-MAX_ROWS = 40
-"""Findings shown in the table; the rest is counted, and all are in --json."""
+MAX_GROUPS = 12
+"""Kinds of findings shown; the rest is counted, and all are in --json."""
 
-_HANDLED = {
-    "refused": "refuses the dataset",
-    "dropped": "episode dropped",
-    "kept": "kept and marked",
-    "recorded": "recorded",
-}
+_STYLES = {"good": "bold green", "doubtful": "bold yellow", "bad": "bold red"}
+_SYMBOLS = {"good": ("✔", "OK:"), "doubtful": ("▲", "Note:"), "bad": ("✘", "Stop:")}
 
 
 def show_inspection(console: Console, inspection: Inspection) -> None:
     """Prints what a source is, what is wrong with it, and what converting it takes."""
-    dataset = inspection.dataset
-    if dataset is not None:
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        revision = dataset.revision[:12] if dataset.revision else "local folder"
-        steps = int(dataset.episodes.length.sum())
-        minutes = steps / dataset.fps / 60
-        cameras = ", ".join(
-            camera_name(key) + next((f" → {c}" for c, k in inspection.cameras.items() if k == key), "")
-            for key in dataset.cameras
-        )
-        depth = ", ".join(camera_name(key) for key in dataset.depth_cameras)
-        for label, value in (
-            ("dataset", f"{dataset.repo_id} ({dataset.codebase_version}, {revision})"),
-            (
-                "content",
-                f"{len(dataset.episodes):,} episodes, {steps:,} steps, {minutes:,.1f} min at {dataset.fps:g} fps",
-            ),
-            ("cameras", cameras or "none"),
-            ("left out", f"{depth} (depth)" if depth else ""),
-            ("done from", dataset.done_source.replace("_", " ")),
-        ):
-            if value:
-                table.add_row(f"[bold]{label}[/]", escape(value))
-        console.print(table)
+    if inspection.dataset is not None:
+        console.print(_pairs(_dataset_facts(inspection, _arrow(console))))
     show_findings(console, inspection.decision.findings)
     if inspection.plan is not None:
         show_plan(console, inspection.plan)
 
 
+def _dataset_facts(inspection: Inspection, arrow: str) -> Iterator[tuple[str, str]]:
+    dataset = inspection.dataset
+    assert dataset is not None
+    revision = f"revision {dataset.revision[:12]}" if dataset.revision else "a local folder"
+    lengths = dataset.episodes.length
+    steps = int(lengths.sum())
+    yield "dataset", f"{dataset.repo_id} (LeRobot {dataset.codebase_version}, {revision})"
+    minutes = steps / dataset.fps / 60
+    yield "content", f"{len(lengths):,} episodes, {steps:,} steps, {minutes:,.1f} min at {dataset.fps:g} fps"
+    if len(lengths):
+        shortest, longest, middle = int(lengths.min()), int(lengths.max()), int(median(lengths))
+        yield "lengths", f"{shortest:,} to {longest:,} steps, median {middle:,}"
+    columns = {key: f" {arrow} {column}" for column, key in inspection.cameras.items()}
+    yield "cameras", ", ".join(camera_name(key) + columns.get(key, "") for key in dataset.cameras) or "none"
+    if dataset.depth_cameras:
+        yield "left out", f"{', '.join(map(camera_name, dataset.depth_cameras))} (depth)"
+    for label, key in ((ACTION, ACTION_KEY), (STATE, STATE_KEY)):
+        if key in dataset.features:
+            feature = dataset.features[key]
+            names = f": {', '.join(feature.names)}" if feature.names else ""
+            yield label, f"{feature.width} wide{names}"
+    yield "done from", dataset.done_source.replace("_", " ")
+
+
 def show_findings(console: Console, findings: Iterable[Finding]) -> None:
-    """Prints findings as a table, errors first."""
-    ordered = sorted(findings, key=lambda found: found.severity != "error")
-    if not ordered:
-        console.print("[green]No findings: the dataset is clean.[/]")
+    """Prints findings by kind, errors first: how many, where, an example and what to do."""
+    findings = list(findings)
+    groups = group_findings(findings)
+    if not groups:
+        console.print("[green]No findings.[/]")
         return
-    table = Table(title=f"{len(ordered)} findings", title_justify="left", show_lines=False)
-    for name in ("severity", "code", "episode", "what"):
-        table.add_column(name, overflow="fold")
-    for found in ordered[:MAX_ROWS]:
-        colour = "red" if found.severity == "error" else "yellow"
-        where = f"\n[dim]{escape(found.file)}[/]" if found.file else ""
+    errors = sum(found.severity == "error" for found in findings)
+    table = Table(
+        title=f"{errors:,} errors, {len(findings) - errors:,} warnings",
+        title_justify="left",
+        title_style="bold",
+        show_header=False,
+        show_lines=True,
+        box=box.HORIZONTALS,
+        pad_edge=False,
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for group in groups[:MAX_GROUPS]:
+        first = group.first
+        style = "red" if first.severity == "error" else "yellow"
+        example = "such as: " if group.count > 1 else ""
+        where = f" [dim]({escape(first.file)})[/]" if first.file else ""
         table.add_row(
-            f"[{colour}]{found.severity}[/]\n[dim]{_HANDLED[found.handling]}[/]",
-            found.code,
-            "all" if found.episode is None else str(found.episode),
-            f"expected {escape(found.expected)}, found {escape(found.found)}{where}\n[dim]{escape(found.remedy)}[/]",
+            f"[{style}]{first.severity}[/]\n[dim]x {group.count:,}[/]",
+            f"[bold]{first.code}[/] in {group.where()} [dim]({HANDLED[first.handling]})[/]\n"
+            f"{example}expected {escape(first.expected)}, found {escape(first.found)}{where}\n"
+            f"[dim]{escape(first.remedy)}[/]",
         )
     console.print(table)
-    if len(ordered) > MAX_ROWS:
-        counts = Counter(found.code for found in ordered[MAX_ROWS:])
-        listed = ", ".join(f"{code} x{count}" for code, count in counts.most_common())
-        console.print(f"and {len(ordered) - MAX_ROWS} more: {listed} (all of them with --json)")
+    if len(groups) > MAX_GROUPS:
+        rest = ", ".join(f"{group.first.code} x {group.count:,}" for group in groups[MAX_GROUPS:])
+        console.print(f"and {len(groups) - MAX_GROUPS} more kinds: {rest} (all of them with --json)")
 
 
 def show_plan(console: Console, plan: Plan) -> None:
     """Prints what a conversion takes."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     frame = f"{plan.height}x{plan.width}, {plan.bytes_per_frame / 1024:,.0f} KiB each"
-    for label, value in (
-        ("frames", f"{plan.num_frames:,} of {frame} (measured on {plan.sample_frames})"),
-        ("output", f"{plan.output_bytes / MEBIBYTE:,.0f} MB"),
-        ("disk", f"{plan.temporary_bytes / MEBIBYTE:,.0f} MB at the peak, in {plan.num_shards} shard(s)"),
-        ("memory", f"{plan.peak_memory_bytes / MEBIBYTE:,.0f} MB at the peak"),
-        ("time", f"about {duration(plan.seconds)}"),
-    ):
-        table.add_row(f"[bold]{label}[/]", value)
-    console.print(table)
+    shards = f", in {plan.num_shards} shards" if plan.num_shards > 1 else ""
+    console.print(
+        _pairs(
+            (
+                ("frames", f"{plan.num_frames:,} of {frame} (measured on {plan.sample_frames})"),
+                ("output", size(plan.output_bytes)),
+                ("disk", f"{size(plan.temporary_bytes)} at the peak{shards}"),
+                ("memory", f"{size(plan.peak_memory_bytes)} at the peak"),
+                ("time", f"about {duration(plan.seconds)}"),
+            )
+        )
+    )
+
+
+def show_verdict(console: Console, told: Verdict) -> None:
+    """Prints one line that says what it comes to."""
+    symbol = _SYMBOLS[told.kind][_is_ascii(console)]
+    console.print(f"[{_STYLES[told.kind]}]{symbol} {escape(told.sentence)}[/]", highlight=False)
+
+
+def show_commands(console: Console, commands: Sequence[Command]) -> None:
+    """Prints commands to type, each on a line of its own that the terminal may wrap and a mouse can copy."""
+    if not commands:
+        return
+    console.print("Next:" if len(commands) == 1 else "Next, as it suits:", style="dim", highlight=False)
+    for command in commands:
+        console.print(f"  [dim]# {escape(command.purpose)}[/]", highlight=False)
+        console.print(f"  {escape(command.line)}", soft_wrap=True, highlight=False, style="bold cyan")
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in pairs:
+        table.add_row(label, escape(value))
+    return table
+
+
+def _is_ascii(console: Console) -> bool:
+    return bool(console.options.ascii_only)
+
+
+def _arrow(console: Console) -> str:
+    return "->" if _is_ascii(console) else "→"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in words for people, such as ``1,150 MB`` or ``28.4 GB``."""
+    megabytes = num_bytes / MEBIBYTE
+    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"
 
 
 def duration(seconds: float) -> str:
@@ -127,6 +181,49 @@ def progress_bar(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+class StagedProgress:
+    """One bar at a time, there only while its stage lasts, so that other libraries' bars have the terminal between.
+
+    Args:
+        console: Where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._what = ""
+
+    def __enter__(self) -> StagedProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """So much of a stage is done."""
+        if what != self._what or self._progress is None:
+            self._stop()
+            self._progress, self._what = progress_bar(self._console), what
+            self._progress.add_task(what, total=total, note="")
+            self._progress.start()
+        self._progress.update(self._progress.task_ids[0], completed=done)
+        if done >= total:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def quiet_hub_bars(console: Console) -> None:
+    """Keeps huggingface_hub's own progress bars out of log files."""
+    if not console.is_terminal:
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
 
 
 class ConversionDisplay:
