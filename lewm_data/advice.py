@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.catalogue import CATALOGUE
 from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.validate import decide
+from lewm_data.findings import count_of
 from lewm_data.schema import PIXELS, Finding, camera_name
 
 _MOST_CAMERAS = 3
@@ -64,9 +65,9 @@ def verdict(inspection: Inspection, shortfalls: Sequence[str] = ()) -> Verdict:
             "doubtful", f"Ready to convert without {len(inspection.decision.dropped):,} of {total:,} episodes."
         )
     if errors:
-        return Verdict("doubtful", f"Ready to convert; {_count(len(errors), 'error')} will be kept and marked.")
+        return Verdict("doubtful", f"Ready to convert; {count_of(len(errors), 'error')} will be kept and marked.")
     if warnings:
-        return Verdict("good", f"Ready to convert; {_count(warnings, 'warning')} will be recorded in the file.")
+        return Verdict("good", f"Ready to convert; {count_of(warnings, 'warning')} will be recorded in the file.")
     return Verdict("good", "Clean, and ready to convert.")
 
 
@@ -87,16 +88,9 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
 
     choice = {} if PIXELS in inspection.cameras else {"camera": _first_camera(inspection)}
     if inspection.decision.refused:
-        errors = [found for found in inspection.decision.findings if found.severity == "error"]
-        if config.dirty_episode_policy == "fail" and inspection.dataset is not None:
-            with_errors = {found.episode for found in errors}
-            left = len(inspection.dataset.episodes) - len(with_errors)
-            if None not in with_errors and left > 0:
-                convert(
-                    f"drop the {_count(len(with_errors), 'episode')} with errors", **choice, dirty_episode_policy="skip"
-                )
-            if all(CATALOGUE[found.code].keepable for found in errors):
-                convert("keep what can be aligned, and mark it", **choice, dirty_episode_policy="keep")
+        if inspection.dataset is not None:
+            for policy, purpose in _policies_that_help(inspection):
+                convert(purpose, **choice, dirty_episode_policy=policy)
         every = _line("inspect", source, *setting_flags(config), "--json")
         commands.append(Command(f"{every} > findings.json", "every single finding, for a script"))
     elif not fits or inspection.dataset is None or not inspection.kept_rows():
@@ -111,6 +105,19 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
             Command(_line("verify", output, "--against", source), "then compare every frame with the source")
         )
     return commands
+
+
+def _policies_that_help(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    """Policies under which a refused dataset would be converted, each with what it would mean."""
+    assert inspection.dataset is not None
+    total = len(inspection.dataset.episodes)
+    skipped = decide(inspection.report.findings, "skip")
+    if not skipped.refused and len(skipped.dropped) < total:
+        yield "skip", f"drop the {count_of(len(skipped.dropped), 'episode')} with errors"
+    kept = decide(inspection.report.findings, "keep")
+    if not kept.refused and len(kept.dropped) < min(total, total if skipped.refused else len(skipped.dropped)):
+        drop = f", drop {count_of(len(kept.dropped), 'episode')}" if kept.dropped else ""
+        yield "keep", f"keep what can be aligned and mark it{drop}"
 
 
 def setting_flags(config: ConvertConfig) -> list[str]:
@@ -136,10 +143,10 @@ def _errors(inspection: Inspection, errors: Sequence[Finding]) -> str:
     whole = sum(found.episode is None for found in errors)
     parts = []
     if whole:
-        parts.append(f"{_count(whole, 'error')} of the dataset as a whole")
+        parts.append(f"{count_of(whole, 'error')} of the dataset as a whole")
     if episodes:
         total = f" of {len(inspection.dataset.episodes):,}" if inspection.dataset else ""
-        parts.append(f"{_count(len(errors) - whole, 'error')} in {len(episodes):,}{total} episodes")
+        parts.append(f"{count_of(len(errors) - whole, 'error')} in {len(episodes):,}{total} episodes")
     return " and ".join(parts) or "its metadata cannot be used"
 
 
@@ -150,7 +157,3 @@ def _cameras(inspection: Inspection) -> str:
 def _first_camera(inspection: Inspection) -> str:
     cameras = inspection.dataset.cameras if inspection.dataset else ()
     return camera_name(cameras[0]) if cameras else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -20,10 +20,11 @@ from rich.progress import (
 from rich.table import Table
 
 from lewm_data.advice import Command, Verdict
+from lewm_data.conversion.catalogue import LEAVE_OUT
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY
 from lewm_data.conversion.plan import MEBIBYTE, Plan
-from lewm_data.findings import HANDLED, group_findings
+from lewm_data.findings import HANDLED, count_of, group_findings
 from lewm_data.resources import resident_memory_bytes
 from lewm_data.schema import ACTION, STATE, Finding, camera_name
 
@@ -38,9 +39,12 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     """Prints what a source is, what is wrong with it, and what converting it takes."""
     if inspection.dataset is not None:
         console.print(_pairs(_dataset_facts(inspection, _arrow(console))))
+        console.print()
     show_findings(console, inspection.decision.findings)
+    console.print()
     if inspection.plan is not None:
         show_plan(console, inspection.plan)
+        console.print()
 
 
 def _dataset_facts(inspection: Inspection, arrow: str) -> Iterator[tuple[str, str]]:
@@ -74,9 +78,9 @@ def show_findings(console: Console, findings: Iterable[Finding]) -> None:
     if not groups:
         console.print("[green]No findings.[/]")
         return
-    errors = sum(found.severity == "error" for found in findings)
+    counts = [(sum(found.severity == severity for found in findings), severity) for severity in ("error", "warning")]
     table = Table(
-        title=f"{errors:,} errors, {len(findings) - errors:,} warnings",
+        title=", ".join(count_of(number, severity) for number, severity in counts if number),
         title_justify="left",
         title_style="bold",
         show_header=False,
@@ -95,12 +99,19 @@ def show_findings(console: Console, findings: Iterable[Finding]) -> None:
             f"[{style}]{first.severity}[/]\n[dim]x {group.count:,}[/]",
             f"[bold]{first.code}[/] in {group.where()} [dim]({HANDLED[first.handling]})[/]\n"
             f"{example}expected {escape(first.expected)}, found {escape(first.found)}{where}\n"
-            f"[dim]{escape(first.remedy)}[/]",
+            f"[dim]{escape(_own_remedy(first))}[/]",
         )
     console.print(table)
+    if any(LEAVE_OUT in group.first.remedy for group in groups):
+        console.print("Episodes can be left out: by --episodes, or with --dirty_episode_policy skip.", highlight=False)
     if len(groups) > MAX_GROUPS:
         rest = ", ".join(f"{group.first.code} x {group.count:,}" for group in groups[MAX_GROUPS:])
         console.print(f"and {len(groups) - MAX_GROUPS} more kinds: {rest} (all of them with --json)")
+
+
+def _own_remedy(found: Finding) -> str:
+    """The remedy without what is said once under the table."""
+    return found.remedy.replace(f"Or: {LEAVE_OUT}", "").replace(LEAVE_OUT, "").strip()
 
 
 def show_plan(console: Console, plan: Plan) -> None:
@@ -180,6 +191,7 @@ def progress_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal or console.is_dumb_terminal,  # a log file shall hold no control characters
     )
 
 

@@ -34,7 +34,7 @@ class FindingGroup:
         """The episodes concerned, in words; ``most`` ranges at most."""
         if not self.episodes:
             return "the whole dataset"
-        return f"episode{'s' if len(self.episodes) > 1 else ''} {episode_ranges(self.episodes, most)}"
+        return f"{'episode' if len(self.episodes) == 1 else 'episodes'} {episode_ranges(self.episodes, most)}"
 
 
 def group_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
@@ -73,3 +73,8 @@ def episode_ranges(episodes: Iterable[int], most: int = 6) -> str:
     shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:most]]
     rest = sum(last - first + 1 for first, last in ranges[most:])
     return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
+
+
+def count_of(number: int, what: str) -> str:
+    """A number of things in words: ``1 error``, ``2,000 errors``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
