@@ -142,24 +142,20 @@ def _settings(options: Namespace) -> ConvertConfig:
 
 
 def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.advice import next_commands, verdict
     from lewm_data.conversion.inspect import inspect_source
     from lewm_data.conversion.plan import shortfalls
-    from lewm_data.display import ConversionDisplay, show_commands, show_inspection, show_verdict
+    from lewm_data.display import ConversionDisplay, show_report
     from lewm_data.errors import DirtyDataError, ResourceError
     from lewm_data.resources import available_memory_bytes
 
     with ConversionDisplay(console) as display:
         inspection = inspect_source(options.source, _settings(options), any_camera=True, progress=display.inspecting)
-    show_inspection(console, inspection)
     problems = []
     if inspection.plan is not None:
         problems = shortfalls(
             inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=sys.maxsize
         )
-    told = verdict(inspection, problems)
-    show_verdict(console, told)
-    show_commands(console, next_commands(inspection, fits=not problems))
+    told = show_report(console, inspection, problems)
     status = 0
     if inspection.decision.refused or not inspection.kept_rows():
         status = DirtyDataError.exit_status

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from lewm_data.advice import Command, Verdict
+from lewm_data.advice import Command, Verdict, next_commands, verdict
 from lewm_data.conversion.catalogue import LEAVE_OUT
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY
@@ -33,6 +33,24 @@ MAX_GROUPS = 12
 
 _STYLES = {"good": "bold green", "doubtful": "bold yellow", "bad": "bold red"}
 _SYMBOLS = {"good": ("✔", "OK:"), "doubtful": ("▲", "Note:"), "bad": ("✘", "Stop:")}
+
+
+def show_report(console: Console, inspection: Inspection, shortfalls: Sequence[str]) -> Verdict:
+    """Prints all that ``lewm-data inspect`` has to say.
+
+    Args:
+        console: Where to.
+        inspection: What was found.
+        shortfalls: Why it does not fit into memory or disk.
+
+    Returns:
+        What it comes to.
+    """
+    show_inspection(console, inspection)
+    told = verdict(inspection, shortfalls)
+    show_verdict(console, told)
+    show_commands(console, next_commands(inspection, fits=not shortfalls))
+    return told
 
 
 def show_inspection(console: Console, inspection: Inspection) -> None:
@@ -86,6 +104,7 @@ def show_findings(console: Console, findings: Iterable[Finding]) -> None:
         show_header=False,
         show_lines=True,
         box=box.HORIZONTALS,
+        border_style="dim",
         pad_edge=False,
     )
     table.add_column(no_wrap=True)
@@ -96,7 +115,7 @@ def show_findings(console: Console, findings: Iterable[Finding]) -> None:
         example = "such as: " if group.count > 1 else ""
         where = f" [dim]({escape(first.file)})[/]" if first.file else ""
         table.add_row(
-            f"[{style}]{first.severity}[/]\n[dim]x {group.count:,}[/]",
+            f"[{style}]{first.severity}[/]" + f"\n[dim]x {group.count:,}[/]" * (group.count > 1),
             f"[bold]{first.code}[/] in {group.where()} [dim]({HANDLED[first.handling]})[/]\n"
             f"{example}expected {escape(first.expected)}, found {escape(first.found)}{where}\n"
             f"[dim]{escape(_own_remedy(first))}[/]",
