@@ -96,9 +96,11 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
     elif not fits or inspection.dataset is None or not inspection.kept_rows():
         pass
     elif choice:
+        others = "" if config.cameras is None else " as 'pixels', others beside it"
         for key in inspection.dataset.cameras[:_MOST_CAMERAS]:
-            convert(f"{camera_name(key)} alone", camera=camera_name(key))
-        convert("one as 'pixels', the others beside it", **choice, cameras="all")
+            convert(f"{camera_name(key)}{others or ' alone'}", camera=camera_name(key))
+        if not others:
+            convert("one as 'pixels', the others beside it", **choice, cameras="all")
     else:
         convert("convert it")
         commands.append(

@@ -75,7 +75,7 @@ def _parser() -> ArgumentParser:
     _add_json(push)
     commands.add_subcommand("push", push, help="verify a file, then upload it with a card to the Hub")
 
-    pull = ArgumentParser(description="Downloads a converted file from the Hub and checks it; goes on by itself.")
+    pull = ArgumentParser(description="Downloads a converted file from the Hub and checks it before it gets its name.")
     pull.add_argument("repo_id", help="dataset repo on the Hub, owner/name")
     pull.add_argument("output", help="HDF5 file to make")
     pull.add_argument("--revision", default=None, type=str | None, help="branch, tag or commit")
@@ -144,9 +144,10 @@ def _settings(options: Namespace) -> ConvertConfig:
 def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.conversion.inspect import inspect_source
     from lewm_data.conversion.plan import shortfalls
-    from lewm_data.display import ConversionDisplay, show_report
+    from lewm_data.display import ConversionDisplay
     from lewm_data.errors import DirtyDataError, ResourceError
     from lewm_data.resources import available_memory_bytes
+    from lewm_data.tables import show_report
 
     with ConversionDisplay(console) as display:
         inspection = inspect_source(options.source, _settings(options), any_camera=True, progress=display.inspecting)
@@ -166,9 +167,10 @@ def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
 
 def _convert(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.conversion.pipeline import convert
-    from lewm_data.display import ConversionDisplay, duration, show_findings
+    from lewm_data.display import ConversionDisplay
     from lewm_data.errors import DirtyDataError
     from lewm_data.schema import Finding
+    from lewm_data.tables import duration, show_findings
 
     try:
         with ConversionDisplay(console) as display:
@@ -240,8 +242,9 @@ def _merge(options: Namespace, console: Console) -> dict[str, Any]:
 
 def _push(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.advice import Command
-    from lewm_data.display import StagedProgress, quiet_hub_bars, show_commands
+    from lewm_data.display import StagedProgress, quiet_hub_bars
     from lewm_data.sharing.pushing import push
+    from lewm_data.tables import show_commands
 
     quiet_hub_bars(console)
     with StagedProgress(console) as progress:
@@ -258,8 +261,9 @@ def _push(options: Namespace, console: Console) -> dict[str, Any]:
 
 def _pull(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.advice import Command
-    from lewm_data.display import StagedProgress, quiet_hub_bars, show_commands
+    from lewm_data.display import StagedProgress, quiet_hub_bars
     from lewm_data.sharing.pulling import pull
+    from lewm_data.tables import show_commands
 
     quiet_hub_bars(console)
     with StagedProgress(console) as progress:

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from lewm_data.advice import Command, Verdict
 from lewm_data.conversion.catalogue import CATALOGUE, LEAVE_OUT, finding
-from lewm_data.display import MAX_GROUPS, StagedProgress, show_commands, show_findings, show_verdict, size
+from lewm_data.display import StagedProgress
+from lewm_data.tables import MAX_GROUPS, show_commands, show_findings, show_verdict, size
 
 CODES = list(CATALOGUE)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lewm_data.conversion.hdf5 import open_file, refuse_references
+from lewm_data.conversion.hdf5 import open_file
 from lewm_data.findings import HANDLED, episode_ranges, group_findings
 from lewm_data.schema import EP_LEN, FileHeader, camera_name
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+"""Names by which a converted file is known in a repo, here and in stable-worldmodel."""
 
 _MOST_DIMENSIONS = 64
 _MOST_TASKS = 20
@@ -22,7 +27,7 @@ class CardFacts:
     """What a card tells of a file.
 
     Attributes:
-        name: The file's name.
+        name: The file's name in the repo, which ends in ``.h5`` or ``.hdf5``.
         file_bytes: Its size.
         header: Its root attributes.
         num_episodes: Episodes in it.
@@ -42,14 +47,13 @@ def read_facts(path: Path) -> CardFacts:
     """Reads what a card tells.
 
     Raises:
-        FormatError: Not a file of this format, or one that refers to other files.
+        FormatError: Not a file of this format.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
-        refuse_references(file, path)
         lengths = file[EP_LEN][:]
         return CardFacts(
-            name=path.name,
+            name=path.name if path.suffix in HDF5_SUFFIXES else f"{path.name}.h5",
             file_bytes=path.stat().st_size,
             header=header,
             num_episodes=len(lengths),
@@ -126,7 +130,7 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield "## Load it"
     yield ""
     yield "```"
-    yield f"lewm-data pull {repo_id} {facts.name}"
+    yield shlex.join(["lewm-data", "pull", repo_id, facts.name])
     yield "```"
     yield ""
     yield "In a Lightning trainer:"
@@ -134,7 +138,7 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield "```python"
     yield "from lewm_data import LeWMDataModule"
     yield ""
-    yield f'dm = LeWMDataModule(h5_path="{facts.name}", num_steps=4, frameskip=5)'
+    yield f"dm = LeWMDataModule(h5_path={json.dumps(facts.name)}, num_steps=4, frameskip=5)"
     yield "# trainer.fit(model, datamodule=dm)"
     yield "```"
     yield ""
@@ -146,7 +150,7 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield "import lewm_data.sharing.stable_worldmodel"
     yield "from stable_worldmodel.data import load_dataset"
     yield ""
-    yield f'path = Path("{facts.name}").absolute()  # a relative one means its own cache folder'
+    yield f"path = Path({json.dumps(facts.name)}).absolute()  # a relative one means its own cache folder"
     yield 'dataset = load_dataset(path, format="lewm", num_steps=4, frameskip=5)'
     yield "```"
     yield ""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lewm_data
-from lewm_data.conversion.hdf5 import open_file, refuse_references
 from lewm_data.conversion.hub import hub_errors
 from lewm_data.conversion.output import check_output, free_disk_bytes, output_place
 from lewm_data.conversion.verify import verify_file
@@ -23,11 +22,11 @@ from lewm_data.errors import (
     SourceError,
     VerificationError,
 )
+from lewm_data.sharing.card import HDF5_SUFFIXES
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, RepoSibling
 
-_SUFFIXES = (".h5", ".hdf5")
 _MEBIBYTE = 1 << 20
 _OFFLINE = ". Connect to the network, then run the same command again."
 
@@ -123,7 +122,7 @@ def pull(
 
 def _choose(info: DatasetInfo, file: str | None) -> RepoSibling:
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    candidates = [name for name in siblings if name.endswith(_SUFFIXES)]
+    candidates = [name for name in siblings if name.endswith(HDF5_SUFFIXES)]
     listed = ", ".join(sorted(candidates))
     if file is not None:
         if file not in siblings:
@@ -174,9 +173,7 @@ def _check_disk(output: Path, size: int) -> None:
 def _check_arrived(arrived: Path, repo_id: str, *, checksums: bool, progress: Callable[[int, int], None]) -> None:
     """Refuses what is not a whole file of this format."""
     try:
-        with open_file(arrived) as file:
-            refuse_references(file, arrived)
-        problems = verify_file(arrived, content=checksums, progress=progress)
+        problems = verify_file(arrived, content=checksums, alone=True, progress=progress)
     except FormatError as error:
         reason = str(error).removeprefix(f"{arrived}: ")
         raise FormatError(f"{repo_id}: {arrived.name}: {reason}") from error

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import lewm_data
 from lewm_data.conversion.verify import verify_file
 from lewm_data.errors import InterruptedConversionError, OutputError, UsageError, VerificationError
-from lewm_data.sharing.card import CardFacts, dataset_card, read_facts
+from lewm_data.findings import count_of
+from lewm_data.sharing.card import dataset_card, read_facts
 from lewm_data.sharing.licences import source_licences
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def push(
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     path = Path(path)
-    facts = read_facts(path)
     _refuse_damaged(path, lambda done, total: progress("verify", done, total))
+    facts = read_facts(path)
     if get_token() is None:
         raise OutputError(
             f"{repo_id}: pushing takes an account, and this machine is not logged in to the Hub. Make a token with "
@@ -97,37 +98,33 @@ def push(
     with _push_errors(repo_id):
         url = api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
         info = api.dataset_info(repo_id, files_metadata=True)
-        is_there = _holds(info, path, progress)
+        revision = str(info.sha)
+        is_there = _holds(info, facts.name, path, progress)
         if not is_there:
             _refuse_other_content(info, overwrite=overwrite)
-        revision = str(info.sha)
-        if not is_there:
             card = dataset_card(facts, repo_id=repo_id, licences=source_licences(facts.header.sources))
             commit = api.create_commit(
                 repo_id,
-                [CommitOperationAdd(path.name, path), CommitOperationAdd(CARD_FILE, card.encode())],
+                [CommitOperationAdd(facts.name, path), CommitOperationAdd(CARD_FILE, card.encode())],
                 repo_type="dataset",
-                commit_message=f"{path.name}, {_content(facts)}, with lewm_data {lewm_data.__version__}",
-                parent_commit=info.sha,
+                commit_message=f"{facts.name}, {count_of(facts.num_episodes, 'episode')}",
+                commit_description=f"Made with lewm_data {facts.header.lewm_data_version}.",
+                parent_commit=revision,
             )
             revision = commit.oid
     return Pushed(
         repo_id=repo_id,
         url=str(url),
         revision=revision,
-        file=path.name,
+        file=facts.name,
         file_bytes=facts.file_bytes,
         is_private=bool(info.private),
         was_there=is_there,
     )
 
 
-def _content(facts: CardFacts) -> str:
-    return f"{facts.num_episodes:,} episodes"
-
-
 def _refuse_damaged(path: Path, progress: Callable[[int, int], None]) -> None:
-    problems = verify_file(path, progress=progress)
+    problems = verify_file(path, alone=True, progress=progress)
     if problems:
         raise VerificationError(
             f"{path}: not pushed, since it is damaged: {len(problems)} problems, the first: {problems[0]}. "
@@ -136,10 +133,10 @@ def _refuse_damaged(path: Path, progress: Callable[[int, int], None]) -> None:
         )
 
 
-def _holds(info: DatasetInfo, path: Path, progress: Progress) -> bool:
+def _holds(info: DatasetInfo, name: str, path: Path, progress: Progress) -> bool:
     """Whether the repo holds the very same file, by its sha256."""
     for sibling in info.siblings or ():
-        if sibling.rfilename == path.name and sibling.lfs is not None and sibling.lfs.size == path.stat().st_size:
+        if sibling.rfilename == name and sibling.lfs is not None and sibling.lfs.size == path.stat().st_size:
             return sibling.lfs.sha256 == _sha256(path, progress)
     return False
 

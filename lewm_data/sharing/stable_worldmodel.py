@@ -1,4 +1,4 @@
-"""Our speed in stable-worldmodel's trainers: ``load_dataset(path, format="lewm")`` (extra: train).
+"""Our store in stable-worldmodel's trainers: ``load_dataset(path, format="lewm")`` (extra: train).
 
 Importing this module registers the format with stable-worldmodel. Samples are what its own HDF5 reader gives, column
 by column and bit by bit; frames come through our store, only those that a window keeps, and a whole batch at a time.

@@ -203,3 +203,19 @@ def test_xet_storage_is_used_where_the_hub_has_it_and_not_sent_the_same_twice(
     assert hub.uploaded_bytes == 0
     after = [path.name for path in hub.xet.rglob("*") if path.suffix != ".redb" and path.stat().st_size > 10_000]
     assert sorted(after) == sorted(stored)
+
+
+def test_a_file_by_another_ending_gets_one_that_is_found_again(
+    converted: Path, online: StandIn, tmp_path: Path
+) -> None:
+    named = Path(shutil.copy(converted, tmp_path / "my data.v2"))
+    assert push(named, "me/demo").file == "my data.v2.h5"
+    assert "lewm-data pull me/demo 'my data.v2.h5'\n" in online.content("me/demo", "README.md").decode()
+
+
+def test_a_lost_column_is_a_damage_and_no_crash(converted: Path, online: StandIn, tmp_path: Path) -> None:
+    spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
+    with h5py.File(spoilt, "a") as file:
+        del file["ep_len"]
+    with pytest.raises(VerificationError, match="dataset 'ep_len' is missing"):
+        push(spoilt, "me/demo")
