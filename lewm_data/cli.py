@@ -144,10 +144,9 @@ def _settings(options: Namespace) -> ConvertConfig:
 def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.conversion.inspect import inspect_source
     from lewm_data.conversion.plan import shortfalls
-    from lewm_data.display import ConversionDisplay
+    from lewm_data.display import ConversionDisplay, show_report
     from lewm_data.errors import DirtyDataError, ResourceError
     from lewm_data.resources import available_memory_bytes
-    from lewm_data.tables import show_report
 
     with ConversionDisplay(console) as display:
         inspection = inspect_source(options.source, _settings(options), any_camera=True, progress=display.inspecting)
@@ -167,10 +166,9 @@ def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
 
 def _convert(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.conversion.pipeline import convert
-    from lewm_data.display import ConversionDisplay
+    from lewm_data.display import ConversionDisplay, duration, show_findings
     from lewm_data.errors import DirtyDataError
     from lewm_data.schema import Finding
-    from lewm_data.tables import duration, show_findings
 
     try:
         with ConversionDisplay(console) as display:
@@ -241,10 +239,9 @@ def _merge(options: Namespace, console: Console) -> dict[str, Any]:
 
 
 def _push(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.advice import Command
-    from lewm_data.display import StagedProgress, quiet_hub_bars
+    from lewm_data.display import StagedProgress, quiet_hub_bars, show_commands
+    from lewm_data.display.advice import Command
     from lewm_data.sharing.pushing import push
-    from lewm_data.tables import show_commands
 
     quiet_hub_bars(console)
     with StagedProgress(console) as progress:
@@ -260,10 +257,9 @@ def _push(options: Namespace, console: Console) -> dict[str, Any]:
 
 
 def _pull(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.advice import Command
-    from lewm_data.display import StagedProgress, quiet_hub_bars
+    from lewm_data.display import StagedProgress, quiet_hub_bars, show_commands
+    from lewm_data.display.advice import Command
     from lewm_data.sharing.pulling import pull
-    from lewm_data.tables import show_commands
 
     quiet_hub_bars(console)
     with StagedProgress(console) as progress:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +167,3 @@ def parse_episodes(text: str) -> tuple[range, ...]:
             )
         ranges.append(range(start, stop))
     return tuple(ranges)
-
-
-def is_selected(episode_index: int, selection: Iterable[range] | None) -> bool:
-    """Whether an episode belongs to a selection; None selects all."""
-    return selection is None or any(episode_index in part for part in selection)

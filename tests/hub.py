@@ -168,8 +168,8 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 data = (stand_in.root / file[1]).read_bytes()
                 if body:
                     stand_in.downloads.append(file[1])
-                etag = hashlib.sha256(data).hexdigest()
-                return self.send(data, {"ETag": f'"{etag}"', "X-Repo-Commit": stand_in.sha}, body=body)
+                headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": stand_in.sha}
+                return self.send_range(data, headers, body=body)
             return self.fail(404, "EntryNotFound")
 
         def answer_pushed(self, repo_id: str, path: str, *, body: bool) -> None:
@@ -329,12 +329,12 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             self.send(json.dumps(value).encode(), {"Content-Type": "application/json"}, body=True, status=status)
 
         def send_range(self, data: bytes, headers: dict[str, str], *, body: bool) -> None:
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             if asked is None or not body:
                 return self.send(data, headers, body=body)
-            first = int(asked[1])
-            headers = {**headers, "Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"}
-            return self.send(data[first:], headers, body=body, status=206)
+            first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+            headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(data)}"}
+            return self.send(data[first : last + 1], headers, body=body, status=206)
 
         def send(self, data: bytes, headers: dict[str, str], *, body: bool, status: int = 200) -> None:
             self.send_response(status)

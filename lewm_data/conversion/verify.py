@@ -10,9 +10,9 @@ import numpy as np
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.decode import DecodedFrame, Decoder
-from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.episodes import EpisodeReader, column_name
 from lewm_data.conversion.hdf5 import open_file, refuse_references
-from lewm_data.conversion.inspect import decode_threads, inspect_source
+from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.source import open_source
 from lewm_data.conversion.statistics import column_statistics
@@ -114,7 +114,7 @@ def verify_against(path: Path, source: str, *, progress: Progress = lambda done,
         out = np.empty((header.image_height, header.image_width, 3), np.uint8)
         with (
             EpisodeReader(dataset, inspection.report, header.cameras, config.extra_columns) as reader,
-            Decoder(dataset.root, threads=decode_threads(config), batch_rows=16) as decoder,
+            Decoder(dataset.root, threads=config.decode_threads, batch_rows=16) as decoder,
         ):
             for position, index in enumerate(record.episodes):
                 offset, length = int(offsets[position]), int(lengths[position])
@@ -159,7 +159,7 @@ def _settings(header: FileHeader, source: str, extra_names: list[str]) -> Conver
         raise UsageError(
             f"{source}: has none of the file's episodes; the file was converted from {record.repo_id}. Give that one."
         )
-    extra = [next((key for key in keys if key.replace("/", "_") == name), name) for name in extra_names]
+    extra = [next((key for key in keys if column_name(key) == name), name) for name in extra_names]
     return ConvertConfig(
         image_size=f"{header.image_height}x{header.image_width}",
         resize=header.resize,  # type: ignore[arg-type]

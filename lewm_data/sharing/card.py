@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lewm_data.conversion.hdf5 import open_file
-from lewm_data.findings import HANDLED, episode_ranges, group_findings
+from lewm_data.display.findings import HANDLED, episode_ranges, group_findings
 from lewm_data.schema import EP_LEN, FileHeader, camera_name
 
 HDF5_SUFFIXES = (".h5", ".hdf5")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import lewm_data
 from lewm_data.conversion.verify import verify_file
+from lewm_data.display.findings import count_of
 from lewm_data.errors import InterruptedConversionError, OutputError, UsageError, VerificationError
-from lewm_data.findings import count_of
 from lewm_data.sharing.card import dataset_card, read_facts
 from lewm_data.sharing.licences import source_licences
 

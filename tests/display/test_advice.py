@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lewm_data.advice import Command, next_commands, setting_flags, verdict
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, inspect_source
+from lewm_data.display.advice import Command, next_commands, setting_flags, verdict
 from tests.conversion import dirt
 
 

@@ -16,9 +16,9 @@ from rich.progress import (
 
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEBIBYTE
+from lewm_data.display.tables import show_inspection
 from lewm_data.resources import resident_memory_bytes
 from lewm_data.schema import camera_name
-from lewm_data.tables import show_inspection
 
 
 def progress_bar(console: Console) -> Progress:

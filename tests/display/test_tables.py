@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lewm_data.advice import Command, Verdict
 from lewm_data.conversion.catalogue import CATALOGUE, LEAVE_OUT, finding
-from lewm_data.display import StagedProgress
-from lewm_data.tables import MAX_GROUPS, show_commands, show_findings, show_verdict, size
+from lewm_data.display.advice import Command, Verdict
+from lewm_data.display.progress import StagedProgress
+from lewm_data.display.tables import MAX_GROUPS, show_commands, show_findings, show_verdict, size
 
 CODES = list(CATALOGUE)
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lewm_data.advice import Command, Verdict, next_commands, verdict
 from lewm_data.conversion.catalogue import LEAVE_OUT
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY
 from lewm_data.conversion.plan import MEBIBYTE, Plan
-from lewm_data.findings import HANDLED, count_of, group_findings
+from lewm_data.display.advice import Command, Verdict, next_commands, verdict
+from lewm_data.display.findings import HANDLED, count_of, group_findings
 from lewm_data.schema import ACTION, STATE, Finding, camera_name
 
 MAX_GROUPS = 12

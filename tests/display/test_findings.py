@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.findings import episode_ranges, group_findings
+from lewm_data.display.findings import episode_ranges, group_findings
 from lewm_data.schema import Finding
 
 

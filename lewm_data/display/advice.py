@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.validate import decide
-from lewm_data.findings import count_of
+from lewm_data.display.findings import count_of
 from lewm_data.schema import PIXELS, Finding, camera_name
 
 _MOST_CAMERAS = 3
