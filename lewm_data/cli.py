@@ -249,8 +249,8 @@ def _push(options: Namespace, console: Console) -> dict[str, Any]:
             Path(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
         )
     seen = "private" if pushed.is_private else "public"
-    what = "is there already" if pushed.was_there else f"{pushed.file_bytes / 2**20:,.0f} MB and a card"
-    console.print(f"[bold green]{escape(pushed.url)}[/] ({seen}): {escape(pushed.file)}, {what}", soft_wrap=True)
+    what = " is there already" if pushed.was_there else f", {pushed.file_bytes / 2**20:,.0f} MB, and its card"
+    console.print(f"[bold green]{escape(pushed.url)}[/] ({seen}): {escape(pushed.file)}{what}", soft_wrap=True)
     again = shlex.join(["lewm-data", "pull", pushed.repo_id, pushed.file])
     show_commands(console, [Command(again, "fetch it on another machine")])
     return pushed.to_json()

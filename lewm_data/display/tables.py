@@ -155,7 +155,8 @@ def show_commands(console: Console, commands: Sequence[Command]) -> None:
         return
     console.print("Next:" if len(commands) == 1 else "Next, as it suits:", style="dim", highlight=False)
     for command in commands:
-        console.print(f"  [dim]# {escape(command.purpose)}[/]", highlight=False)
+        purpose = " ".join(command.purpose.split())  # somebody's camera name must not end the comment
+        console.print(f"  [dim]# {escape(purpose)}[/]", highlight=False)
         console.print(f"  {escape(command.line)}", soft_wrap=True, highlight=False, style="bold cyan")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import lewm_data
 from lewm_data.conversion.verify import verify_file
 from lewm_data.display.findings import count_of
-from lewm_data.errors import InterruptedConversionError, OutputError, UsageError, VerificationError
+from lewm_data.errors import InterruptedConversionError, LewmDataError, OutputError, UsageError, VerificationError
 from lewm_data.sharing.card import dataset_card, read_facts
 from lewm_data.sharing.licences import source_licences
 
@@ -174,6 +174,8 @@ def _push_errors(repo_id: str) -> Iterator[None]:
     again = "Run the same command again: what has arrived is not sent again."
     try:
         yield
+    except LewmDataError:
+        raise
     except KeyboardInterrupt as error:
         raise InterruptedConversionError(f"{repo_id}: interrupted; the repo is as it was before. {again}") from error
     except HFValidationError as error:

@@ -68,8 +68,8 @@ def test_what_every_remedy_ends_in_is_said_once() -> None:
 def test_a_command_is_one_line_to_copy_however_narrow_the_terminal() -> None:
     console, out = shown(30)
     line = "lewm-data convert some/where/far/away [x].h5 --camera front --cameras all"
-    show_commands(console, [Command(line, "both")])
-    assert f"  {line}\n" in out.getvalue()
+    show_commands(console, [Command(line, "both\nrm this")])
+    assert f"  # both rm this\n  {line}\n" in out.getvalue()
     console, out = shown()
     show_commands(console, [])
     assert out.getvalue() == ""

@@ -52,7 +52,7 @@ def test_other_content_is_replaced_only_on_request_and_stays_in_the_history(
     converted: Path, online: StandIn, tmp_path: Path
 ) -> None:
     online.put("me/demo", {"demo.h5": b"older" * 10_000, "notes.txt": b"kept"})
-    with pytest.raises(OutputError, match=r"me/demo: the repo exists and holds other content \(demo.h5, notes.txt\)"):
+    with pytest.raises(OutputError, match=r"^me/demo: the repo exists and holds other content \(demo.h5, notes.txt\)"):
         push(converted, "me/demo")
     before = online.repos["me/demo"].sha
     push(converted, "me/demo", overwrite=True)
@@ -91,7 +91,7 @@ def test_no_permission_is_told_as_such(
 
 def test_reading_a_repo_of_others_does_not_mean_writing_to_it(converted: Path, online: StandIn) -> None:
     online.put("somebody/demo", {})
-    with pytest.raises(OutputError, match="this account may not write there"):
+    with pytest.raises(OutputError, match="^somebody/demo: this account may not write there"):
         push(converted, "somebody/demo")
     assert len(online.repos["somebody/demo"].commits) == 2
 
@@ -100,10 +100,10 @@ def test_no_network(converted: Path, online: StandIn, monkeypatch: pytest.Monkey
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody answers
-    with pytest.raises(OutputError, match="the Hub cannot be reached .*Run the same command again"):
+    with pytest.raises(OutputError, match="^me/demo: the Hub cannot be reached .*Run the same command again"):
         push(converted, "me/demo")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(OutputError, match="switched off by HF_HUB_OFFLINE"):
+    with pytest.raises(OutputError, match="^me/demo: the Hub is switched off by HF_HUB_OFFLINE"):
         push(converted, "me/demo")
 
 
@@ -115,9 +115,12 @@ def test_an_invalid_repo_id_is_usage(converted: Path, online: StandIn) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (412, r"somebody else changed the repo meanwhile \(the Hub's own words\)"),
-        (413, r"the file is larger than the Hub takes \(the Hub's own words\)\. Convert fewer --episodes"),
-        (500, r"the Hub did not answer as it should \(the Hub's own words\)\. Run the same command again later"),
+        (412, r"^me/demo: somebody else changed the repo meanwhile \(the Hub's own words\)"),
+        (413, r"^me/demo: the file is larger than the Hub takes \(the Hub's own words\)\. Convert fewer --episodes"),
+        (
+            500,
+            r"^me/demo: the Hub did not answer as it should \(the Hub's own words\)\. Run the same command again later",
+        ),
     ],
 )
 def test_a_refused_commit_leaves_the_repo_as_it_was(status: int, words: str, converted: Path, online: StandIn) -> None:
