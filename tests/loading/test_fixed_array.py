@@ -42,16 +42,20 @@ def read(path, name="pixels"):
         return None if places is None else np.stack(places, axis=1).astype(np.uint64), asked(file[name])
 
 
-def write_chunks(path, num_rows, *, kept=None, filters=FILTERS, frame=(1, 2, 3), written=None, seed=0, **options):
+def write_chunks(
+    path, num_rows, *, kept=None, filters=FILTERS, frame=(1, 2, 3), written=None, lacking=None, seed=0, **options
+):
     """Writes rows of random stored sizes and filter masks in random order, then shrinks the dataset."""
     rng = np.random.default_rng(seed)
-    file_options = {name: options.pop(name) for name in ("userblock_size", "track_order") if name in options}
-    with h5py.File(path, "w", libver=options.pop("libver", files.LIBVER), **file_options) as file:
+    file_options = {"libver": options.pop("libver", files.LIBVER), "userblock_size": options.pop("userblock_size", 0)}
+    with h5py.File(path, "w", **file_options) as file:
         shape = (num_rows, *frame)
         maxshape = options.pop("maxshape", shape)
         pixels = file.create_dataset("pixels", shape, "u1", chunks=(1, *frame), maxshape=maxshape, **filters, **options)
         frame_bytes = int(np.prod(frame))
         for row in rng.permutation(num_rows if written is None else written):
+            if row == lacking:
+                continue
             size = int(rng.integers(1, 60)) if filters else frame_bytes
             mask = int(rng.choice([0, 1, 2, 3, 0x102])) if filters else 0
             pixels.id.write_direct_chunk((int(row), 0, 0, 0), rng.bytes(size), mask)
@@ -180,6 +184,7 @@ def write_addresses_of_four_bytes(path):
         lambda path: write_chunks(path, 0, maxshape=(9, 1, 2, 3)),
         lambda path: write_chunks(path, 9, written=0),
         lambda path: write_chunks(path, 9, written=8),
+        lambda path: write_chunks(path, 9, lacking=6),
         lambda path: write_chunks(path, 3 * PAGE, written=2 * PAGE - 1),
         lambda path: write_chunks(path, 3 * PAGE, written=2 * PAGE),  # a whole page was never written
         write_implicit,
@@ -239,7 +244,7 @@ def flipped(path, place, bits):
         os.pwrite(file.fileno(), bytes([old]), place)
 
 
-@pytest.mark.parametrize("lengths", [[3, 2], [PAGE, 3]])
+@pytest.mark.parametrize("lengths", [[3, 2], [5 * PAGE, 3]])
 def test_each_damaged_byte_of_the_index_is_our_error_or_does_no_harm(tmp_path, lengths):
     path = files.write(tmp_path / "a.h5", lengths, height=2, width=2).path
     _, true = read(path)
@@ -292,6 +297,23 @@ def test_a_header_that_says_otherwise_with_a_right_checksum_gives_no_places(tmp_
     path.write_bytes(content)
     with h5py.File(path) as file:
         assert read_fixed_array(path, file["pixels"]) is None
+
+
+def test_a_page_that_counts_as_never_written_with_a_right_checksum_gives_no_places(tmp_path):
+    path = tmp_path / "a.h5"
+    write_chunks(path, 5 * PAGE)
+    _, _, (start, _) = find_index(path)
+    content = bytearray(path.read_bytes())
+    assert content[start + 14] == 0b11111000
+    content[start + 14] = 0b11101000
+    content[start + 15 : start + 19] = imagecodecs.h5checksum_lookup3(bytes(content[start : start + 15])).to_bytes(
+        4, "little"
+    )
+    path.write_bytes(content)
+    ours, theirs = read(path)
+    assert ours is None
+    assert (theirs[3 * PAGE : 4 * PAGE] == 0).all()
+    assert theirs[:, 1].astype(bool).sum() == 4 * PAGE
 
 
 def test_entries_that_lie_with_a_right_checksum_are_found_out_where_they_are_sampled(tmp_path):
