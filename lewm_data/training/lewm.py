@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import numpy as np
@@ -17,9 +17,6 @@ from torch import Tensor
 
 from lewm_data.errors import UsageError
 from lewm_data.schema import ACTION, PIXELS
-
-if TYPE_CHECKING:
-    from stable_worldmodel.wm.lewm import LeWM
 
 _ACTION_DIM, _IMAGE_SIZE = "action_dim", "image_size"
 
@@ -101,7 +98,7 @@ class LeWMModule(lightning.LightningModule):
         if not 0 <= warmup_fraction < 1:
             raise UsageError(f"model.warmup_fraction is {warmup_fraction}, but must lie in [0, 1).")
         self.save_hyperparameters()
-        self.model: LeWM | None = None
+        self.model: Any = None
         self.action_dim = 0
         self.image_size = (0, 0)
 
@@ -218,7 +215,7 @@ class LeWMModule(lightning.LightningModule):
         self.build(action_dim=checkpoint[_ACTION_DIM], image_size=tuple(checkpoint[_IMAGE_SIZE]))
 
     @property
-    def _built(self) -> LeWM:
+    def _built(self) -> Any:
         if self.model is None:
             raise UsageError("The model is not built yet. Call build(action_dim=..., image_size=...); a Trainer does.")
         return self.model
@@ -280,7 +277,7 @@ def _finite(actions: Tensor) -> Tensor:
     return torch.nan_to_num(actions, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _networks(settings: Any, action_dim: int, image_size: tuple[int, int]) -> tuple[LeWM, torch.nn.Module]:
+def _networks(settings: Any, action_dim: int, image_size: tuple[int, int]) -> tuple[Any, torch.nn.Module]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # simulators that are not installed, which training needs none of
