@@ -58,7 +58,8 @@ def test_inspect_without_a_choice_of_camera_lists_them(recorded: Path, capsys: p
     assert status == 0
     assert out == ""
     assert "front → pixels_front, top → pixels_top" in err
-    assert "--camera NAME, NAME being front or top" in err
+    assert "Choose a camera: front or top could each be 'pixels'." in err
+    assert f"lewm-data convert {recorded} recorded.h5 --camera top" in err
 
 
 def test_convert_says_what_it_made(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""What people look at and pass on: preview page, Rerun, Hub, other people's readers."""
