@@ -104,7 +104,15 @@ CATALOGUE: dict[str, Rule] = {
 }
 
 
-def finding(code: str, *, expected: str, found: str, episode: int | None = None, file: str | None = None) -> Finding:
+def finding(
+    code: str,
+    *,
+    expected: str,
+    found: str,
+    episode: int | None = None,
+    step: int | None = None,
+    file: str | None = None,
+) -> Finding:
     """Makes a finding of the catalogue.
 
     Args:
@@ -112,6 +120,7 @@ def finding(code: str, *, expected: str, found: str, episode: int | None = None,
         expected: What should have been there, in words.
         found: What was there, in words.
         episode: The source's episode_index; None for the whole dataset.
+        step: The step of the episode that it is about, where it is about one.
         file: Path within the dataset's folder.
 
     Returns:
@@ -122,6 +131,7 @@ def finding(code: str, *, expected: str, found: str, episode: int | None = None,
         code=code,
         severity=rule.severity,
         episode=episode,
+        step=step,
         file=file,
         expected=expected,
         found=found,

@@ -25,7 +25,7 @@ _SKIP_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeJob:
-    """The frames of one camera in one episode.
+    """The frames of one camera in one episode, or in a run of its steps.
 
     Attributes:
         episode: episode_index.
@@ -33,10 +33,11 @@ class DecodeJob:
         camera: LeRobot's camera key.
         file: Video or Parquet file, relative to the dataset's folder.
         is_image: Whether the pictures are in Parquet.
-        start_seconds: Begin of the span in the video, from its first frame.
+        start_seconds: Begin of the episode's span in the video, from its first frame.
         first_row: Row of the Parquet file where the episode begins.
         timestamps: Seconds since the episode's begin that each frame should have, float64, shape (L,).
         fps: Frames per second.
+        first_step: Step of the episode that the first of them belongs to.
     """
 
     episode: int
@@ -48,6 +49,7 @@ class DecodeJob:
     first_row: int
     timestamps: np.ndarray
     fps: float
+    first_step: int = 0
 
 
 class DecodedFrame(NamedTuple):
@@ -138,7 +140,7 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
     """Passes a job's frames on, each checked for its size, its damage and its time."""
     where: dict[str, Any] = {"episode": job.episode, "file": job.file}
     findings: list[Finding] = []
-    count, size, worst = 0, None, (0.0, 0)
+    count, step, size, worst = 0, job.first_step, None, (0.0, 0)
     try:
         for frame, seconds in frames:
             size = size or (frame.width, frame.height)
@@ -146,10 +148,10 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
                 raise _Damaged(
                     "video_size_changes",
                     "{}x{} throughout".format(*size),
-                    f"{frame.width}x{frame.height} at {count}",
+                    f"{frame.width}x{frame.height} at {step}",
                 )
             if frame.is_corrupt:  # h264 and hevc make up what they cannot decode, and say so nowhere else
-                raise _Damaged("decode_error", "a picture", f"one that is damaged, at step {count}")
+                raise _Damaged("decode_error", "a picture", f"one that is damaged, at step {step}")
             colours = unknown_colours(frame)
             if colours is not None:
                 raise _Damaged("decode_error", "colours as BT.601, BT.709, BT.2020, FCC or SMPTE 240M", colours)
@@ -157,29 +159,31 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
             if off >= 0.5 / job.fps:
                 raise _Damaged(
                     "video_timestamps",
-                    f"step {count} at {job.timestamps[count]:.4f} s of the episode",
+                    f"step {step} at {job.timestamps[count]:.4f} s of the episode",
                     f"a frame at {seconds:.4f} s",
                 )
-            worst = max(worst, (off, count))
+            worst = max(worst, (off, step))
             yield DecodedFrame(job, frame)
             count += 1
+            step += 1
             if count == len(job.timestamps):
                 break
     except _Damaged as damaged:
-        findings.append(finding(damaged.code, expected=damaged.expected, found=damaged.found, **where))
+        findings.append(finding(damaged.code, expected=damaged.expected, found=damaged.found, step=step, **where))
     except (av.FFmpegError, OSError) as error:
-        findings.append(finding("decode_error", expected="a picture", found=f"{error} at step {count}", **where))
+        found = f"{error} at step {step}"
+        findings.append(finding("decode_error", expected="a picture", found=found, step=step, **where))
     else:
         if count < len(job.timestamps):
-            findings.append(
-                finding("video_frames_short", expected=f"{len(job.timestamps)} frames", found=f"{count}", **where)
-            )
+            expected = f"{job.first_step + len(job.timestamps)} frames"
+            findings.append(finding("video_frames_short", expected=expected, found=f"{step}", step=step, **where))
     if worst[0] > TIMESTAMP_TOLERANCE_SECONDS:
         findings.append(
             finding(
                 "video_timestamps_jitter",
                 expected=f"frames at their rows' times, within {TIMESTAMP_TOLERANCE_SECONDS} s",
                 found=f"{worst[0]:.6f} s off at step {worst[1]}",
+                step=worst[1],
                 **where,
             )
         )
@@ -212,7 +216,7 @@ class _VideoFile:
     def frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
         """Yields frames from the job's start on, each with its time since that start."""
         try:
-            self._position(job.start_seconds, job.fps)
+            self._position(job.start_seconds + job.first_step / job.fps, job.fps)
             while (frame := self._take()) is not None:
                 seconds = self._seconds(frame) - job.start_seconds
                 if (frame.width, frame.height) != self._size:  # also where it changed in an earlier episode
@@ -281,14 +285,14 @@ _PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg8", b"RIFF": "webp"}
 
 def _image_frames(job: DecodeJob, cursor: RowCursor, root: Path) -> Iterator[tuple[av.VideoFrame, float]]:
     """Yields the pictures of a job; each is where its row is, so its time is the row's."""
-    step = 0
-    for batch in cursor.read(job.first_row, job.first_row + len(job.timestamps)):
+    step, first_row = job.first_step, job.first_row + job.first_step
+    for batch in cursor.read(first_row, first_row + len(job.timestamps)):
         for value in batch.column(0):
             try:
                 picture = _decode_picture(_image_bytes(value.as_py(), root))
             except (RuntimeError, ValueError) as error:  # what imagecodecs' own errors derive from
                 raise _Damaged("decode_error", "a PNG, JPEG or WebP", f"{error} at step {step}") from error
-            yield av.VideoFrame.from_ndarray(picture, format="rgb24"), float(job.timestamps[step])
+            yield av.VideoFrame.from_ndarray(picture, format="rgb24"), float(job.timestamps[step - job.first_step])
             step += 1
 
 
