@@ -17,18 +17,19 @@ MAX_WEBP_SIDE = 16_383
 
 
 def scaled(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
-    """Scales a picture to a height, keeping its proportions.
+    """Scales a picture down to a height, keeping its proportions.
 
     Args:
         frame: uint8 RGB of shape (H, W, 3).
-        height: Wanted height in pixels.
+        height: Wanted height in pixels; a smaller picture stays as it is.
 
     Returns:
         uint8 RGB of shape (height, width, 3).
     """
+    if frame.shape[0] <= height:
+        return frame
     width = max(1, round(height * frame.shape[1] / frame.shape[0]))
-    kind = Image.Resampling.BOX if height < frame.shape[0] else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(frame).resize((width, height), kind))
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
 
 
 def side_by_side(pictures: Sequence[NDArray[np.uint8] | None]) -> NDArray[np.uint8] | None:
@@ -55,8 +56,10 @@ def webp(picture: NDArray[np.uint8]) -> str:
     """A picture as WebP, in base64.
 
     Args:
-        picture: uint8 RGB of shape (H, W, 3), no side longer than ``MAX_WEBP_SIDE``.
+        picture: uint8 RGB of shape (H, W, 3); scaled down where a side is longer than ``MAX_WEBP_SIDE``.
     """
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", quality=WEBP_QUALITY)
+    image = Image.fromarray(picture)
+    image.thumbnail((MAX_WEBP_SIDE, MAX_WEBP_SIDE))
+    image.save(file, "WEBP", quality=WEBP_QUALITY)
     return base64.b64encode(file.getvalue()).decode("ascii")

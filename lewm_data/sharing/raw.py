@@ -96,6 +96,7 @@ class RawDataset:
     def frames(self, position: int, camera: str, steps: Sequence[int], height: int) -> Iterator[Picture | None]:
         """See ``Recording``. What decoding finds is added to ``findings``."""
         job = self._job(position, camera)
+        size: tuple[int, int] | None = None
         scaler: Scaler | None = None
         for step in steps:
             picture = None
@@ -106,9 +107,11 @@ class RawDataset:
                         self._note(event.findings)
                         continue
                     frame = event.frame
-                    width = max(1, round(height * frame.width / frame.height))
-                    scaler = scaler or Scaler(height, width, "stretch")
-                    picture = np.empty((height, width, 3), np.uint8)
+                    if scaler is None or size is None:
+                        share = min(1.0, height / frame.height)
+                        size = max(1, round(frame.height * share)), max(1, round(frame.width * share))
+                        scaler = Scaler(*size, "stretch")
+                    picture = np.empty((*size, 3), np.uint8)
                     scaler.put(frame, picture)
             yield picture
 

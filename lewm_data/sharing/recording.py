@@ -65,13 +65,13 @@ class Recording(Protocol):
         """The rows of the episode at a position; None where they cannot be read."""
 
     def frames(self, position: int, camera: str, steps: Sequence[int], height: int) -> Iterator[Picture | None]:
-        """Reads frames of one episode, scaled to a height; None stands for one that cannot be read.
+        """Reads frames of one episode, scaled down to a height; None stands for one that cannot be read.
 
         Args:
             position: Which episode, by its position in ``numbers``.
             camera: Key of the camera.
             steps: Steps of the episode, ascending.
-            height: Wanted height in pixels; the width keeps the proportions.
+            height: Wanted height in pixels; the width keeps the proportions, and smaller frames stay as they are.
         """
 
     def close(self) -> None:

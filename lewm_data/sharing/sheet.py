@@ -32,9 +32,9 @@ def contact_sheet(preview: Preview) -> bytes:
     data = preview.data
     shown = list(data["shown"])[:MAX_EPISODES]
     rows = [_strips(preview, position) for position in shown]
-    row_heights = [max(44, sum(strip.height + _GAP for strip in strips)) for strips in rows]
+    row_heights = [max(66, sum(strip.height + _GAP for strip in strips)) for strips in rows]
     top = _MARGIN + 108
-    sheet = Image.new("RGB", (_WIDTH, top + sum(height + 14 for height in row_heights) + 2 * _MARGIN), _PAPER)
+    sheet = Image.new("RGB", (_WIDTH, top + sum(height + 14 for height in row_heights) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
     lengths = data["episodes"]["length"]
     _text(draw, (_MARGIN, _MARGIN), data["name"], 34)
@@ -46,6 +46,10 @@ def contact_sheet(preview: Preview) -> bytes:
         draw.line((_MARGIN, top - 7, _WIDTH - _MARGIN, top - 7), _ABSENT)
         _text(draw, (_MARGIN, top), f"episode {data['episodes']['number'][place]}", 18)
         _text(draw, (_MARGIN, top + 23), f"{lengths[place] / data['fps']:.1f} s", 16, _QUIET)
+        flaws = [found for found in data["findings"] if found["position"] == place]
+        if flaws:
+            worst = "bad" if any(found["severity"] == "error" for found in flaws) else "fair"
+            _text(draw, (_MARGIN, top + 44), f"{len(flaws)} finding{'s' * (len(flaws) > 1)}", 16, _LEVELS[worst])
         left = top
         for strip in strips:
             sheet.paste(strip, (_MARGIN + _LABEL, left))

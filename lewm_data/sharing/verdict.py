@@ -39,16 +39,14 @@ def verdict(recording: Recording) -> Verdict:
         if num_warnings:
             return Verdict("fair", f"Whole, with {_count(num_warnings, 'warning')} worth a look.", open_it)
         return Verdict("good", "Clean: nothing wrong was found when it was converted.", open_it)
-    if recording.refused:
-        where = _where(errors)
-        next_command = f"lewm-data convert {source} OUTPUT.h5 --dirty_episode_policy skip"
-        if any(found.episode is None for found in errors):
-            next_command = f"lewm-data inspect {source}"
-        return Verdict(
-            "bad", f"Not to be trained on as it is: {_count(len(errors), 'error')} in {where}.", next_command
-        )
     camera = f" --camera {next(iter(recording.cameras.values()))}" if len(recording.cameras) > 1 else ""
     convert = f"lewm-data convert {source} OUTPUT.h5{camera}"
+    if recording.refused:
+        episodes = {found.episode for found in errors}
+        is_skippable = None not in episodes and len(episodes) < len(recording.numbers)
+        command = f"{convert} --dirty_episode_policy skip" if is_skippable else f"lewm-data inspect {source}"
+        sentence = f"Not to be trained on as it is: {_count(len(errors), 'error')} in {_where(errors)}."
+        return Verdict("bad", sentence, command)
     if errors or num_warnings:
         return Verdict(
             "fair", f"It can be converted; {_count(len(recording.findings), 'finding')} worth a look.", convert
