@@ -69,7 +69,7 @@ class RawDataset:
         extra = (_TASK_INDEX,) if _TASK_INDEX in dataset.features else ()
         self._reader = EpisodeReader(dataset, inspection.report, {}, extra)
         threads = min(num_cpus(), MAX_DECODE_THREADS)
-        self._decoder = Decoder(dataset.root, threads=threads, batch_rows=_BATCH_ROWS)
+        self._decoder = Decoder(dataset.root, threads=threads, batch_rows=_BATCH_ROWS, sparse=True)
 
     def position(self, found: Finding) -> int | None:
         """See ``Recording``."""

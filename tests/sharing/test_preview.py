@@ -154,7 +154,8 @@ def _one_way_each() -> list[Dirt]:
 def check_any_dirt(dirt: Dirt, root: Path, page: Path) -> None:
     dirt.spoil(root)
     data = Page(make_preview(str(root), page, PreviewConfig(num_steps=1, frameskip=1)).path).data
-    assert dirt.code in {entry["code"] for entry in data["findings"]} or dirt in DECODED
+    if dirt in INSPECTED and dirt.options is None:  # else only other settings, or other frames, show it
+        assert dirt.code in {entry["code"] for entry in data["findings"]}
     for shown in data["shown"].values():
         assert all(len(strip["absent"]) <= len(shown["steps"]) for strip in shown["strips"])
 
@@ -183,9 +184,12 @@ def test_a_contact_sheet_has_a_row_for_each_episode(converted: Path, tmp_path: P
     assert picture.shape[1] == 1600
     width = (1600 - 64 - 170 - 11 * 4) // 12
     height = round(width / (128 / 96))
-    codes = [_code(picture[top : top + height, 202 : 202 + width]) for top in range(len(picture) - height)]
-    tops = [codes.index((episode, 0)) for episode in range(5)]
-    assert tops == sorted(tops)
+    seen = top = 0
+    while top < len(picture) - height and seen < 5:
+        is_next = _code(picture[top : top + height, 202 : 202 + width]) == (seen, 0)
+        top += height if is_next else 1
+        seen += is_next
+    assert seen == 5
 
 
 def _code(frame: np.ndarray) -> tuple[int, int] | None:

@@ -30,7 +30,7 @@ function episodesSection() {
     addRows();
     list.children[before].querySelector("button").focus();
   } });
-  const search = el("input", { type: "search", id: "search", placeholder: "number, or words of the task",
+  const search = el("input", { type: "search", id: "search", placeholder: "number or task",
     "aria-keyshortcuts": "/", oninput: () => refresh() });
   const order = el("select", { id: "order", onchange: () => refresh() },
     Object.entries(ORDERS).map(([key, [label]]) => el("option", { value: key }, label)));

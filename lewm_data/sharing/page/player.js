@@ -33,7 +33,7 @@ function player(p, startStep) {
       el("li", {}, el("span", { class: `badge ${found.severity}` }, found.code),
         el("span", {}, `expected ${found.expected}, found ${found.found}. `, el("span", { class: "quiet" }, found.remedy))))));
   const body = el("div", { class: "player" }, pictures,
-    el("div", {}, plots.length > 0 && legend(), el("div", { class: "plots" }, plots.map((plot) => plot.element))));
+    el("div", {}, plots.length > 0 && legend(p), el("div", { class: "plots" }, plots.map((plot) => plot.element))));
   show();
   return body;
 }
@@ -118,7 +118,8 @@ function curvePlot(p, detail, name, lines) {
   return { element, point };
 }
 
-const legend = () => el("p", { class: "legend" },
+const legend = (p) => el("p", { class: "legend" },
   el("span", { class: "action" }, "action"), el("span", { class: "state" }, "state"),
-  el("span", { class: "done" }, "done"), el("span", { class: "flaw" }, "finding"),
+  el("span", { class: "done" }, "done"),
+  (findingsOf.get(p) ?? []).some((found) => found.step !== null) && el("span", { class: "flaw" }, "finding"),
   el("span", { class: "quiet" }, "each between its smallest and largest value in the dataset"));
