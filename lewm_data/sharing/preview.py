@@ -14,7 +14,7 @@ from lewm_data.conversion.validate import Progress
 from lewm_data.conversion.writer import replace_durably
 from lewm_data.errors import UsageError
 from lewm_data.sharing import html, sheet
-from lewm_data.sharing.recording import open_recording
+from lewm_data.sharing.opening import open_recording
 from lewm_data.sharing.summary import Preview, summarise
 
 PAGES = (".html", ".htm")
@@ -90,7 +90,7 @@ def make_preview(
             if is_sheet:
                 temporary.write_bytes(sheet.contact_sheet(preview))
             else:
-                with temporary.open("w", encoding="utf-8") as file:
+                with temporary.open("w", encoding="utf-8", errors="replace") as file:
                     file.writelines(html.page(preview))
             replace_durably(temporary, output)
         finally:

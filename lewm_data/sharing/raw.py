@@ -11,13 +11,12 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
-from lewm_data.conversion.inspect import MAX_DECODE_THREADS, inspect_source
+from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY, LeRobotDataset
 from lewm_data.conversion.plan import MEBIBYTE, Plan
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.validate import Progress, decide
 from lewm_data.errors import SourceError
-from lewm_data.resources import num_cpus
 from lewm_data.schema import ACTION, STATE, Finding, camera_name
 from lewm_data.sharing.recording import Picture, Rows
 
@@ -68,8 +67,7 @@ class RawDataset:
             return
         extra = (_TASK_INDEX,) if _TASK_INDEX in dataset.features else ()
         self._reader = EpisodeReader(dataset, inspection.report, {}, extra)
-        threads = min(num_cpus(), MAX_DECODE_THREADS)
-        self._decoder = Decoder(dataset.root, threads=threads, batch_rows=_BATCH_ROWS, sparse=True)
+        self._decoder = Decoder(dataset.root, threads=config.decode_threads, batch_rows=_BATCH_ROWS, sparse=True)
 
     def position(self, found: Finding) -> int | None:
         """See ``Recording``."""
@@ -126,20 +124,34 @@ class RawDataset:
         assert self._dataset is not None
         episode = self._dataset.episode(position)
         first_row = self._first_rows.get(episode.index)
-        is_image = self._dataset.features[camera].dtype == "image"
-        if is_image and (first_row is None or episode.data_file is None):
-            return None
         span = episode.videos.get(camera)
-        has_video = span is not None and span.file in self._headers and 0 <= span.start_seconds < float("inf")
-        if not is_image and not has_video:
+        is_image = self._dataset.features[camera].dtype == "image"
+        if is_image:
+            file = episode.data_file if first_row is not None else None
+        else:
+            is_known = span is not None and span.file in self._headers and 0 <= span.start_seconds < float("inf")
+            file = span.file if span is not None and is_known else None
+        if file is None:
             return None
-        return self._reader.job(episode, camera, camera, np.empty(0), first_row or 0)
+        return DecodeJob(
+            episode=episode.index,
+            column=camera,
+            camera=camera,
+            file=file,
+            is_image=is_image,
+            start_seconds=0.0 if span is None else span.start_seconds,
+            first_row=first_row or 0,
+            timestamps=np.empty(0),
+            fps=self.fps,
+        )
 
     def _note(self, findings: Sequence[Finding]) -> None:
         """Adds what decoding found, once for each kind, episode and file."""
         known = {(found.code, found.episode, found.file) for found in self.findings}
         new = [found for found in findings if (found.code, found.episode, found.file) not in known]
-        self.findings += decide(new, self._config.dirty_episode_policy).findings
+        decision = decide(new, self._config.dirty_episode_policy)
+        self.findings += decision.findings
+        self.refused |= decision.refused
 
 
 def _dimensions(dataset: LeRobotDataset | None) -> dict[str, tuple[str, ...]]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import PreviewConfig
-from lewm_data.conversion.validate import Progress
-from lewm_data.errors import FormatError
 from lewm_data.schema import Finding
 
 type Rows = dict[str, NDArray[np.float64]]
@@ -76,31 +72,3 @@ class Recording(Protocol):
 
     def close(self) -> None:
         """Closes what is open."""
-
-
-def open_recording(
-    target: str, config: PreviewConfig, progress: Progress = lambda what, done, total: None
-) -> Recording:
-    """Opens what shall be looked at.
-
-    Args:
-        target: A converted file, the folder of a LeRobot dataset, or a Hub repo id.
-        config: What shall be shown of it.
-        progress: Called while a LeRobot dataset is inspected.
-
-    Returns:
-        The open recording.
-
-    Raises:
-        UsageError: There is no such file or dataset, or the file is not of this format.
-    """
-    path = Path(target)
-    if path.is_file():
-        from lewm_data.sharing.converted import ConvertedFile
-
-        return ConvertedFile(path)
-    if path.suffix in (".h5", ".hdf5") and not path.exists():
-        raise FormatError(f"{target}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
-    from lewm_data.sharing.raw import RawDataset
-
-    return RawDataset(target, min_episode_steps=config.span, progress=progress)

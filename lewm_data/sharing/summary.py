@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lewm_data
-from lewm_data.config import PreviewConfig, is_selected, parse_episodes
+from lewm_data.config import PreviewConfig, parse_episodes
 from lewm_data.conversion import interrupts
 from lewm_data.conversion.validate import Progress
 from lewm_data.schema import ACTION, DONE, STATE
@@ -72,7 +72,7 @@ def summarise(
         interrupts.check()
         details[str(position)] = _detail(recording, surveyed, position, shape, marks.get(position, []), book)
         progress("pictures", done + 1, len(shown))
-    usable = [p for p in shown if surveyed.readable[p] and recording.lengths[p] >= config.span]
+    usable = [p for p in shown if surveyed.num_rows[p] == recording.lengths[p] >= config.span]
     runs = [_run(recording, surveyed, position, config, book) for position in examples(usable, NUM_EXAMPLES)]
     findings = sorted(recording.findings, key=lambda found: found.severity != "error")
     data = {
@@ -140,7 +140,7 @@ def _episode_table(recording: Recording, surveyed: Survey) -> dict[str, list[Any
         "number": recording.numbers.tolist(),
         "source": recording.source_numbers.tolist(),
         "task": surveyed.tasks.tolist(),
-        "readable": surveyed.readable.tolist(),
+        "readable": (surveyed.num_rows > 0).tolist(),
         "length": recording.lengths.tolist(),
         **{name: [_rounded(value) for value in values[name].tolist()] for name in ("still", "extreme", "jump")},
         **{f"{name}Odd": odd(values[name]).tolist() for name in values},
@@ -157,7 +157,7 @@ def _choose(recording: Recording, config: PreviewConfig, table: dict[str, list[A
     candidates: NDArray[np.int64] = np.arange(len(recording.numbers))
     if config.episodes is not None:
         ranges = parse_episodes(config.episodes)
-        candidates = candidates[[is_selected(number, ranges) for number in recording.numbers.tolist()]]
+        candidates = candidates[[any(number in part for part in ranges) for number in recording.numbers.tolist()]]
     places = {found: recording.position(found) for found in recording.findings}
     errors = [place for found, place in places.items() if found.severity == "error" and place is not None]
     warnings = [place for place in places.values() if place is not None]
@@ -196,7 +196,7 @@ def _detail(
         "steps": steps,
         "strips": [book.strip(recording, position, camera, steps, shape.height) for camera in recording.cameras],
     }
-    rows = recording.rows(position) if surveyed.readable[position] else None
+    rows = recording.rows(position) if surveyed.num_rows[position] else None
     if rows is not None:
         detail["done"] = np.flatnonzero(rows[DONE][:, 0])[:100].tolist()
         for column, scale in surveyed.scales.items():

@@ -26,7 +26,7 @@ class Survey:
         scales: ``action`` and ``state`` to their scales; empty where no episode has rows.
         histograms: The same names to (D, NUM_BINS) int64 counts, from each dimension's smallest value to its largest.
         metrics: (E,) what is measured of each episode.
-        readable: (E,) bool, whether its rows could be read.
+        num_rows: (E,) int64, rows of each; 0 where they could not be read.
         tasks: (E,) int64 task_index of each, -1 where it is not known.
         num_done: Steps at which ``done`` is set.
     """
@@ -34,7 +34,7 @@ class Survey:
     scales: dict[str, Scale]
     histograms: dict[str, NDArray[np.int64]]
     metrics: list[EpisodeMetrics]
-    readable: NDArray[np.bool_]
+    num_rows: NDArray[np.int64]
     tasks: NDArray[np.int64]
     num_done: int
 
@@ -48,32 +48,32 @@ def survey(recording: Recording, progress: Progress = lambda what, done, total: 
     """
     num_episodes = len(recording.numbers)
     sums = {column: ScaleSum(len(names)) for column, names in recording.dimensions.items()}
-    readable = np.zeros(num_episodes, bool)
+    num_rows = np.zeros(num_episodes, np.int64)
     tasks = np.full(num_episodes, -1, np.int64)
     num_done = 0
     for position in range(num_episodes):
         rows = _rows(recording, position)
         if rows is not None:
-            readable[position] = True
+            num_rows[position] = len(rows[ACTION])
             num_done += int(rows[DONE].sum())
             tasks[position] = _task(rows)
             for column, total in sums.items():
                 total.add(rows[column])
         progress("values", position + 1, 2 * num_episodes)
-    scales = {column: total.scale() for column, total in sums.items()} if readable.any() else {}
+    scales = {column: total.scale() for column, total in sums.items()} if num_rows.any() else {}
     histograms: dict[str, NDArray[np.int64]] = {
         column: np.zeros((len(scale.min), NUM_BINS), np.int64) for column, scale in scales.items()
     }
     metrics = []
     for position in range(num_episodes):
-        rows = _rows(recording, position) if readable[position] else None
+        rows = _rows(recording, position) if num_rows[position] else None
         metrics.append(_NOTHING if rows is None else measure(rows, scales, recording.fps))
         if rows is not None:
             for column, counts in histograms.items():
                 _count(counts, rows[column], scales[column])
         progress("values", num_episodes + position + 1, 2 * num_episodes)
     return Survey(
-        scales=scales, histograms=histograms, metrics=metrics, readable=readable, tasks=tasks, num_done=num_done
+        scales=scales, histograms=histograms, metrics=metrics, num_rows=num_rows, tasks=tasks, num_done=num_done
     )
 
 

@@ -139,6 +139,7 @@ def test_what_decoding_finds_is_added(
     found = [entry for entry in data["findings"] if entry["code"] == "decode_error"]
     assert {entry["episode"] for entry in found} == set(dirt.episodes)
     assert all(entry["handling"] == "refused" for entry in found)
+    assert data["verdict"]["level"] == "bad"
     [position] = dirt.episodes
     assert any(strip["absent"] for strip in data["shown"][str(position)]["strips"])
 
@@ -220,6 +221,15 @@ def test_an_output_is_whole_or_not_there(converted: Path, tmp_path: Path, monkey
     assert page.read_text().startswith("<!doctype html>")
     with pytest.raises(UsageError, match=r"a page \(.html\) or a contact sheet \(.png\)"):
         make_preview(str(converted), tmp_path / "page.pdf", PreviewConfig())
+
+
+def test_metadata_that_lies_about_lengths_breaks_no_page(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
+    root = copy_of(recorded)
+    spoil.meta("length", 3, 10**12)(root)
+    data = Page(make_preview(str(root), tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
+    assert data["verdict"]["level"] == "bad"
+    assert 3 not in {run["position"] for run in data["runs"]}
+    assert make_preview(str(root), tmp_path / "page.png", PreviewConfig()).file_bytes > 1000
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:

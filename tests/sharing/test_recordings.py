@@ -11,7 +11,8 @@ import pytest
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DamagedChunkError, FormatError, SourceError
-from lewm_data.sharing.recording import Recording, open_recording
+from lewm_data.sharing.opening import open_recording
+from lewm_data.sharing.recording import Recording
 from tests.conversion import dirt as spoil
 from tests.loading import files
 from tests.recording import EPISODE_LENGTHS, read_camera, read_code, record_v3, row_values
