@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,26 +12,21 @@ import lewm_data
 from lewm_data.config import PreviewConfig, parse_episodes
 from lewm_data.conversion import interrupts
 from lewm_data.conversion.validate import Progress
-from lewm_data.schema import ACTION, DONE, STATE
-from lewm_data.sharing.choice import StripShape, choose_episodes, examples, run_steps, strip_shape, strip_steps
-from lewm_data.sharing.curves import packed, thinned
-from lewm_data.sharing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
-from lewm_data.sharing.pictures import side_by_side, webp
+from lewm_data.sharing.choice import choose_episodes, examples, strip_shape
+from lewm_data.sharing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS
 from lewm_data.sharing.recording import Recording
+from lewm_data.sharing.strips import PictureBook, episode_detail, example_run
 from lewm_data.sharing.survey import Survey, survey
+from lewm_data.sharing.tables import column_table, episode_table
 from lewm_data.sharing.verdict import verdict
 
-MAX_PICTURE_BYTES = 20 << 20
-"""Pictures of a page, in base64. A page of this size opens at once on a phone."""
-
 MAX_FINDINGS = 1000
-MAX_DIMENSIONS = 64
 MAX_MARKS = 8
 """Frames of one episode that are shown on top of its strip because findings are about them."""
 
 NUM_EXAMPLES = 3
-EXAMPLE_FRAMES = 60
-EXAMPLE_HEIGHT = 112
+MAX_TASKS = 10_000
+MAX_TASK_LETTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,18 +56,18 @@ def summarise(
         What a page shows of it.
     """
     surveyed = survey(recording, progress)
-    table = _episode_table(recording, surveyed)
+    table = episode_table(recording, surveyed)
     shown = _choose(recording, config, table)
-    book = _PictureBook()
+    usable = [p for p in shown if surveyed.num_rows[p] == recording.lengths[p] >= config.span]
+    book = PictureBook()
+    runs = [example_run(recording, surveyed, position, config, book) for position in examples(usable, NUM_EXAMPLES)]
     shape = strip_shape(len(shown) * len(recording.cameras))
     marks = _marks(recording)
     details = {}
     for done, position in enumerate(shown):
         interrupts.check()
-        details[str(position)] = _detail(recording, surveyed, position, shape, marks.get(position, []), book)
+        details[str(position)] = episode_detail(recording, surveyed, position, shape, marks.get(position, []), book)
         progress("pictures", done + 1, len(shown))
-    usable = [p for p in shown if surveyed.num_rows[p] == recording.lengths[p] >= config.span]
-    runs = [_run(recording, surveyed, position, config, book) for position in examples(usable, NUM_EXAMPLES)]
     findings = sorted(recording.findings, key=lambda found: found.severity != "error")
     data = {
         "version": lewm_data.__version__,
@@ -86,10 +80,10 @@ def summarise(
         "frameskip": config.frameskip,
         "frameSize": recording.frame_size,
         "cameras": list(recording.cameras.values()),
-        "columns": {column: _column(recording, surveyed, column) for column in surveyed.scales},
+        "columns": {column: column_table(recording, surveyed, column) for column in surveyed.scales},
         "numDone": surveyed.num_done,
         "episodes": table,
-        "tasks": {str(index): text[:500] for index, text in recording.tasks.items()},
+        "tasks": _tasks(recording, surveyed),
         "findings": [{**f.to_json(), "position": recording.position(f)} for f in findings[:MAX_FINDINGS]],
         "numFindings": len(findings),
         "shown": details,
@@ -101,55 +95,10 @@ def summarise(
     return Preview(data=data, pictures=book.pictures)
 
 
-class _PictureBook:
-    """Pictures of a page, up to a size."""
-
-    def __init__(self) -> None:
-        self.pictures: list[str] = []
-        self.is_full = False
-        self._bytes = 0
-
-    def strip(
-        self, recording: Recording, position: int, camera: str, steps: Sequence[int], height: int
-    ) -> dict[str, Any]:
-        """Puts frames into the book, side by side; tells its number, and the size and the absence of frames."""
-        if self.is_full:
-            return {"picture": None, "absent": []}
-        frames = list(recording.frames(position, camera, steps, height))
-        picture = side_by_side(frames)
-        absent = [number for number, frame in enumerate(frames) if frame is None]
-        if picture is None:
-            return {"picture": None, "absent": absent}
-        self.pictures.append(webp(picture))
-        self._bytes += len(self.pictures[-1])
-        self.is_full = self._bytes > MAX_PICTURE_BYTES
-        aspect = round(picture.shape[1] / len(frames) / picture.shape[0], 4)
-        return {"picture": len(self.pictures) - 1, "absent": absent, "aspect": aspect}
-
-
-def _episode_table(recording: Recording, surveyed: Survey) -> dict[str, list[Any]]:
-    """One list per column, one entry per episode: short in JSON, quick to sort."""
-    metrics = surveyed.metrics
-    peaks = {"extreme": [m.extreme for m in metrics], "jump": [m.jump for m in metrics]}
-    values = {
-        "length": recording.lengths.astype(np.float64),
-        "still": np.array([m.still for m in metrics]),
-        **{name: np.array([peak.deviations for peak in found]) for name, found in peaks.items()},
-    }
-    table: dict[str, list[Any]] = {
-        "number": recording.numbers.tolist(),
-        "source": recording.source_numbers.tolist(),
-        "task": surveyed.tasks.tolist(),
-        "readable": (surveyed.num_rows > 0).tolist(),
-        "length": recording.lengths.tolist(),
-        **{name: [_rounded(value) for value in values[name].tolist()] for name in ("still", "extreme", "jump")},
-        **{f"{name}Odd": odd(values[name]).tolist() for name in values},
-    }
-    offset = {ACTION: 0, STATE: len(recording.dimensions.get(ACTION, ()))}
-    for name, found in peaks.items():
-        table[f"{name}Dimension"] = [offset[peak.column] + peak.dimension for peak in found]
-        table[f"{name}Step"] = [peak.step for peak in found]
-    return table
+def _tasks(recording: Recording, surveyed: Survey) -> dict[str, str]:
+    """Texts of the tasks that episodes have."""
+    used = np.unique(surveyed.tasks).tolist()[:MAX_TASKS]
+    return {str(index): recording.tasks[index][:MAX_TASK_LETTERS] for index in used if index in recording.tasks}
 
 
 def _choose(recording: Recording, config: PreviewConfig, table: dict[str, list[Any]]) -> list[int]:
@@ -180,72 +129,3 @@ def _marks(recording: Recording) -> dict[int, list[int]]:
             if len(steps) < MAX_MARKS:
                 steps.append(found.step)
     return marks
-
-
-def _detail(
-    recording: Recording,
-    surveyed: Survey,
-    position: int,
-    shape: StripShape,
-    marks: Sequence[int],
-    book: _PictureBook,
-) -> dict[str, Any]:
-    """Film strips and curves of one episode."""
-    steps = strip_steps(int(recording.lengths[position]), shape.num_frames, marks)
-    detail: dict[str, Any] = {
-        "steps": steps,
-        "strips": [book.strip(recording, position, camera, steps, shape.height) for camera in recording.cameras],
-    }
-    rows = recording.rows(position) if surveyed.num_rows[position] else None
-    if rows is not None:
-        detail["done"] = np.flatnonzero(rows[DONE][:, 0])[:100].tolist()
-        for column, scale in surveyed.scales.items():
-            curves = thinned(rows[column][:, :MAX_DIMENSIONS])
-            detail[column] = packed(curves, scale.min[:MAX_DIMENSIONS], scale.max[:MAX_DIMENSIONS])
-            detail["numPoints"] = len(curves)
-    return detail
-
-
-def _run(
-    recording: Recording, surveyed: Survey, position: int, config: PreviewConfig, book: _PictureBook
-) -> dict[str, Any]:
-    """An example to cut windows from: neighbouring frames of one episode, and all values beside them."""
-    length = int(recording.lengths[position])
-    first, steps = run_steps(length, config.num_steps, config.frameskip, EXAMPLE_FRAMES)
-    rows = recording.rows(position)
-    assert rows is not None
-    stop = min(length, first + max(config.span, EXAMPLE_FRAMES))
-    run: dict[str, Any] = {
-        "position": position,
-        "first": first,
-        "length": stop - first,
-        "steps": steps,
-        "strips": [
-            book.strip(recording, position, camera, [first + step for step in steps], EXAMPLE_HEIGHT)
-            for camera in recording.cameras
-        ],
-        "done": np.flatnonzero(rows[DONE][first:stop, 0]).tolist(),
-    }
-    for column, scale in surveyed.scales.items():
-        values = rows[column][first:stop, :MAX_DIMENSIONS]
-        run[column] = packed(values, scale.min[:MAX_DIMENSIONS], scale.max[:MAX_DIMENSIONS])
-    return run
-
-
-def _column(recording: Recording, surveyed: Survey, column: str) -> dict[str, Any]:
-    scale = surveyed.scales[column]
-    part = slice(MAX_DIMENSIONS)
-    return {
-        "width": len(recording.dimensions[column]),
-        "names": list(recording.dimensions[column][part]),
-        **{
-            name: [_rounded(value, 6) for value in getattr(scale, name)[part].tolist()]
-            for name in ("mean", "std", "min", "max")
-        },
-        "histogram": surveyed.histograms[column][part].tolist(),
-    }
-
-
-def _rounded(value: float, digits: int = 4) -> float | None:
-    """To so many significant digits; None for what JSON has no number for."""
-    return float(f"{value:.{digits}g}") if np.isfinite(value) else None

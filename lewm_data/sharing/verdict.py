@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -27,9 +29,9 @@ def verdict(recording: Recording) -> Verdict:
     """Judges a recording by its findings."""
     errors = [found for found in recording.findings if found.severity == "error"]
     num_warnings = len(recording.findings) - len(errors)
-    source = recording.handle
+    source = shlex.quote(recording.handle)
     if recording.is_converted:
-        open_it = f'LeWMDataModule(h5_path="{recording.handle}")'
+        open_it = f"LeWMDataModule(h5_path={json.dumps(recording.handle)})"
         if errors:
             kept = [found for found in errors if found.handling == "kept"]
             dropped = {found.episode for found in errors if found.handling == "dropped"}
@@ -39,7 +41,7 @@ def verdict(recording: Recording) -> Verdict:
         if num_warnings:
             return Verdict("fair", f"Whole, with {_count(num_warnings, 'warning')} worth a look.", open_it)
         return Verdict("good", "Clean: nothing wrong was found when it was converted.", open_it)
-    camera = f" --camera {next(iter(recording.cameras.values()))}" if len(recording.cameras) > 1 else ""
+    camera = f" --camera {shlex.quote(next(iter(recording.cameras.values())))}" if len(recording.cameras) > 1 else ""
     convert = f"lewm-data convert {source} OUTPUT.h5{camera}"
     if recording.refused:
         episodes = {found.episode for found in errors}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lewm_data.sharing.choice import choose_episodes, examples, run_steps, strip_shape, strip_steps
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.lists(st.integers(0, 400)), st.integers(1, 50))
 def test_chosen_episodes_are_bounded_and_hold_the_urgent_ones(num: int, urgent: list[int], most: int) -> None:
     candidates = np.arange(num) * 2
@@ -24,6 +25,7 @@ def test_the_rest_lies_evenly() -> None:
     assert choose_episodes(np.arange(101), [], 11) == list(range(0, 101, 10))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(1, 30), st.lists(st.integers(-5, 600), max_size=8))
 def test_strips_have_the_first_the_last_and_the_marked_frame(length: int, num: int, marks: list[int]) -> None:
     steps = strip_steps(length, num, marks)
@@ -34,6 +36,7 @@ def test_strips_have_the_first_the_last_and_the_marked_frame(length: int, num: i
         assert (steps[0], steps[-1]) == (0, length - 1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 200))
 def test_an_example_holds_its_window_within_the_episode(num_steps: int, frameskip: int, more: int) -> None:
     span = num_steps * frameskip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lewm_data.sharing.curves import ABSENT, packed, thinned
@@ -16,6 +16,7 @@ def unpacked(text: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(numbers == ABSENT, np.nan, low + numbers / (ABSENT - 1) * (high - low))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 900), st.integers(0, 2**32))
 def test_thinned_curves_keep_their_extremes_in_order(length: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(length, 3))

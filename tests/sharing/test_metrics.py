@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lewm_data.sharing.metrics import LEAST_EPISODES, Scale, ScaleSum, measure, odd, still_share
@@ -16,6 +16,7 @@ def scale(*, mean: float = 0.0, std: float = 1.0) -> Scale:
     return Scale(mean * ONES, std * ONES, -10 * ONES, 10 * ONES)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.floats(-1e3, 1e3) | st.sampled_from([np.nan, np.inf]), min_size=2, max_size=2), min_size=1),
     st.integers(1, 5),

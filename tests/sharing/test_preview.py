@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +81,15 @@ def test_strangers_text_is_text(tmp_path: Path) -> None:
     assert {entry["code"] for entry in page.data["findings"]} == {EVIL, "frames_black", "tasks_missing"}
 
 
+def test_commands_to_copy_are_quoted(recorded: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(recorded, tmp_path / "mine; rm -rf $HOME")
+    data = Page(make_preview(str(root), tmp_path / "raw.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
+    assert shlex.split(data["verdict"]["next"])[:4] == ["lewm-data", "convert", root.name, "OUTPUT.h5"]
+    files.write(tmp_path / 'a"+evil().h5', (8,))
+    data = Page(make_preview(str(tmp_path / 'a"+evil().h5'), tmp_path / "file.html", PreviewConfig()).path).data
+    assert data["verdict"]["next"] == 'LeWMDataModule(h5_path="a\\"+evil().h5")'
+
+
 def test_a_page_names_no_address_and_forbids_all(converted: Path, tmp_path: Path) -> None:
     page = Page(make_preview(str(converted), tmp_path / "page.html", PreviewConfig()).path)
     assert addresses(page.html) <= {
@@ -104,7 +115,7 @@ def test_what_is_left_out_is_said_and_bounded(tmp_path: Path, monkeypatch: pytes
     data = Page(make_preview(str(written.path), tmp_path / "chosen.html", chosen).path).data
     assert list(data["shown"]) == ["3", "4", "9"]
     assert len(data["episodes"]["length"]) == 40
-    monkeypatch.setattr("lewm_data.sharing.summary.MAX_PICTURE_BYTES", 20_000)
+    monkeypatch.setattr("lewm_data.sharing.strips.MAX_PICTURE_BYTES", 20_000)
     made = make_preview(str(written.path), tmp_path / "small.html", PreviewConfig())
     page = Page(made.path)
     assert page.data["isCutShort"]

@@ -11,6 +11,7 @@ function valuesSection() {
   return el("section", { id: "values", "aria-labelledby": "values-title" },
     el("h2", { id: "values-title" }, "Values"),
     el("h3", {}, "episodes"),
+    el("p", {}, `done is set at ${count(data.numDone)} of ${plural(episodes.length.reduce((sum, length) => sum + length, 0), "step")}.`),
     el("div", { class: "plots" }, histogram({ name: "length", ...lengths, note: plural(numEpisodes, "episode"), kind: "plain", unit: "\u202fs" })),
     groups);
 }
