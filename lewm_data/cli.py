@@ -1,4 +1,4 @@
-"""The commands: inspect, convert, verify, merge, push, pull, demo.
+"""The commands: inspect, convert, verify, merge, preview, view, push, pull, demo.
 
 Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough memory or disk; 5 stalled;
 6 verification failed; 130 interrupted. ``--json`` prints one object on stdout; everything else goes to stderr.
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lewm_data import __version__
-from lewm_data.config import ConvertConfig
+from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion import interrupts
 from lewm_data.errors import InterruptedConversionError, LewmDataError, VerificationError
 
@@ -84,6 +84,23 @@ def _parser() -> ArgumentParser:
     pull.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     _add_json(pull)
     commands.add_subcommand("pull", pull, help="download a converted file from the Hub and check it")
+    preview = ArgumentParser(description="Shows a dataset on one self-contained page, before its conversion or after.")
+    preview.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
+    preview.add_argument("output", help="page (.html) or contact sheet (.png) to make")
+    preview.add_class_arguments(PreviewConfig, as_group=True, skip={"overwrite"})
+    preview.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(preview)
+    commands.add_subcommand("preview", preview, help="a page, or a contact sheet, to look at a dataset")
+
+    view = ArgumentParser(description="Shows an episode of a converted file in Rerun.")
+    view.add_argument("file", help="converted HDF5 file")
+    view.add_argument("--episode", type=int, default=0, help="its number in the file")
+    view.add_argument(
+        "--save", type=str | None, default=None, help="Rerun recording (.rrd) to make, instead of a window"
+    )
+    view.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(view)
+    commands.add_subcommand("view", view, help="an episode in Rerun")
 
     demo = ArgumentParser(description="Records a small PushT dataset with LeRobot's own writer.")
     demo.add_argument("dir", help="folder to record into; left alone if it holds the recording already")
@@ -284,6 +301,43 @@ def _pull(options: Namespace, console: Console) -> dict[str, Any]:
     return pulled.to_json()
 
 
+def _preview(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.display import ConversionDisplay
+    from lewm_data.sharing.preview import make_preview
+
+    config = PreviewConfig(**{name: options[name] for name in PreviewConfig.__dataclass_fields__})
+    with ConversionDisplay(console) as display:
+        made = make_preview(
+            options.source, Path(options.output), config, progress=display.inspecting, waiting=display.waiting
+        )
+    told = made.to_json()
+    console.print(
+        f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
+        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 2**20:,.1f} MB"
+    )
+    console.print(escape(made.preview.data["verdict"]["sentence"]))
+    return told
+
+
+def _view(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.display import progress_bar
+    from lewm_data.sharing.viewer import view_episode
+
+    save = None if options.save is None else Path(options.save)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"episode {options.episode}", total=None, note="")
+        viewed = view_episode(
+            Path(options.file),
+            options.episode,
+            save=save,
+            overwrite=options.overwrite,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {save}"
+    console.print(f"Episode {options.episode} ({viewed.num_steps:,} steps) {escape(where)}", soft_wrap=True)
+    return viewed.to_json()
+
+
 def _demo(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.demo import record_demo
 
@@ -299,6 +353,8 @@ _COMMANDS = {
     "merge": _merge,
     "push": _push,
     "pull": _pull,
+    "preview": _preview,
+    "view": _view,
     "demo": _demo,
 }
 

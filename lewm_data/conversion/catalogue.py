@@ -106,7 +106,15 @@ CATALOGUE: dict[str, Rule] = {
 }
 
 
-def finding(code: str, *, expected: str, found: str, episode: int | None = None, file: str | None = None) -> Finding:
+def finding(
+    code: str,
+    *,
+    expected: str,
+    found: str,
+    episode: int | None = None,
+    step: int | None = None,
+    file: str | None = None,
+) -> Finding:
     """Makes a finding of the catalogue.
 
     Args:
@@ -114,6 +122,7 @@ def finding(code: str, *, expected: str, found: str, episode: int | None = None,
         expected: What should have been there, in words.
         found: What was there, in words.
         episode: The source's episode_index; None for the whole dataset.
+        step: The step of the episode that it is about, where it is about one.
         file: Path within the dataset's folder.
 
     Returns:
@@ -124,6 +133,7 @@ def finding(code: str, *, expected: str, found: str, episode: int | None = None,
         code=code,
         severity=rule.severity,
         episode=episode,
+        step=step,
         file=file,
         expected=expected,
         found=found,
