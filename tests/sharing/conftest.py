@@ -64,7 +64,7 @@ def running(hub: StandIn, *arguments: str | Path) -> Iterator[subprocess.Popen[s
 def finish(hub: StandIn, *arguments: str | Path) -> tuple[int, str, str]:
     """Runs a command likewise to its end; returns its status, stdout and stderr."""
     with running(hub, *arguments) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
 

@@ -125,6 +125,21 @@ def test_no_network(online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyP
         pull("me/demo", tmp_path / "out.h5")
 
 
+def test_what_xet_storage_raises_is_told_and_leaves_nothing(
+    converted: Path, online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    def broken(*arguments: object, **options: object) -> str:
+        raise RuntimeError("CAS service error")
+
+    online.put("me/demo", {"demo.h5": converted.read_bytes()})
+    monkeypatch.setattr(HfApi, "hf_hub_download", broken)
+    with pytest.raises(SourceError, match="^me/demo: the Hub did not answer as it should .*CAS service error.*later"):
+        pull("me/demo", tmp_path / "out.h5")
+    assert os.listdir(tmp_path) == ["hub"]
+
+
 def test_an_output_that_exists_stays_unless_overwritten(converted: Path, online: StandIn, tmp_path: Path) -> None:
     online.put("me/demo", {"demo.h5": converted.read_bytes()})
     (tmp_path / "out.h5").write_text("mine")
