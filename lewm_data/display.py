@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEBIBYTE, Plan
 from lewm_data.resources import resident_memory_bytes
 from lewm_data.schema import Finding, camera_name
+from lewm_data.terminal import escape
 
 MAX_ROWS = 40
 """Findings shown in the table; the rest is counted, and all are in --json."""
