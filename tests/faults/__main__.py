@@ -1,4 +1,4 @@
-"""The campaign's long form: ``python -m tests.faults`` breaks things for a quarter of an hour, and counts.
+"""The campaign's long form: ``python -m tests.faults`` breaks things for an hour, and counts.
 
 Writes ``docs/reliability.json`` and, from it, the table in ``docs/reliability.md``.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import platform
 import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from rich.table import Table  # noqa: E402
 
 from lewm_data import __version__  # noqa: E402
 from lewm_data.display import progress_bar  # noqa: E402
-from tests.faults import conversion, loading  # noqa: E402
-from tests.faults.campaign import EPISODE_LENGTHS, Fault, Result, Site, run  # noqa: E402
+from tests.faults.campaign import EPISODE_LENGTHS  # noqa: E402
+from tests.faults.long import FAULTS, Ground, flip_bits, spoil_bytes, try_fault  # noqa: E402
 from tests.recording import record_v3  # noqa: E402
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the trials of the long form")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=3, help="processes that try faults; most of a trial is waiting")
     parser.add_argument("--output", type=Path, default=DOCS / "reliability.json")
     options = parser.parse_args()
     logging.disable()
@@ -48,16 +49,20 @@ def main() -> None:
         source = record_v3(
             folder / "source", cameras=("front", "top"), episode_lengths=EPISODE_LENGTHS, episodes_per_video_file=2
         )
-        faults = [fault for fault in (*conversion.FAULTS, *loading.FAULTS) if fault.long]
-        with progress_bar(console) as progress:
-            task = progress.add_task("faults", total=len(faults) + 1, note="")
-            results = []
-            for fault in faults:
-                progress.update(task, note=fault.name)
-                results.append(_run(fault, source, folder, options.share, options.seed))
-                progress.advance(task)
-            progress.update(task, note="flipped bits")
-            results += _flips(Site(source, folder / "flips"), options.share, options.seed)
+        results = []
+        with (
+            progress_bar(console) as progress,
+            ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as processes,
+        ):
+            task = progress.add_task("faults", total=len(FAULTS) + 3, note="")
+            ground = Ground(source, folder, options.share, options.seed)
+            futures = [processes.submit(try_fault, ground, number) for number in range(len(FAULTS))]
+            futures.append(processes.submit(flip_bits, ground))
+            futures += [processes.submit(spoil_bytes, ground, kind) for kind in ("source", "file")]
+            for future in futures:
+                future.add_done_callback(lambda _: progress.advance(task))
+            for future in futures:
+                results += future.result()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report = {
@@ -102,39 +107,6 @@ def write_table(report: dict[str, Any]) -> None:
     before, rest = path.read_text().split(BEGIN)
     _, after = rest.split(END)
     path.write_text(f"{before}{BEGIN}\n{table(report)}\n{END}{after}")
-
-
-def _run(fault: Fault, source: Path, folder: Path, share: float, seed: int) -> Result:
-    """Two halves side by side: a trial mostly waits."""
-    trials = max(1, round(fault.long * share))
-    return run(fault, _site(source, folder), trials, seed=seed)
-
-
-_sites: dict[Path, Site] = {}
-
-
-def _site(source: Path, folder: Path) -> Site:
-    if folder not in _sites:
-        _sites[folder] = Site(source, folder / "site")
-    return _sites[folder]
-
-
-def _flips(site: Site, share: float, seed: int) -> list[Result]:
-    counts: Counter[str] = Counter()
-    lost: list[str] = []
-    rounds, flips, cuts = 8, max(1, round(500 * share)), max(1, round(25 * share))
-    with ThreadPoolExecutor(2) as threads:
-        answers = threads.map(lambda r: loading.flip(site, seed=1000 * seed + r, flips=flips, cuts=cuts), range(rounds))
-        for answer in answers:
-            counts.update(answer["counts"])
-            lost += answer["lost"]
-    results = []
-    for who, name in (("verify", "`verify`"), ("loader", "the loader with `verify_checksums`")):
-        ended = Counter({key.split(": ")[1]: n for key, n in counts.items() if key.startswith(who)})
-        mine = [text for text in lost if who in text]
-        results.append(Result(f"one flipped bit, or a cut: {name}", tried=ended.total(), ended=ended, lost=mine))
-    results[0].lost += [text for text in lost if "verify" not in text and "loader" not in text]
-    return results
 
 
 def _show(console: Console, report: dict[str, Any]) -> None:

@@ -348,8 +348,8 @@ def _stale_lock(site: Site, rng: random.Random, _: int) -> str:
 
 
 FAULTS = (
-    Fault(name="SIGKILL at a random instant", quick=3, long=60, trial=_signal(signal.SIGKILL, -9, starting=0.2)),
-    Fault(name="SIGKILL before a file operation", quick=4, long=120, trial=_kill_at_operation),
+    Fault(name="SIGKILL at a random instant", quick=2, long=120, trial=_signal(signal.SIGKILL, -9, starting=0.2)),
+    Fault(name="SIGKILL before a file operation", quick=3, long=160, trial=_kill_at_operation),
     Fault(name="SIGTERM", quick=1, long=20, trial=_signal(signal.SIGTERM, 130)),
     Fault(name="SIGINT (Ctrl-C)", quick=1, long=20, trial=_signal(signal.SIGINT, 130)),
     Fault(name="loss of power", quick=4, long=150, trial=_power),
@@ -378,6 +378,6 @@ FAULTS = (
     Fault(name="a decoder that raises", quick=1, long=10, trial=_decoder("raises", 1)),
     Fault(name="a decoder that refuses", quick=0, long=10, trial=_decoder("refuses", 3)),
     Fault(name="memory runs out", quick=1, long=25, trial=_memory),
-    Fault(name="several processes prepare at once", quick=2, long=12, trial=_together),
+    Fault(name="several processes prepare at once", quick=1, long=12, trial=_together),
     Fault(name="the lock of a dead process", quick=1, long=3, trial=_stale_lock),
 )
