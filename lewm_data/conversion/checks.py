@@ -123,7 +123,7 @@ def check_rows(
     for column, values in rows.columns.items():
         yield from _check_values(column, values.reshape(count, -1), features[column], where)
     yield from _check_motion(rows, where)
-    if DONE in rows.columns:
+    if DONE in rows.columns and rows.columns[DONE].size:
         done = np.nan_to_num(rows.columns[DONE].reshape(count, -1)[:, 0]).astype(bool)
         yield from _check_done(done, where)
 

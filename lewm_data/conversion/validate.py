@@ -276,6 +276,7 @@ class _RowScan:
         with RowCursor(self._dataset.root / file, keys) as cursor:
             for batch in cursor.read(0, 1 << 62):
                 index = to_vector(batch.column("episode_index"), null=NULL)
+                index = np.where(np.isfinite(index), index, NULL)
                 cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
                 for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
                     if int(index[begin]) != current:
