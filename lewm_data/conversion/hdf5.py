@@ -21,7 +21,7 @@ def open_file(path: Path) -> h5py.File:
         raise FormatError(f"{path}: no such file.")
     try:
         return h5py.File(path, "r")
-    except OSError as error:
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise FormatError(f"{path}: not an HDF5 file, or one that is cut off ({error}).") from error
 
 
