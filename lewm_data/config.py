@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lewm_data.errors import UsageError
@@ -114,6 +114,41 @@ class ConvertConfig:
     def to_json(self) -> dict[str, Any]:
         """All fields as a JSON-ready dictionary."""
         return {**dataclasses.asdict(self), "extra_columns": list(self.extra_columns)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteConfig:
+    """How to read converted files from object storage.
+
+    Attributes:
+        storage_options: What the address's fsspec filesystem takes, such as ``endpoint_url``, ``key``, ``secret`` and
+            ``anon`` of s3fs, or ``token`` of the Hub's. What is not given, it looks for where it always does
+            (environment, configuration files).
+        num_connections: Requests that each reader may have under way at once.
+        timeout_seconds: A request that takes longer is dropped and asked again.
+        retry_seconds: How long to go on asking, with growing pauses, where connections drop or the server fails.
+        chunk_cache_bytes: Disk space for stored chunks that were read once, all files together; 0 keeps none. What
+            comes when it is full is read from the store each time.
+        cache_dir: Folder for them and for the files' outlines; None is ``lewm_data`` in the user's cache folder.
+    """
+
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # secrets stay out of logs
+    num_connections: int = 32
+    timeout_seconds: float = 30.0
+    retry_seconds: float = 60.0
+    chunk_cache_bytes: int = 0
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, number, least in (
+            ("num_connections", self.num_connections, 1),
+            ("retry_seconds", self.retry_seconds, 0),
+            ("chunk_cache_bytes", self.chunk_cache_bytes, 0),
+        ):
+            if not number >= least:
+                raise UsageError(f"{name} is {number}, but must be {least} or more.")
+        if not self.timeout_seconds > 0:
+            raise UsageError(f"timeout_seconds is {self.timeout_seconds}, but must be more than 0.")
 
 
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:

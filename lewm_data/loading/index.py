@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +55,12 @@ class FrameIndex:
     mask: NDArray[np.uint8] | None
 
     @classmethod
-    def scan(cls, dataset: h5py.Dataset) -> FrameIndex:
+    def scan(cls, dataset: h5py.Dataset, found: Callable[[], None] | None = None) -> FrameIndex:
         """Asks HDF5 for every chunk, once.
 
         Args:
             dataset: Open and chunked, with one row in a chunk.
+            found: Called for each chunk.
 
         Returns:
             The index, one entry for each row.
@@ -80,6 +82,8 @@ class FrameIndex:
             sizes[row] = num_bytes
             if filter_mask:
                 masks[row] = filter_mask & 0xFF
+            if found is not None:
+                found()
 
         dataset.id.chunk_iter(note)
         return cls(offset, size, mask if mask.any() else None)
@@ -123,11 +127,15 @@ def frame_index(path: Path, dataset: h5py.Dataset, fingerprint: str) -> FrameInd
     return index
 
 
+def cache_folder() -> Path:
+    """This user's folder for what can be made again: ``$XDG_CACHE_HOME/lewm_data``, else ``~/.cache/lewm_data``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lewm_data"
+
+
 def _index_paths(path: Path, column: str) -> tuple[Path, Path]:
     """Beside the data, and where that is not possible, in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lewm_data"
     name = hashlib.sha256(f"{path.resolve()}\0{column}".encode()).hexdigest()[:32]
-    return path.with_name(f"{path.name}.{column}.index.npz"), cache / f"{name}.index.npz"
+    return path.with_name(f"{path.name}.{column}.index.npz"), cache_folder() / f"{name}.index.npz"
 
 
 def _load(place: Path, stamp: str, num_rows: int) -> FrameIndex | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from lewm_data.errors import FormatError
 from lewm_data.loading.codecs import ChunkCodec
-from lewm_data.loading.index import FrameIndex, frame_index
-from lewm_data.loading.readers import Part
+from lewm_data.loading.container import Container, Part
+from lewm_data.loading.index import FrameIndex
 from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, PIXELS, ROW_DTYPES, is_pixels
 
 
@@ -35,28 +34,14 @@ class Column:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-def open_file(path: Path) -> h5py.File:
-    """Opens an HDF5 file for reading.
-
-    Raises:
-        FormatError: It is none, or truncated.
-    """
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        raise FormatError(
-            f"{path}: no readable HDF5 file ({error}). It may be truncated; convert the dataset again."
-        ) from error
-
-
 def read_layout(
-    file: h5py.File, path: Path, *, is_ours: bool
+    file: h5py.File, where: str, *, is_ours: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Column]]:
     """Reads episodes and columns, and checks the format's invariants.
 
     Args:
         file: The open file.
-        path: Its path, for messages.
+        where: Its path or address, for messages.
         is_ours: Whether this package wrote it; of other files less is asked.
 
     Returns:
@@ -68,7 +53,7 @@ def read_layout(
 
     def check(holds: bool | np.bool_, broken: str) -> None:
         if not holds:
-            raise FormatError(f"{path}: {broken}. Convert the dataset again.")
+            raise FormatError(f"{where}: {broken}. Convert the dataset again.")
 
     for name in (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ())):
         check(name in file, f"dataset {name!r} is missing")
@@ -98,11 +83,13 @@ def read_layout(
     return ep_len, ep_offset, columns
 
 
-def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> list[Part] | None:
+def find_parts[C: Container](
+    container: C, dataset: h5py.Dataset, column: Column, fingerprint: str
+) -> list[Part[C]] | None:
     """Finds the chunks of a column of frames.
 
     Args:
-        path: The file.
+        container: The file.
         dataset: The open column; a virtual dataset is resolved to its shards.
         column: Its shape and dtype.
         fingerprint: The file's content fingerprint.
@@ -114,21 +101,23 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         FormatError: A shard or a frame is missing, or a file is truncated.
     """
     if not dataset.is_virtual:
-        part = _find_part(path, dataset, column, fingerprint)
+        part = _find_part(container, dataset, column, fingerprint)
         return None if part is None else [part]
-    parts: list[Part] = []
+    parts: list[Part[C]] = []
     next_row = 0
     for source in sorted(dataset.virtual_sources(), key=lambda source: source.vspace.get_select_bounds()[0][0]):
         (first, *_), (last, *_) = source.vspace.get_select_bounds()
-        shard_path = path if source.file_name == "." else path.parent / source.file_name
-        if not shard_path.is_file():
-            raise FormatError(f"{path}: its shard {shard_path} is missing. Put it back, or convert the dataset again.")
-        with open_file(shard_path) as shard:
+        shard_file = container if source.file_name == "." else container.sibling(source.file_name)
+        if not shard_file.exists():
+            raise FormatError(
+                f"{container}: its shard {shard_file} is missing. Put it back, or convert the dataset again."
+            )
+        with shard_file.open() as shard:
             if source.dset_name.strip("/") not in shard:
-                raise FormatError(f"{path}: its shard {shard_path} has no {source.dset_name!r}. Convert again.")
+                raise FormatError(f"{container}: its shard {shard_file} has no {source.dset_name!r}. Convert again.")
             frames = shard[source.dset_name]
             is_whole = len(frames) == last + 1 - first and frames.shape[1:] == column.shape
-            part = _find_part(shard_path, frames, column, str(shard.attrs.get("fingerprint", "")))
+            part = _find_part(shard_file, frames, column, str(shard.attrs.get("fingerprint", "")))
         if part is None or first != next_row or not is_whole:
             return None
         parts.append(part)
@@ -136,7 +125,7 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
     return parts if next_row == len(dataset) else None
 
 
-def _find_part(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> Part | None:
+def _find_part[C: Container](container: C, dataset: h5py.Dataset, column: Column, fingerprint: str) -> Part[C] | None:
     filters = dataset.id.get_create_plist()
     codec = ChunkCodec.from_filters(tuple(filters.get_filter(i)[0] for i in range(filters.get_nfilters())))
     if codec is None or len(dataset) == 0:
@@ -144,12 +133,14 @@ def _find_part(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
     if filters.get_layout() == h5py.h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
         index = FrameIndex.of_contiguous(dataset)
     elif dataset.chunks == (1, *column.shape):
-        index = frame_index(path, dataset, fingerprint)
+        index = container.index(dataset, fingerprint)
     else:
         return None
     if (index.size == 0).any():
         row = int(np.flatnonzero(index.size == 0)[0])
-        raise FormatError(f"{path}: {dataset.name!r} has no frame stored for row {row}. Convert the dataset again.")
-    if index.stop_byte() > path.stat().st_size:
-        raise FormatError(f"{path}: the file is truncated. Copy or convert it again.")
-    return Part(path, codec, index)
+        raise FormatError(
+            f"{container}: {dataset.name!r} has no frame stored for row {row}. Convert the dataset again."
+        )
+    if index.stop_byte() > container.size_bytes:
+        raise FormatError(f"{container}: the file is truncated. Copy or convert it again.")
+    return Part(container, codec, index)
