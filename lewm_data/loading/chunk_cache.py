@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _KEPT = 1 << 32
 """Set beside each CRC, so that 0 means that there is nothing."""
 
+_BLOCK_BYTES = 4096
+
 
 def remote_folder(config: RemoteConfig) -> Path:
     """The folder for what was read from object stores; nobody else may look into it."""
@@ -106,9 +108,10 @@ class ChunkCache:
 
     def put(self, row: int, offset: int, stored: memoryview) -> None:
         """Keeps a chunk, where there is room."""
-        if len(stored) > self._room_bytes:
+        taken_bytes = len(stored) + _BLOCK_BYTES  # it begins and ends within a block
+        if taken_bytes > self._room_bytes:
             return
-        self._room_bytes -= len(stored)
+        self._room_bytes -= taken_bytes
         try:
             written = os.pwrite(self._data, stored, offset)
         except OSError as error:  # a full disk

@@ -33,16 +33,20 @@ def connect(address: str, config: RemoteConfig) -> tuple[AbstractFileSystem, str
 
     protocol = _ADDRESS.match(address)[1].lower()  # type: ignore[index]
     options: dict[str, Any] = dict(config.storage_options)
-    if protocol in _S3:  # whose own limit is 10 connections
-        pool = {"max_pool_connections": config.num_connections}
-        options["config_kwargs"] = pool | dict(options.get("config_kwargs", {}))
+    if protocol in _S3:
+        # Its own limit is 10 connections, and its own tries add up to a minute before anybody hears of a failure.
+        ours = {"max_pool_connections": config.num_connections, "retries": {"total_max_attempts": 1}}
+        options["config_kwargs"] = ours | dict(options.get("config_kwargs", {}))
     try:
-        return url_to_fs(address, **options)
+        fs, path = url_to_fs(address, **options)
     except ImportError as error:
         remedy = _REMEDIES.get(protocol, f"Install it: {error}")
         raise UsageError(f"{address}: reading {protocol}:// takes a package that is not installed. {remedy}") from error
     except (ValueError, TypeError) as error:
         raise UsageError(f"{address}: no filesystem can be made for it ({error}).") from error
+    if protocol in _S3:
+        fs.retries = 1
+    return fs, path
 
 
 def pin(address: str, config: RemoteConfig) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import FormatError, UsageError
+from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError
 from lewm_data.loading.container import not_hdf5
 from lewm_data.loading.filesystems import call_options, connect, pin, read_range
 from lewm_data.loading.index import FrameIndex
@@ -25,6 +25,10 @@ _VERSION_KEYS = (
     "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created",
 )  # fmt: skip
 """Under which names filesystems tell what changes with an object's content."""
+
+_OF_PARENTS: list[Any] = []
+"""Filesystems that a fork left in this process. Freeing one would close it here, and the kernel tell the parent no
+more of its connections, since both share the list of them: it would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +122,25 @@ class RemoteObject:
 
         Raises:
             UnreachableError: It did not answer.
-            FormatError: It is gone.
+            FormatError: It is gone, or another one now.
         """
+
+        def read(fs: AbstractFileSystem, path: str) -> bytes:
+            try:
+                return read_range(fs, path, start, stop, self.config)
+            except EOFError:
+                self.check_unchanged()  # a shorter object never gives more, however often it is asked
+                raise
+
         try:
-            return self._ask(lambda fs, path: read_range(fs, path, start, stop, self.config))
+            return self._ask(read)
         except FileNotFoundError as error:
             raise self._changed() from error
+        except LewmDataError:
+            raise
+        except Exception as error:
+            self.check_unchanged()
+            raise UnreachableError(f"{self}: bytes {start} to {stop} cannot be read ({error}).") from error
 
     def check_unchanged(self) -> None:
         """Makes sure that all that was read until now came from the object that was opened.
@@ -166,8 +183,6 @@ class RemoteObject:
         """Asks until there is an answer, and puts refusals into words."""
         try:
             return patiently(ask, what=self.address, retry_seconds=self.config.retry_seconds)
-        except FileNotFoundError:
-            raise
         except Exception as error:
             is_refused = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
             if not is_refused and http_status(error) not in (401, 403):
@@ -180,6 +195,7 @@ class RemoteObject:
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
         """This process's filesystem, and the object's path in it."""
         if self._connected is None or self._connected[0] != os.getpid():
+            _OF_PARENTS.append(self._connected)
             self._connected = os.getpid(), *connect(self._pinned, self.config)
         return self._connected[1:]
 

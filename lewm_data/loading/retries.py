@@ -13,6 +13,7 @@ _PASSING = frozenset(
     {
         "aiohttp.client_exceptions.ClientConnectionError",
         "aiohttp.client_exceptions.ClientPayloadError",
+        "botocore.exceptions.ConnectionError",
         "botocore.exceptions.HTTPClientError",
         "botocore.exceptions.IncompleteReadError",
         "botocore.exceptions.ResponseStreamingError",

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal
 
 from lewm_data.config import RemoteConfig
 
-Fault = Literal["drop", "cut", "refuse", "stall", "slow"] | None
+Fault = Literal["drop", "cut", "refuse", "forbid", "whole", "stall", "slow"] | None
 
 
 @dataclass
@@ -105,15 +106,16 @@ def proxy_of(port: int) -> Iterator[Proxy]:
             if fault == "drop":
                 self.close_connection = True
                 return
-            if fault == "refuse":
-                self.send_response(503)
+            if fault in ("refuse", "forbid"):
+                self.send_response(503 if fault == "refuse" else 403)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
             if fault in ("stall", "slow"):
                 time.sleep(proxy.stall_seconds if fault == "stall" else 0.05)
             connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
-            connection.request(self.command, self.path, headers=dict(self.headers))
+            headers = {name: value for name, value in self.headers.items() if fault != "whole" or name != "Range"}
+            connection.request(self.command, self.path, headers=headers)
             response = connection.getresponse()
             body = response.read()
             connection.close()
@@ -144,3 +146,39 @@ def proxy_of(port: int) -> Iterator[Proxy]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@dataclass
+class Bucket:
+    """A bucket in moto's server, with the proxy before it.
+
+    Attributes:
+        proxy: The proxy.
+        client: boto3's client, straight to the server.
+        name: The bucket.
+    """
+
+    proxy: Proxy
+    client: Any
+    name: str
+
+    def put(self, path: Path, key: str | None = None, **options: Any) -> str:
+        """Uploads a file; returns its address."""
+        self.client.put_object(Bucket=self.name, Key=key or path.name, Body=path.read_bytes(), **options)
+        return f"s3://{self.name}/{key or path.name}"
+
+
+@contextmanager
+def server() -> Iterator[tuple[int, Any]]:
+    """moto's S3 server, and a client of it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    _, port = running.get_host_and_port()
+    options = {"aws_access_key_id": "me", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    try:
+        yield port, boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **options)
+    finally:
+        running.stop()
