@@ -84,12 +84,15 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 data = (stand_in.root / file[1]).read_bytes()
                 if body:
                     stand_in.downloads.append(file[1])
-                etag = hashlib.sha256(data).hexdigest()
-                return self.send(data, {"ETag": f'"{etag}"', "X-Repo-Commit": stand_in.sha}, body=body)
+                headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": stand_in.sha}
+                part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if part:
+                    return self.send(data[int(part[1]) : int(part[2]) + 1], headers, body=body, status=206)
+                return self.send(data, headers, body=body)
             return self.fail(404, "EntryNotFound")
 
-        def send(self, data: bytes, headers: dict[str, str], *, body: bool) -> None:
-            self.send_response(200)
+        def send(self, data: bytes, headers: dict[str, str], *, body: bool, status: int = 200) -> None:
+            self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(data))}.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -20,6 +20,7 @@ from lewm_data.loading import remote
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.store import FrameStore
+from tests.hub import StandIn, serve
 from tests.loading import files, object_store
 from tests.loading.object_store import Bucket, each
 from tests.loading.test_store import read_all
@@ -303,6 +304,24 @@ def test_plain_http_reads_too_and_a_server_without_ranges_is_told(tmp_path, buck
     bucket.proxy.fault = lambda method, headers: "whole"
     with pytest.raises(UsageError, match="sends the whole file when asked for a part"):
         read_all(store)
+
+
+def test_a_file_on_the_hub_is_read_in_the_commit_that_was_opened(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    root = tmp_path / "repo"
+    root.mkdir()
+    written = files.write(root / "a.h5")
+    with serve(StandIn(root)) as hub:
+        config = RemoteConfig(storage_options={"endpoint": hub.endpoint, "token": False}, retry_seconds=2)
+        store = FrameStore(f"hf://datasets/{hub.repo_id}/a.h5", remote=config)
+        order = np.random.default_rng(0).permutation(store.num_rows)
+        hub.requests.clear()
+        np.testing.assert_array_equal(read_all(store, order=order), written.data["pixels"][order])
+        assert all(f"/resolve/{hub.sha}/a.h5" in request for request in hub.requests)
+        with pytest.raises(UsageError, match="there is no such object"):
+            FrameStore(f"hf://datasets/{hub.repo_id}/absent.h5", remote=config)
 
 
 @pytest.mark.parametrize(("settings", "words"), [
