@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lewm_data.errors import UsageError
 from lewm_data.schema import (
@@ -21,8 +21,16 @@ from lewm_data.schema import (
     Resize,
 )
 
-_NOT_CONTENT = frozenset({"micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision"})
+_NOT_CONTENT = frozenset(
+    {
+        "micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision", "layout", "shard",
+        "engine", "address",
+    }
+)  # fmt: skip
 
+
+Layout = Literal["single", "sharded"]
+Engine = Literal["local", "ray"]
 
 NATIVE = "native"
 """The image size that keeps the source's own."""
@@ -53,6 +61,13 @@ class ConvertConfig:
             ``num_steps * frameskip``.
         shard_bytes: Size at which a shard is closed, in bytes; an interruption costs at most one shard.
         decode_threads: Threads of the video decoder; 0 means as many as there are processors.
+        layout: ``single`` makes one file; ``sharded`` leaves the shards as they are, in a folder beside the output,
+            which then is a small master file of HDF5 virtual datasets over them. It needs no second copy on the disk.
+        shard: Convert only one of n parts, given as ``i/n`` with i from 0 to n-1, such as ``0/8``; ``lewm-data merge``
+            joins the parts.
+        engine: ``local`` converts in this process; ``ray`` lets a Ray cluster make the shards, with the output on a
+            file system that all its nodes share.
+        address: The Ray cluster; None starts one on this machine.
     """
 
     image_size: int | str = 224
@@ -70,16 +85,24 @@ class ConvertConfig:
     min_episode_steps: int = 20
     shard_bytes: int = 1 << 30
     decode_threads: int = 0
+    layout: Layout = "single"
+    shard: str | None = None
+    engine: Engine = "local"
+    address: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", tuple(self.extra_columns))
         parse_image_size(self.image_size)
         if self.episodes is not None:
             parse_episodes(self.episodes)
+        if self.shard is not None:
+            parse_part(self.shard)
         for name, value, choices in (
             ("resize", self.resize, RESIZES),
             ("compression", self.compression, COMPRESSIONS),
             ("dirty_episode_policy", self.dirty_episode_policy, POLICIES),
+            ("layout", self.layout, get_args(Layout)),
+            ("engine", self.engine, get_args(Engine)),
         ):
             if value not in choices:
                 raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
@@ -175,6 +198,26 @@ def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
+def parse_part(text: str) -> tuple[int, int]:
+    """Reads which of how many parts, such as ``0/8``.
+
+    Args:
+        text: ``i/n``.
+
+    Returns:
+        i and n, with 0 <= i < n.
+
+    Raises:
+        UsageError: It is no such thing.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise UsageError(
+            f"shard is {text!r}, but must be i/n with i from 0 to n-1. Example: 0/8 is the first of eight parts."
+        )
+    return int(match[1]), int(match[2])
+
+
 def parse_episodes(text: str) -> tuple[range, ...]:
     """Reads a selection of episodes such as ``0:50,60,70:80``.
 
@@ -203,8 +246,3 @@ def parse_episodes(text: str) -> tuple[range, ...]:
             )
         ranges.append(range(start, stop))
     return tuple(ranges)
-
-
-def is_selected(episode_index: int, selection: Iterable[range] | None) -> bool:
-    """Whether an episode belongs to a selection; None selects all."""
-    return selection is None or any(episode_index in part for part in selection)

@@ -15,9 +15,10 @@ from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.checks import TIMESTAMP_TOLERANCE_SECONDS
 from lewm_data.conversion.rows import RowCursor
 from lewm_data.conversion.scale import unknown_colours
-from lewm_data.resources import return_free_memory
+from lewm_data.resources import num_cpus, return_free_memory
 from lewm_data.schema import Finding
 
+_MAX_THREADS = 4
 _SKIP_SECONDS = 2.0
 """A gap this short is decoded through rather than sought over: seeking flushes the decoder."""
 
@@ -79,13 +80,13 @@ class Decoder:
 
     Args:
         root: The dataset's folder.
-        threads: Threads of the video decoder.
+        threads: Threads of the video decoder; 0 means ``num_decode_threads``.
         batch_rows: Rows of Parquet images read at once.
     """
 
     def __init__(self, root: Path, *, threads: int, batch_rows: int) -> None:
         self._root = root
-        self._threads = threads
+        self._threads = threads or num_decode_threads()
         self._batch_rows = batch_rows
         self._videos: dict[str, _VideoFile] = {}
         self._images: dict[str, tuple[str, RowCursor]] = {}
@@ -317,3 +318,8 @@ def _image_bytes(value: object, root: Path) -> bytes:
         if path.is_relative_to(root.resolve()) and path.is_file():
             return path.read_bytes()
     raise _Damaged("decode_error", "an encoded picture", f"{str(value)[:60]!r}")
+
+
+def num_decode_threads() -> int:
+    """Threads of a video decoder unless told otherwise: one per processor, four at most, since each keeps frames."""
+    return min(num_cpus(), _MAX_THREADS)

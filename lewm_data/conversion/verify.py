@@ -10,9 +10,10 @@ import numpy as np
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.decode import DecodedFrame, Decoder
-from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.episodes import EpisodeReader, column_name
 from lewm_data.conversion.hdf5 import open_file
-from lewm_data.conversion.inspect import decode_threads, inspect_source
+from lewm_data.conversion.inspect import inspect_source
+from lewm_data.conversion.master import shard_problems
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.source import open_source
 from lewm_data.conversion.statistics import column_statistics
@@ -58,7 +59,7 @@ def verify_file(path: Path, *, progress: Progress = lambda done, total: None) ->
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
         try:
-            problems = _first(_structure_problems(file, header))
+            problems = _first(_structure_problems(path, file, header))
             return problems or _first(_content_problems(file, header, progress))
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -105,7 +106,7 @@ def verify_against(path: Path, source: str, *, progress: Progress = lambda done,
         out = np.empty((header.image_height, header.image_width, 3), np.uint8)
         with (
             EpisodeReader(dataset, inspection.report, header.cameras, config.extra_columns) as reader,
-            Decoder(dataset.root, threads=decode_threads(config), batch_rows=16) as decoder,
+            Decoder(dataset.root, threads=config.decode_threads, batch_rows=16) as decoder,
         ):
             for position, index in enumerate(record.episodes):
                 offset, length = int(offsets[position]), int(lengths[position])
@@ -150,7 +151,7 @@ def _settings(header: FileHeader, source: str, extra_names: list[str]) -> Conver
         raise UsageError(
             f"{source}: has none of the file's episodes; the file was converted from {record.repo_id}. Give that one."
         )
-    extra = [next((key for key in keys if key.replace("/", "_") == name), name) for name in extra_names]
+    extra = [next((key for key in keys if column_name(key) == name), name) for name in extra_names]
     return ConvertConfig(
         image_size=f"{header.image_height}x{header.image_width}",
         resize=header.resize,  # type: ignore[arg-type]
@@ -174,7 +175,7 @@ def _first(problems: Iterator[str]) -> list[str]:
     return found
 
 
-def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
+def _structure_problems(path: Path, file: h5py.File, header: FileHeader) -> Iterator[str]:
     expected = {**ROW_DTYPES, **EPISODE_DTYPES, **dict.fromkeys(header.cameras, "uint8")}
     for name, dtype in expected.items():
         if not isinstance(file.get(name), h5py.Dataset):
@@ -197,6 +198,7 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
     for name in header.cameras:
         dataset = file[name]
         if dataset.is_virtual:
+            yield from shard_problems(path, file, name, header)
             continue
         if dataset.shape[1:] != frame:
             yield f"dataset {name!r} has frames of {dataset.shape[1:]}, not {frame}"
