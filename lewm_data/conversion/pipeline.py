@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import h5py
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import interrupts
-from lewm_data.conversion.decode import DecodeJob
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
 from lewm_data.conversion.inspect import Inspection, inspect_source
@@ -173,8 +172,12 @@ class _Conversion:
                 self._heartbeat = heartbeat
                 heartbeat.beat(self._facts, force=True)
                 self._converting_since = time.perf_counter()
-                for number in self._unfinished(shards):
-                    self._shard(number, shards[number], whole=whole)
+                unfinished = self._unfinished(shards)
+                if self._config.engine == "ray" and unfinished:
+                    self._shards_by_ray({number: shards[number] for number in unfinished}, whole=whole)
+                else:
+                    for number in unfinished:
+                        self._shard(number, shards[number], whole=whole)
                 seconds = time.perf_counter() - self._converting_since
                 header = self._join(len(shards))
         except DirtyDataError:
@@ -223,17 +226,32 @@ class _Conversion:
             whole=whole,
             threads=threads if threads > 2 else 1,  # on two processors, the decoder has the other one
             beat=lambda: self._heartbeat.beat(self._facts),
+            wrote=lambda job, count: self._wrote(job.episode, job.camera, count),
+        )
+
+    def _shards_by_ray(self, shards: Mapping[int, Sequence[int]], *, whole: bool) -> None:
+        from lewm_data.conversion.engine_ray import ShardTask, write_shards
+
+        write_shards(
+            self._inspection,
+            [
+                ShardTask(number=number, path=self._work.shard_path(number).absolute(), episodes=episodes)
+                for number, episodes in shards.items()
+            ],
+            self._work.path.absolute(),
+            whole=whole,
+            alive=lambda: self._heartbeat.beat(self._facts),
             wrote=self._wrote,
         )
 
-    def _wrote(self, job: DecodeJob, count: int) -> None:
+    def _wrote(self, episode: int, camera: str, count: int) -> None:
         self._frames_done += count
         self._frames_written += count
         rate = self._frames_written / max(time.perf_counter() - self._converting_since, 1e-9)
-        self._told.frames(job.episode, job.camera, count)
+        self._told.frames(episode, camera, count)
         self._facts = {
-            "episode": job.episode,
-            "camera": job.camera,
+            "episode": episode,
+            "camera": camera,
             "frames": self._frames_done,
             "total_frames": self._plan.num_frames,
             "frames_per_second": round(rate, 1),
