@@ -26,6 +26,9 @@ class Container(Protocol):
     def sibling(self, name: str) -> Self:
         """The file of another name beside it, as virtual datasets name their shards."""
 
+    def holding(self, dataset: h5py.Dataset) -> Self:
+        """The file in which an open dataset lies: this one, unless a link led to another."""
+
     def open(self) -> h5py.File:
         """Opens it for reading.
 
@@ -82,6 +85,10 @@ class LocalFile:
     def sibling(self, name: str) -> LocalFile:
         """See ``Container``."""
         return LocalFile(self.path.parent / name)
+
+    def holding(self, dataset: h5py.Dataset) -> LocalFile:
+        """See ``Container``."""
+        return LocalFile(Path(dataset.file.filename))
 
     def open(self) -> h5py.File:
         """See ``Container``."""

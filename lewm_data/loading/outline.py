@@ -125,6 +125,9 @@ def _copy(obj: RemoteObject, file: h5py.File, outline: h5py.File) -> None:
     for name, value in file.attrs.items():
         outline.attrs[name] = value
     outline.attrs[_STAMP] = _stamp(obj)
+    for name in file:
+        if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+            raise FormatError(f"{obj}: {name!r} is a link to another file, which would be looked for on this machine.")
     for name, dataset in file.items():
         if not isinstance(dataset, h5py.Dataset):
             continue

@@ -96,6 +96,10 @@ class RemoteObject:
             raise FormatError(f"{self}: names {name!r} as its shard, but a shard lies beside it. Convert it again.")
         return RemoteObject(f"{self.address.rpartition('/')[0]}/{name}", self.config)
 
+    def holding(self, dataset: h5py.Dataset) -> RemoteObject:
+        """Itself: links to other files are refused where an outline is made."""
+        return self
+
     def open(self) -> h5py.File:
         """Opens it with the HDF5 library, for its metadata.
 

@@ -337,3 +337,14 @@ def test_settings_are_checked(settings, words):
 
 def test_secrets_stay_out_of_logs():
     assert "hidden" not in repr(RemoteConfig(storage_options={"secret": "hidden"}))
+
+
+def test_a_link_to_a_file_of_this_machine_is_not_followed(tmp_path, bucket):
+    secret = files.write(tmp_path / "secret.h5")
+    files.write(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["state"]
+        file["state"] = h5py.ExternalLink(str(secret.path), "state")
+    with pytest.raises(FormatError, match="'state' is a link to another file"):
+        FrameStore(bucket.put(tmp_path / "a.h5"), remote=bucket.proxy.config())
+    assert not list((tmp_path / "cache").rglob("*.outline.h5"))
