@@ -128,6 +128,7 @@ class WorkFolder:
             if same and [index for shard in known["shards"] for index in shard] == episodes:
                 self._shards = self.path
                 for folder in _kept_folder(self._output):
+                    folder.mkdir(exist_ok=True)
                     self._shards = folder
                 return known["shards"]
         self.remove()
