@@ -23,6 +23,11 @@ def is_address(place: str | Path) -> bool:
     return isinstance(place, str) and _ADDRESS.match(place) is not None
 
 
+def is_s3(fs: AbstractFileSystem) -> bool:
+    """Whether a filesystem is s3fs itself, not one that wraps it."""
+    return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
 def connect(address: str, config: RemoteConfig) -> tuple[AbstractFileSystem, str]:
     """The filesystem of an address, and the path in it.
 

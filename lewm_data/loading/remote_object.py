@@ -12,10 +12,11 @@ import h5py
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError
 from lewm_data.loading.container import not_hdf5
-from lewm_data.loading.filesystems import call_options, connect, pin, read_range
+from lewm_data.loading.filesystems import call_options, connect, is_s3, pin, read_range
 from lewm_data.loading.index import FrameIndex
 from lewm_data.loading.range_file import RangeFile
 from lewm_data.loading.retries import http_status, patiently
+from lewm_data.loading.signed import SignedUrl
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -67,6 +68,7 @@ class RemoteObject:
         self.address = address
         self.config = config
         self._connected: tuple[int, AbstractFileSystem, str] | None = None
+        self._signed: SignedUrl | None = None
         try:
             self._pinned, self._is_immutable = self._patiently(lambda: pin(address, config))
             self.identity = self._identify()
@@ -131,7 +133,8 @@ class RemoteObject:
 
         def read(fs: AbstractFileSystem, path: str) -> bytes:
             try:
-                return read_range(fs, path, start, stop, self.config)
+                data = None if self._signed is None else self._signed.read(start, stop)
+                return read_range(fs, path, start, stop, self.config) if data is None else data
             except EOFError:
                 self.check_unchanged()  # a shorter object never gives more, however often it is asked
                 raise
@@ -200,8 +203,10 @@ class RemoteObject:
         """This process's filesystem, and the object's path in it."""
         if self._connected is None or self._connected[0] != os.getpid():
             _OF_PARENTS.append(self._connected)
-            self._connected = os.getpid(), *connect(self._pinned, self.config)
+            fs, path = connect(self._pinned, self.config)
+            self._signed = SignedUrl(fs, path, self.config) if is_s3(fs) else None
+            self._connected = os.getpid(), fs, path
         return self._connected[1:]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_connected": None}
+        return {**self.__dict__, "_connected": None, "_signed": None}

@@ -348,3 +348,23 @@ def test_a_link_to_a_file_of_this_machine_is_not_followed(tmp_path, bucket):
     with pytest.raises(FormatError, match="'state' is a link to another file"):
         FrameStore(bucket.put(tmp_path / "a.h5"), remote=bucket.proxy.config())
     assert not list((tmp_path / "cache").rglob("*.outline.h5"))
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_ranges_are_asked_by_a_url_signed_once_or_else_through_s3fs(tmp_path, bucket, is_allowed):
+    written = files.write(tmp_path / "a.h5")
+    has_authorization: list[bool] = []
+
+    def look(method: str, headers: Any) -> object_store.Fault:
+        if "Range" not in headers:
+            return None
+        has_authorization.append("Authorization" in headers)
+        return None if is_allowed or has_authorization[-1] else "forbid"
+
+    bucket.proxy.fault = look
+    store = FrameStore(bucket.put(written.path), remote=bucket.proxy.config())
+    np.testing.assert_array_equal(read_all(store), written.data["pixels"])
+    assert len(has_authorization) > 10
+    assert has_authorization == (
+        [False] * len(has_authorization) if is_allowed else [False, *[True] * (len(has_authorization) - 1)]
+    )
