@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lewm_data.config import ConvertConfig
+    from lewm_data.config import ConvertConfig, RemoteConfig
     from lewm_data.conversion.pipeline import convert
     from lewm_data.datamodule import LeWMDataModule
     from lewm_data.loading.dataset import WindowDataset
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConvertConfig": "lewm_data.config",
     "LeWMDataModule": "lewm_data.datamodule",
+    "RemoteConfig": "lewm_data.config",
     "WindowDataset": "lewm_data.loading.dataset",
     "convert": "lewm_data.conversion.pipeline",
 }
 
-__all__ = ["ConvertConfig", "LeWMDataModule", "WindowDataset", "__version__", "convert"]
+__all__ = ["ConvertConfig", "LeWMDataModule", "RemoteConfig", "WindowDataset", "__version__", "convert"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from lewm_data.errors import UsageError
 from lewm_data.schema import (
@@ -21,8 +22,16 @@ from lewm_data.schema import (
     Resize,
 )
 
-_NOT_CONTENT = frozenset({"micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision"})
+_NOT_CONTENT = frozenset(
+    {
+        "micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision", "layout", "shard",
+        "engine", "address",
+    }
+)  # fmt: skip
 
+
+Layout = Literal["single", "sharded"]
+Engine = Literal["local", "ray"]
 
 NATIVE = "native"
 """The image size that keeps the source's own."""
@@ -53,6 +62,13 @@ class ConvertConfig:
             ``num_steps * frameskip``.
         shard_bytes: Size at which a shard is closed, in bytes; an interruption costs at most one shard.
         decode_threads: Threads of the video decoder; 0 means as many as there are processors.
+        layout: ``single`` makes one file; ``sharded`` leaves the shards as they are, in a folder beside the output,
+            which then is a small master file of HDF5 virtual datasets over them. It needs no second copy on the disk.
+        shard: Convert only one of n parts, given as ``i/n`` with i from 0 to n-1, such as ``0/8``; ``lewm-data merge``
+            joins the parts.
+        engine: ``local`` converts in this process; ``ray`` lets a Ray cluster make the shards, with the output on a
+            file system that all its nodes share.
+        address: The Ray cluster; None starts one on this machine.
     """
 
     image_size: int | str = 224
@@ -70,16 +86,24 @@ class ConvertConfig:
     min_episode_steps: int = 20
     shard_bytes: int = 1 << 30
     decode_threads: int = 0
+    layout: Layout = "single"
+    shard: str | None = None
+    engine: Engine = "local"
+    address: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", tuple(self.extra_columns))
         parse_image_size(self.image_size)
         if self.episodes is not None:
             parse_episodes(self.episodes)
+        if self.shard is not None:
+            parse_part(self.shard)
         for name, value, choices in (
             ("resize", self.resize, RESIZES),
             ("compression", self.compression, COMPRESSIONS),
             ("dirty_episode_policy", self.dirty_episode_policy, POLICIES),
+            ("layout", self.layout, get_args(Layout)),
+            ("engine", self.engine, get_args(Engine)),
         ):
             if value not in choices:
                 raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
@@ -152,6 +176,41 @@ class PreviewConfig:
         return self.num_steps * self.frameskip
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteConfig:
+    """How to read converted files from object storage.
+
+    Attributes:
+        storage_options: What the address's fsspec filesystem takes, such as ``endpoint_url``, ``key``, ``secret`` and
+            ``anon`` of s3fs, or ``token`` of the Hub's. What is not given, it looks for where it always does
+            (environment, configuration files).
+        num_connections: Requests that each reader may have under way at once.
+        timeout_seconds: A request that takes longer is dropped and asked again.
+        retry_seconds: How long to go on asking, with growing pauses, where connections drop or the server fails.
+        chunk_cache_bytes: Disk space for stored chunks that were read once, all files together; 0 keeps none. What
+            comes when it is full is read from the store each time.
+        cache_dir: Folder for them and for the files' outlines; None is ``lewm_data`` in the user's cache folder.
+    """
+
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # secrets stay out of logs
+    num_connections: int = 32
+    timeout_seconds: float = 30.0
+    retry_seconds: float = 60.0
+    chunk_cache_bytes: int = 0
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, number, least in (
+            ("num_connections", self.num_connections, 1),
+            ("retry_seconds", self.retry_seconds, 0),
+            ("chunk_cache_bytes", self.chunk_cache_bytes, 0),
+        ):
+            if not number >= least:
+                raise UsageError(f"{name} is {number}, but must be {least} or more.")
+        if not self.timeout_seconds > 0:
+            raise UsageError(f"timeout_seconds is {self.timeout_seconds}, but must be more than 0.")
+
+
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
     """Reads an image size.
 
@@ -174,6 +233,26 @@ def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
             f"480x640 (each side 1 to {MAX_IMAGE_SIDE}), or native."
         )
     return sides[0], sides[-1]
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Reads which of how many parts, such as ``0/8``.
+
+    Args:
+        text: ``i/n``.
+
+    Returns:
+        i and n, with 0 <= i < n.
+
+    Raises:
+        UsageError: It is no such thing.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise UsageError(
+            f"shard is {text!r}, but must be i/n with i from 0 to n-1. Example: 0/8 is the first of eight parts."
+        )
+    return int(match[1]), int(match[2])
 
 
 def parse_episodes(text: str) -> tuple[range, ...]:

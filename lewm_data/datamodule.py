@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import lightning
 
-from lewm_data.config import ConvertConfig
+from lewm_data.config import ConvertConfig, RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.cache import CacheMode, cache_frames
@@ -66,6 +66,7 @@ class LeWMDataModule(lightning.LightningDataModule):
         worker_type: WorkerType = "thread",
         cache: CacheMode = "auto",
         verify_checksums: bool = False,
+        remote: RemoteConfig | None = None,
         val_fraction: float = 0.1,
         steps_per_epoch: int | None = None,
         seed: int = 3072,
@@ -78,7 +79,8 @@ class LeWMDataModule(lightning.LightningDataModule):
             repo_id: A LeRobot dataset on the Hub, or a list of them, or a mapping of each to its weight. Give
                 exactly one of ``repo_id``, ``root`` and ``h5_path``.
             root: Folder of a local LeRobot dataset; or several, likewise.
-            h5_path: A file that is converted already; or several, likewise. The settings of the conversion hold
+            h5_path: A file that is converted already, or its fsspec address such as ``s3://bucket/data.h5`` or
+                ``hf://datasets/owner/name/data.h5``; or several, likewise. The settings of the conversion hold
                 for all datasets; where one needs others, such as another ``camera``, convert it beforehand.
             revision: Branch, tag or commit on the Hub.
             data_dir: Folder for converted files.
@@ -98,6 +100,7 @@ class LeWMDataModule(lightning.LightningDataModule):
             cache: Decode all frames into RAM first: ``auto`` when they fit half of the available memory,
                 ``ram`` always, ``none`` never.
             verify_checksums: Check every frame's checksum when it is read.
+            remote: How to read from object storage, where ``h5_path`` is an address; None takes the defaults.
             val_fraction: Share of the episodes for validation, in [0, 1); 0 trains on all.
             steps_per_epoch: Draw windows with replacement, so many batches an epoch; None visits each window
                 once.
@@ -148,6 +151,7 @@ class LeWMDataModule(lightning.LightningDataModule):
         self.worker_type: WorkerType = worker_type
         self.cache: CacheMode = cache
         self.verify_checksums = verify_checksums
+        self.remote = remote
         self.val_fraction = val_fraction
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
@@ -294,7 +298,7 @@ class LeWMDataModule(lightning.LightningDataModule):
 
     def _open(self) -> Splits:
         if self.sources.kind == "h5_path":
-            paths = [Path(name) for name in self.sources.names]
+            paths: Sequence[str | Path] = self.sources.names
         else:
             from lewm_data.conversion.prepare import prepared_file
 
@@ -307,6 +311,7 @@ class LeWMDataModule(lightning.LightningDataModule):
             val_fraction=self.val_fraction,
             seed=self.seed,
             verify_checksums=self.verify_checksums,
+            remote=self.remote,
         )
 
     def _make_loader(self, dataset: BatchDataset, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:

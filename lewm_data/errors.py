@@ -58,6 +58,10 @@ class FormatError(UsageError):
     """A file is not ours, is of a newer format version, or breaks the format's invariants."""
 
 
+class UnreachableError(LewmDataError):
+    """An object store did not answer, however often it was asked."""
+
+
 class DirtyDataError(LewmDataError):
     """The dataset has errors and the dirty-episode policy refuses them.
 

@@ -231,6 +231,7 @@ class FileHeader:
         findings: What was found wrong and what was done about it.
         dropped_episodes: Source episode_index of every episode that was left out.
         fingerprint: Hash of source revision and content settings; equal fingerprints mean equal content.
+        part: ``i/n`` where the file holds only one of n parts of what the fingerprint stands for; else empty.
         format_version: Always ``FORMAT_VERSION`` in files written by this package.
     """
 
@@ -250,6 +251,7 @@ class FileHeader:
     findings: tuple[Finding, ...] = ()
     dropped_episodes: tuple[int, ...] = ()
     fingerprint: str = ""
+    part: str = ""
     format_version: int = FORMAT_VERSION
 
     def to_attributes(self) -> dict[str, int | float | str]:
@@ -327,6 +329,7 @@ class FileHeader:
                 findings=tuple(Finding.from_json(item) for item in json.loads(attributes["findings"])),
                 dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
                 fingerprint=str(attributes["fingerprint"]),
+                part=str(attributes.get("part", "")),
             )
             header._check()
             return header

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import lewm_data
+from lewm_data.config import parse_part
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.schema import FileHeader, Finding, SourceRecord
 
@@ -45,4 +46,5 @@ def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Se
         findings=tuple(findings),
         dropped_episodes=tuple(sorted(dropped)),
         fingerprint=inspection.fingerprint,
+        part="/".join(map(str, parse_part(config.shard))) if config.shard else "",
     )

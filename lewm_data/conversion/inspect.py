@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lewm_data.config import ConvertConfig
+from lewm_data.config import ConvertConfig, parse_part
 from lewm_data.conversion import source as sources
 from lewm_data.conversion.cameras import choose_cameras
 from lewm_data.conversion.episodes import EpisodeReader, check_columns
 from lewm_data.conversion.layout import LeRobotDataset
+from lewm_data.conversion.parts import cut_part
 from lewm_data.conversion.plan import Plan, make_plan
 from lewm_data.conversion.sample import sample_frames
 from lewm_data.conversion.validate import Decision, Progress, Report, decide, validate
@@ -48,10 +49,18 @@ class Inspection:
     fingerprint: str
 
     def kept_rows(self) -> list[int]:
-        """Rows of the episode table that are converted."""
+        """Rows of the episode table that are converted.
+
+        Raises:
+            UsageError: The settings ask for more parts than there are episodes.
+        """
         assert self.dataset is not None
         dropped = self.decision.dropped
-        return [row for row, index in enumerate(self.dataset.episodes.index.tolist()) if index not in dropped]
+        rows = [row for row, index in enumerate(self.dataset.episodes.index.tolist()) if index not in dropped]
+        if self.config.shard is None or not rows:
+            return rows
+        part = cut_part(self.dataset.episodes.length[rows].tolist(), *parse_part(self.config.shard))
+        return rows[part.start : part.stop]
 
     def refuse_if_dirty(self) -> None:
         """Raises what the policy refuses.
@@ -196,5 +205,6 @@ def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:
         compression=config.compression,
         micro_batch=config.micro_batch,
         shard_bytes=config.shard_bytes,
+        stays_sharded=config.layout == "sharded",
     )
     return dataclasses.replace(inspection, image_size=sampled.size, plan=plan)

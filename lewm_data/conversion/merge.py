@@ -35,19 +35,24 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
     )
 
 
-def copy_episodes(file: h5py.File, writer: FileWriter) -> Iterator[int]:
+def copy_episodes(file: h5py.File, writer: FileWriter, *, frames: bool = True) -> Iterator[int]:
     """Copies all episodes of a file into a writer of the same shape; yields each episode's length once copied.
+
+    Args:
+        file: The open file.
+        writer: Where they go.
+        frames: Copy frames too, not only the small columns.
 
     Raises:
         DamagedChunkError: A checksum does not match, or something stored cannot be read.
     """
     offset = 0
     small = [name for name in file if is_value(name)]
-    frames = [name for name in file if is_pixels(name)]
+    pictures = [name for name in file if frames and is_pixels(name)]
     for length in file[EP_LEN][:].tolist():
         stop = offset + length
         writer.write_rows({name: _values(file[name], offset, stop) for name in small})
-        for name in frames:
+        for name in pictures:
             writer.write_chunks(name, _stored(file[name], offset, stop), start=0)
         writer.end_episode(length)
         offset = stop
@@ -63,8 +68,10 @@ def merge(
 ) -> FileHeader:
     """Joins files of this format into one.
 
+    All parts of one dataset (``--shard i/n``), in whatever order, become the file that a whole conversion makes.
+
     Args:
-        inputs: Two or more files with the same columns, frame size, codec and fps, in the wanted order.
+        inputs: Files with the same columns, frame size, codec and fps, in the wanted order.
         output: The file to make.
         overwrite: Replace an output that exists.
         progress: Called with the episodes copied and their total.
@@ -73,7 +80,7 @@ def merge(
         The new file's root attributes.
 
     Raises:
-        UsageError: The files do not go together, or the output is one of them.
+        UsageError: The files do not go together, a part is missing, or the output is one of them.
         OutputError: The output exists or cannot be written.
         ResourceError: The disk is full.
         FormatError: An input is not of this format.
@@ -82,6 +89,7 @@ def merge(
     if any(path.resolve() == output.resolve() for path in inputs):
         raise UsageError(f"{output}: is one of the inputs as well. Give the output another name.")
     check_output(output, overwrite=overwrite)
+    inputs = _parts_in_order(inputs)
     headers, shapes, rows, episodes = [], [], 0, 0
     for path in inputs:
         with open_file(path) as file:
@@ -159,7 +167,7 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
                     f"task_index {index} means {tasks[index]!r} in one file and {text!r} in another. "
                     "Convert without --extra_columns task_index."
                 )
-    return dataclasses.replace(
+    joined = dataclasses.replace(
         headers[0],
         lewm_data_version=lewm_data.__version__,
         sources=tuple(record for header in headers for record in header.sources),
@@ -169,4 +177,44 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
             np.unique([e for header in headers for e in header.dropped_episodes]).astype(int).tolist()
         ),
         fingerprint=hashlib.sha256("".join(header.fingerprint for header in headers).encode()).hexdigest(),
+        part="",
     )
+    if not headers[0].part:
+        return joined
+    [source] = headers[0].sources
+    episodes = tuple(index for header in headers for record in header.sources for index in record.episodes)
+    return dataclasses.replace(
+        joined,
+        sources=(dataclasses.replace(source, episodes=episodes),),
+        findings=tuple(dict.fromkeys(joined.findings)),  # each part tells of what was found before decoding
+        fingerprint=headers[0].fingerprint,
+    )
+
+
+def _parts_in_order(inputs: Sequence[Path]) -> list[Path]:
+    """Files as they were given; or, where they are the parts of one dataset, part after part.
+
+    Raises:
+        UsageError: A part is missing, comes twice, or belongs to another dataset.
+    """
+    parts: dict[Path, str] = {}
+    fingerprints = set()
+    for path in inputs:
+        with open_file(path) as file:
+            header = FileHeader.from_attributes(file.attrs, path=str(path))
+        parts[path] = header.part
+        fingerprints.add(header.fingerprint)
+    if not any(parts.values()):
+        return list(inputs)
+    if not all(parts.values()) or len(fingerprints) > 1 or len({part.split("/")[1] for part in parts.values()}) > 1:
+        told = ", ".join(f"{path} ({part or 'whole'})" for path, part in parts.items())
+        raise UsageError(f"These are not the parts of one dataset under the same settings: {told}.")
+    numbers = {path: int(part.split("/")[0]) for path, part in parts.items()}
+    num_parts = int(next(iter(parts.values())).split("/")[1])
+    missing = sorted(set(range(num_parts)).difference(numbers.values()))
+    if missing or len(inputs) != num_parts:
+        what = f"part {missing[0]}/{num_parts} is missing" if missing else "a part is given twice"
+        raise UsageError(
+            f"Not all {num_parts} parts are given once: {what}. Convert it with --shard, or leave out one."
+        )
+    return sorted(inputs, key=lambda path: numbers[path])

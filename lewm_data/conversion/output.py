@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
+import itertools
 import json
 import os
 import re
@@ -15,9 +17,10 @@ from pathlib import Path
 import lewm_data
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.lock import exclusive, exclusive_if_free
+from lewm_data.conversion.master import shards_of
 from lewm_data.conversion.writer import replace_durably, sync
 from lewm_data.errors import FormatError, OutputError, ResourceError
-from lewm_data.schema import FileHeader
+from lewm_data.schema import PIXELS, FileHeader
 
 _STATE = "state.json"
 _PASSING = frozenset({"state.tmp", "heartbeat.json", "heartbeat.tmp"})
@@ -41,10 +44,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 def free_disk_bytes(output: Path) -> int:
     """Space where the output will be: what is free, and what an earlier run's shards take already."""
-    shards = 0
-    for path in work_folder(output).glob("shard-*.h5"):
-        with contextlib.suppress(FileNotFoundError):  # another process has just finished
-            shards += path.stat().st_size
+    shards = sum(map(_shard_bytes, (work_folder(output), *_kept_folder(output))))
     return shutil.disk_usage(_existing_parent(output)).free + shards
 
 
@@ -137,14 +137,21 @@ def _header_fingerprint(path: Path) -> str:
 class WorkFolder:
     """Finished shards of this or an interrupted run. A shard has its name only when it is whole.
 
+    Shards that stay are made in a folder of their own, ``<output>.shards``, or with a number after it where an older
+    output, which is about to be replaced, still has its shards there. The work folder knows which.
+
     Args:
         output: The file that the shards are for.
         fingerprint: Of source and content settings; work of another one is removed.
+        keeps_shards: The shards stay, with a master over them.
     """
 
-    def __init__(self, output: Path, fingerprint: str) -> None:
+    def __init__(self, output: Path, fingerprint: str, *, keeps_shards: bool = False) -> None:
         self.path = work_folder(output)
+        self._output = output
         self._fingerprint = fingerprint
+        self._keeps_shards = keeps_shards
+        self._shards = self.path
 
     def open(self, shards: Sequence[Sequence[int]]) -> list[list[int]]:
         """Takes over an earlier run's work, or begins anew.
@@ -159,17 +166,27 @@ class WorkFolder:
             "fingerprint": self._fingerprint,
             "lewm_data_version": lewm_data.__version__,
             "shards": [list(shard) for shard in shards],
+            "folder": "",
         }
         state_file = self.path / _STATE
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(state_file.read_text())
             same = all(known[key] == state[key] for key in ("fingerprint", "lewm_data_version"))
+            same = same and bool(known["folder"]) == self._keeps_shards
             episodes = [index for shard in shards for index in shard]
             if same and [index for shard in known["shards"] for index in shard] == episodes:
+                self._shards = self.path
+                for folder in _kept_folder(self._output):
+                    folder.mkdir(exist_ok=True)
+                    self._shards = folder
                 return known["shards"]
         self.remove()
         self.path.mkdir()
         sync(self.path.parent)
+        if self._keeps_shards:
+            self._shards = _free_name(self._output)
+            self._shards.mkdir()
+            state["folder"] = self._shards.name
         temporary = state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(state))
         replace_durably(temporary, state_file)
@@ -177,7 +194,7 @@ class WorkFolder:
 
     def shard_path(self, number: int) -> Path:
         """The file of a shard."""
-        return self.path / f"shard-{number:05d}.h5"
+        return self._shards / f"shard-{number:05d}.h5"
 
     def finished_shard(self, number: int) -> FileHeader | None:
         """Root attributes of a finished shard; None if it has to be made."""
@@ -191,8 +208,19 @@ class WorkFolder:
         path.unlink()
         return None
 
+    def kept_bytes(self) -> int:
+        """Size of the shards that stay."""
+        return _shard_bytes(self._shards) if self._keeps_shards else 0
+
+    def finish(self) -> None:
+        """Removes what the finished output does not need: the folder, and the shards of an output it replaced."""
+        for folder in self._output.parent.glob(f"{glob.escape(self._output.name)}.shards*"):
+            if _is_shards_folder(self._output, folder.name) and not (self._keeps_shards and folder == self._shards):
+                shutil.rmtree(folder)
+        shutil.rmtree(self.path)
+
     def remove(self) -> None:
-        """Removes the folder and all in it.
+        """Removes the folder and all in it, and unfinished shards beside it.
 
         Raises:
             OutputError: It is not one of ours.
@@ -203,6 +231,9 @@ class WorkFolder:
             raise OutputError(
                 f"{self.path}: is in the way and was not made by lewm_data (it has no {_STATE}). Move it elsewhere."
             )
+        for folder in _kept_folder(self._output):
+            if not _is_in_use(self._output, folder):
+                shutil.rmtree(folder, ignore_errors=True)
         # the state last: killed in the middle, the folder is still known as ours
         for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == _STATE):
             if entry.is_dir() and not entry.is_symlink():
@@ -210,6 +241,39 @@ class WorkFolder:
             else:
                 entry.unlink()
         self.path.rmdir()
+
+
+def _kept_folder(output: Path) -> list[Path]:
+    """The folder of shards that stay, as an unfinished run noted it; none where there is no such run."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        name = json.loads((work_folder(output) / _STATE).read_text())["folder"]
+        if _is_shards_folder(output, name):
+            return [output.with_name(name)]
+    return []
+
+
+def _is_shards_folder(output: Path, name: str) -> bool:
+    return re.fullmatch(re.escape(output.name) + r"\.shards(-\d+)?", name) is not None
+
+
+def _free_name(output: Path) -> Path:
+    names = itertools.chain([".shards"], (f".shards-{number}" for number in itertools.count(2)))
+    return next(path for path in (output.with_name(output.name + name) for name in names) if not path.exists())
+
+
+def _is_in_use(output: Path, folder: Path) -> bool:
+    """Whether a finished output reads from a folder of shards."""
+    with contextlib.suppress(OSError, FormatError, KeyError), open_file(output) as file:
+        return file[PIXELS].is_virtual and any(shard.parent == folder for shard, *_ in shards_of(output, file, PIXELS))
+    return False
+
+
+def _shard_bytes(folder: Path) -> int:
+    size = 0
+    for path in folder.glob("shard-*.h5"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished
+            size += path.stat().st_size
+    return size
 
 
 def _existing_parent(output: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,10 @@ import h5py
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import interrupts
-from lewm_data.conversion.assembly import Assembly, Event, in_flight_bytes
-from lewm_data.conversion.decode import DecodeJob, Decoder
-from lewm_data.conversion.episodes import EpisodeReader
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
-from lewm_data.conversion.inspect import Inspection, dirty_error, inspect_source, source_fingerprint
+from lewm_data.conversion.inspect import Inspection, inspect_source
+from lewm_data.conversion.master import add_virtual_frames
 from lewm_data.conversion.merge import copy_episodes, file_shape
 from lewm_data.conversion.output import (
     WorkFolder,
@@ -29,17 +27,16 @@ from lewm_data.conversion.output import (
     remove_leftovers,
     work_folder,
 )
-from lewm_data.conversion.plan import READ_AHEAD_BYTES, cut_shards, shortfalls
-from lewm_data.conversion.readahead import read_ahead
+from lewm_data.conversion.plan import cut_shards, shortfalls
 from lewm_data.conversion.reporter import Reporter, Silent
+from lewm_data.conversion.shard import refuse, rows_by_episode, write_shard
 from lewm_data.conversion.watchdog import Heartbeat
-from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably
+from lewm_data.conversion.writer import FileWriter, replace_durably
 from lewm_data.errors import (
     DirtyDataError,
     FormatError,
     InterruptedConversionError,
     ResourceError,
-    SourceError,
     VerificationError,
 )
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
@@ -159,17 +156,15 @@ class _Conversion:
     def __init__(self, inspection: Inspection, output: Path, told: Reporter, started: float) -> None:
         assert inspection.dataset is not None
         assert inspection.plan is not None
-        assert inspection.image_size is not None
         self._inspection = inspection
         self._dataset = inspection.dataset
         self._plan = inspection.plan
         self._config = inspection.config
-        self._size = inspection.image_size
         self._output = output
         self._told = told
         self._started = started
-        self._work = WorkFolder(output, inspection.fingerprint)
-        self._rows = {int(self._dataset.episodes.index[row]): row for row in inspection.kept_rows()}
+        self._work = WorkFolder(output, inspection.fingerprint, keeps_shards=inspection.config.layout == "sharded")
+        self._rows = rows_by_episode(inspection)
         self._facts: dict[str, Any] = {"total_frames": self._plan.num_frames}
         self._frames_done = 0
         self._frames_written = 0
@@ -178,27 +173,32 @@ class _Conversion:
     def run(self) -> Converted:
         """Makes the missing shards, joins them, and removes the work folder."""
         shards = self._work.open(self._cut())
+        whole = len(shards) == 1 and self._config.layout == "single"
         watchdog_seconds = self._config.watchdog_seconds
         try:
             with Heartbeat(self._work.path / "heartbeat.json", watchdog_seconds=watchdog_seconds) as heartbeat:
                 self._heartbeat = heartbeat
                 heartbeat.beat(self._facts, force=True)
                 self._converting_since = time.perf_counter()
-                for number in self._unfinished(shards):
-                    self._shard(number, shards[number], whole=len(shards) == 1)
+                unfinished = self._unfinished(shards)
+                if self._config.engine == "ray" and unfinished:
+                    self._shards_by_ray({number: shards[number] for number in unfinished}, whole=whole)
+                else:
+                    for number in unfinished:
+                        self._shard(number, shards[number], whole=whole)
                 seconds = time.perf_counter() - self._converting_since
                 header = self._join(len(shards))
         except DirtyDataError:
             self._work.remove()
             raise
-        self._work.remove()
+        self._work.finish()
         return Converted(
             path=self._output,
             header=header,
             num_episodes=sum(len(record.episodes) for record in header.sources),
             num_steps=header.statistics[ACTION].count,
             found_while_decoding=header.findings[len(self._inspection.decision.findings) :],
-            file_bytes=self._output.stat().st_size,
+            file_bytes=self._output.stat().st_size + self._work.kept_bytes(),
             seconds=time.perf_counter() - self._started,
             frames_per_second=self._frames_written / seconds if self._frames_written else 0.0,
             peak_memory_bytes=peak_memory_bytes(),
@@ -226,110 +226,81 @@ class _Conversion:
 
     def _shard(self, number: int, episodes: Sequence[int], *, whole: bool) -> None:
         """Makes a shard; a ``whole`` one is the finished file but for its name."""
-        findings: list[Finding] = []
-        written: list[int] = []
         threads = min(num_cpus(), _MAX_COMPRESS_THREADS)
-        with (
-            EpisodeReader(
-                self._dataset, self._inspection.report, self._inspection.cameras, self._config.extra_columns
-            ) as reader,
-            FileWriter(
-                self._work.shard_path(number),
-                self._file_shape(reader),
-                num_rows=self._num_steps(episodes),
-                threads=threads if threads > 2 else 1,  # on two processors, the decoder has the other one
-            ) as writer,
-            read_ahead(self._events(reader, episodes), max_bytes=READ_AHEAD_BYTES, size_of=in_flight_bytes) as events,
-        ):
-            assembly = Assembly(
-                writer,
-                size=self._size,
-                config=self._config,
-                done_source=self._dataset.done_source,
-                wrote=self._wrote,
-            )
-            for event in events:
-                interrupts.check()
-                self._heartbeat.beat(self._facts)
-                end = assembly.take(event)
-                if end is None:
-                    continue
-                findings += end.findings
-                if end.refused:
-                    self._refuse(findings)
-                if end.written:
-                    written.append(end.episode)
-            if whole and not written:
-                self._refuse(findings)
-            self._check_source()
-            before = self._inspection.decision.findings if whole else ()
-            writer.finish(file_header(self._inspection, episodes=written, findings=(*before, *findings)))
+        write_shard(
+            self._inspection,
+            self._work.shard_path(number),
+            episodes,
+            whole=whole,
+            threads=threads if threads > 2 else 1,  # on two processors, the decoder has the other one
+            beat=lambda: self._heartbeat.beat(self._facts),
+            wrote=lambda job, count: self._wrote(job.episode, job.camera, count),
+        )
 
-    def _check_source(self) -> None:
-        """Refuses a source that is not the one that was inspected: nobody could say what the shard holds."""
-        inspection = self._inspection
-        if source_fingerprint(self._dataset, inspection.cameras, self._config) != inspection.fingerprint:
-            raise SourceError(
-                f"{inspection.source}: changed while it was converted. Leave the dataset alone, and run again."
-            )
+    def _shards_by_ray(self, shards: Mapping[int, Sequence[int]], *, whole: bool) -> None:
+        from lewm_data.conversion.engine_ray import ShardTask, write_shards
 
-    def _events(self, reader: EpisodeReader, episodes: Sequence[int]) -> Iterator[Event]:
-        """Everything there is to write, in order: an episode's rows, then the frames of each of its cameras."""
-        config = self._config
-        with Decoder(self._dataset.root, threads=config.decode_threads, batch_rows=config.micro_batch) as decoder:
-            for index in episodes:
-                data = reader.read(self._dataset.episode(self._rows[index]))
-                yield data
-                for job in data.jobs:
-                    yield from decoder.run(job)
+        write_shards(
+            self._inspection,
+            [
+                ShardTask(number=number, path=self._work.shard_path(number).absolute(), episodes=episodes)
+                for number, episodes in shards.items()
+            ],
+            self._work.path.absolute(),
+            whole=whole,
+            alive=lambda: self._heartbeat.beat(self._facts),
+            wrote=self._wrote,
+        )
 
-    def _wrote(self, job: DecodeJob, count: int) -> None:
+    def _wrote(self, episode: int, camera: str, count: int) -> None:
         self._frames_done += count
         self._frames_written += count
         rate = self._frames_written / max(time.perf_counter() - self._converting_since, 1e-9)
-        self._told.frames(job.episode, job.camera, count)
+        self._told.frames(episode, camera, count)
         self._facts = {
-            "episode": job.episode,
-            "camera": job.camera,
+            "episode": episode,
+            "camera": camera,
             "frames": self._frames_done,
             "total_frames": self._plan.num_frames,
             "frames_per_second": round(rate, 1),
             "seconds_left": round((self._plan.num_frames - self._frames_done) / rate, 1),
         }
 
-    def _refuse(self, findings: Sequence[Finding]) -> None:
-        """Refuses the dataset because of what decoding found, or because nothing is left of it."""
-        everything = (*self._inspection.decision.findings, *findings)
-        errors = [found for found in findings if found.severity == "error"]
-        raise dirty_error(self._inspection.source, errors, everything)
-
     def _join(self, num_shards: int) -> FileHeader:
         """Makes the final file of the finished shards, and gives it its name."""
         paths = [self._work.shard_path(number) for number in range(num_shards)]
-        finished = paths[0] if num_shards == 1 else self._merged(paths)
+        is_sharded = self._config.layout == "sharded"
+        if is_sharded:
+            for path in paths:
+                with open_file(path) as file:
+                    _check_whole(file, FileHeader.from_attributes(file.attrs, path=str(path)))
+        finished = paths[0] if num_shards == 1 and not is_sharded else self._joined(paths)
         with open_file(finished) as file:
             header = FileHeader.from_attributes(file.attrs, path=str(finished))
-            _check_whole(file, header)
+            if not is_sharded:
+                _check_whole(file, header)
         replace_durably(finished, self._output)
         return header
 
-    def _merged(self, paths: Sequence[Path]) -> Path:
+    def _joined(self, paths: Sequence[Path]) -> Path:
+        """One file of all shards; where they stay, of their small columns only."""
         headers, num_rows = [], 0
         for path in paths:
             with open_file(path) as file:
                 headers.append(FileHeader.from_attributes(file.attrs, path=str(path)))
                 num_rows += len(file[DONE])
+        is_sharded = self._config.layout == "sharded"
         findings = [found for header in headers for found in header.findings]
         if num_rows == 0:
-            self._refuse(findings)
+            refuse(self._inspection, findings)
         with open_file(paths[0]) as file:
             shape = file_shape(file, headers[0])
-        merged = self._work.path / "merged.h5"
-        with FileWriter(merged, shape, num_rows=num_rows) as writer:
+        joined = self._work.path / "joined.h5"
+        with FileWriter(joined, shape._replace(cameras=()) if is_sharded else shape, num_rows=num_rows) as writer:
             for number, path in enumerate(paths):
                 try:
                     with open_file(path) as file:
-                        for _ in copy_episodes(file, writer):
+                        for _ in copy_episodes(file, writer, frames=not is_sharded):
                             interrupts.check()
                             self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
                 except (FormatError, VerificationError) as error:
@@ -340,17 +311,11 @@ class _Conversion:
                 self._told.merging(number + 1, len(paths))
             written = [index for header in headers for index in header.sources[0].episodes]
             everything = (*self._inspection.decision.findings, *findings)
-            writer.finish(file_header(self._inspection, episodes=written, findings=everything))
-        return merged
-
-    def _file_shape(self, reader: EpisodeReader) -> FileShape:
-        return FileShape(
-            cameras=tuple(self._inspection.cameras),
-            height=self._size[0],
-            width=self._size[1],
-            columns=reader.file_columns(),
-            compression=self._config.compression,
-        )
+            writer.finish(
+                file_header(self._inspection, episodes=written, findings=everything),
+                complete=lambda file: add_virtual_frames(file, list(paths), headers[0]) if is_sharded else None,
+            )
+        return joined
 
 
 def _check_whole(file: h5py.File, header: FileHeader) -> None:

@@ -92,6 +92,7 @@ def make_plan(
     compression: str,
     micro_batch: int,
     shard_bytes: int,
+    stays_sharded: bool = False,
 ) -> Plan:
     """Computes what a conversion needs.
 
@@ -105,6 +106,7 @@ def make_plan(
         compression: Codec.
         micro_batch: Frames in a micro-batch.
         shard_bytes: Size at which a shard is closed.
+        stays_sharded: The shards are not merged.
     """
     num_steps = sum(lengths)
     step_bytes = num_cameras * sample.bytes_per_frame + row_bytes
@@ -122,7 +124,7 @@ def make_plan(
         sample_frames=sample.frames,
         num_shards=len(shards),
         output_bytes=output_bytes,
-        temporary_bytes=output_bytes * (2 if len(shards) > 1 else 1),
+        temporary_bytes=output_bytes * (2 if len(shards) > 1 and not stays_sharded else 1),
         peak_memory_bytes=BASE_MEMORY_BYTES
         + CODEC_MEMORY_BYTES.get(compression, 0)
         + READ_AHEAD_BYTES
@@ -166,6 +168,7 @@ def shortfalls(plan: Plan, *, available_memory_bytes: int, free_disk_bytes: int)
             f"disk: {plan.temporary_bytes / MEBIBYTE:,.0f} MB are needed (output "
             f"{plan.output_bytes / MEBIBYTE:,.0f} MB in {plan.num_shards} shards), but "
             f"{free_disk_bytes / MEBIBYTE:,.0f} MB are free. Choose a smaller --image_size, "
-            "--compression blosc2 (the smallest here), fewer --episodes, or another disk."
+            "--compression blosc2 (the smallest here), fewer --episodes, --layout sharded (no second copy), or another "
+            "disk."
         )
     return problems

@@ -14,6 +14,7 @@ from lewm_data.conversion.decode import DecodedFrame, Decoder
 from lewm_data.conversion.episodes import EpisodeReader, column_name
 from lewm_data.conversion.hdf5 import open_file, refuse_references
 from lewm_data.conversion.inspect import inspect_source
+from lewm_data.conversion.master import shard_problems
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.source import open_source
 from lewm_data.conversion.statistics import column_statistics
@@ -67,7 +68,7 @@ def verify_file(
             [] if FileHeader.is_as_written(file.attrs) else ["the root attributes are not those that were written"]
         )
         try:
-            problems = damaged + _first(_structure_problems(file, header))
+            problems = damaged + _first(_structure_problems(path, file, header))
             if alone and not problems:
                 refuse_references(file, path)
             return problems or (_first(_content_problems(file, header, progress)) if content else [])
@@ -187,7 +188,7 @@ def _first(problems: Iterator[str]) -> list[str]:
     return found
 
 
-def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
+def _structure_problems(path: Path, file: h5py.File, header: FileHeader) -> Iterator[str]:
     expected = {**ROW_DTYPES, **EPISODE_DTYPES, **dict.fromkeys(header.cameras, "uint8")}
     for name, dtype in expected.items():
         if not isinstance(file.get(name), h5py.Dataset):
@@ -210,6 +211,7 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
     for name in header.cameras:
         dataset = file[name]
         if dataset.is_virtual:
+            yield from shard_problems(path, file, name, header)
             continue
         if dataset.shape[1:] != frame:
             yield f"dataset {name!r} has frames of {dataset.shape[1:]}, not {frame}"

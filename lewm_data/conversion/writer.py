@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -162,11 +162,12 @@ class FileWriter:
         assert self._file is not None
         self._file[DONE][self._rows + step] = True
 
-    def finish(self, header: FileHeader) -> None:
+    def finish(self, header: FileHeader, *, complete: Callable[[h5py.File], None] = lambda file: None) -> None:
         """Completes the file, brings it to the disk and gives it its name.
 
         Args:
             header: The root attributes; their statistics are computed here.
+            complete: Called with the open file, to add what this writer does not know of.
         """
         assert self._file is not None
         file = self._file
@@ -175,6 +176,7 @@ class FileWriter:
         lengths = np.array(self._lengths, np.int64)
         file.create_dataset(EP_LEN, data=lengths, dtype=EPISODE_DTYPES[EP_LEN])
         file.create_dataset(EP_OFFSET, data=np.cumsum(lengths) - lengths, dtype=EPISODE_DTYPES[EP_OFFSET])
+        complete(file)
         file.attrs.update(dataclasses.replace(header, statistics=file_statistics(file)).to_attributes())
         file.close()
         self._file = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # found where torch's DataLoader needs it
@@ -40,23 +41,25 @@ class WindowDataset(BatchDataset):
         frameskip: int = 5,
         columns: Sequence[str] | None = None,
         episodes: Sequence[int] | NDArray[np.int64] | None = None,
+        remote: RemoteConfig | None = None,
     ) -> None:
         """Counts the windows and takes the small columns into memory.
 
         Args:
-            store: An open file, or the path of one.
+            store: An open file, or the path of one, or an fsspec address such as ``s3://bucket/data.h5``.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
             columns: What a batch shall hold; None takes every numeric column but ``episode_idx`` and
                 ``step_idx``.
             episodes: Positions in the file of the episodes to draw from; None takes all.
+            remote: How to read from object storage, where ``store`` is an address; None takes the defaults.
 
         Raises:
             UsageError: A column does not exist or is not numeric, an episode does not exist, or a number is
                 below 1.
             FormatError: The file is broken (see ``FrameStore``).
         """
-        self.store = store if isinstance(store, FrameStore) else FrameStore(store)
+        self.store = store if isinstance(store, FrameStore) else FrameStore(store, remote=remote)
         self.num_steps = num_steps
         self.frameskip = frameskip
         self.columns = _choose_columns(self.store, columns)

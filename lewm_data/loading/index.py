@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,12 @@ class FrameIndex:
         return cls(places.offset, places.size, places.mask if places.mask.any() else None)
 
     @classmethod
-    def scan(cls, dataset: h5py.Dataset) -> FrameIndex:
+    def scan(cls, dataset: h5py.Dataset, found: Callable[[], None] | None = None) -> FrameIndex:
         """Asks HDF5 for every chunk, once.
 
         Args:
             dataset: Open and chunked, with one row in a chunk.
+            found: Called for each chunk.
 
         Returns:
             The index, one entry for each row.
@@ -107,6 +109,8 @@ class FrameIndex:
             sizes[row] = num_bytes
             if filter_mask:
                 masks[row] = filter_mask & 0xFF
+            if found is not None:
+                found()
 
         try:
             dataset.id.chunk_iter(note)
@@ -159,11 +163,15 @@ def frame_index(path: Path, dataset: h5py.Dataset, fingerprint: str) -> FrameInd
     return index
 
 
+def cache_folder() -> Path:
+    """This user's folder for what can be made again: ``$XDG_CACHE_HOME/lewm_data``, else ``~/.cache/lewm_data``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lewm_data"
+
+
 def _index_paths(path: Path, column: str) -> tuple[Path, Path]:
     """Beside the data, and where that is not possible, in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lewm_data"
     name = hashlib.sha256(f"{path.resolve()}\0{column}".encode()).hexdigest()[:32]
-    return path.with_name(f"{path.name}.{column}.index.npz"), cache / f"{name}.index.npz"
+    return path.with_name(f"{path.name}.{column}.index.npz"), cache_folder() / f"{name}.index.npz"
 
 
 def _load(place: Path, stamp: str, num_rows: int) -> FrameIndex | None:

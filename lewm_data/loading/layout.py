@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lewm_data.errors import FormatError, LewmDataError, ResourceError
 from lewm_data.loading.codecs import ChunkCodec
-from lewm_data.loading.index import FrameIndex, frame_index
-from lewm_data.loading.readers import Part
+from lewm_data.loading.container import Container, Part
+from lewm_data.loading.index import FrameIndex
 from lewm_data.resources import available_memory_bytes
 from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, MAX_IMAGE_SIDE, PIXELS, ROW_DTYPES, is_pixels
 
@@ -39,22 +39,8 @@ class Column:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-def open_file(path: Path) -> h5py.File:
-    """Opens an HDF5 file for reading.
-
-    Raises:
-        FormatError: It is none, or truncated.
-    """
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        raise FormatError(
-            f"{path}: no readable HDF5 file ({error}). It may be truncated; convert the dataset again."
-        ) from error
-
-
 @contextmanager
-def telling_damage(path: Path) -> Iterator[None]:
+def telling_damage(where: str | Path) -> Iterator[None]:
     """Puts whatever HDF5 and h5py raise for a damaged structure into words.
 
     Raises:
@@ -66,10 +52,10 @@ def telling_damage(path: Path) -> Iterator[None]:
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{path}: it is damaged ({reason}). Copy or convert it again.") from error
+        raise FormatError(f"{where}: it is damaged ({reason}). Copy or convert it again.") from error
 
 
-def read_values(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+def read_values(where: str | Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> NDArray[Any]:
     """Reads rows [start, stop) of a small column; all of them by default.
 
     Raises:
@@ -79,20 +65,20 @@ def read_values(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | N
     claimed, available = num_values * dataset.dtype.itemsize, available_memory_bytes()
     if claimed > available:
         raise ResourceError(
-            f"{path}: column {dataset.name.strip('/')!r} claims {claimed / 1e9:.1f} GB, but {available / 1e9:.1f} GB "
+            f"{where}: column {dataset.name.strip('/')!r} claims {claimed / 1e9:.1f} GB, but {available / 1e9:.1f} GB "
             "of memory are available. Leave it out of columns, or check where the file comes from."
         )
     return np.asarray(dataset[start:stop])
 
 
 def read_layout(
-    file: h5py.File, path: Path, *, is_ours: bool
+    file: h5py.File, where: str, *, is_ours: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Column]]:
     """Reads episodes and columns, and checks the format's invariants.
 
     Args:
         file: The open file.
-        path: Its path, for messages.
+        where: Its path or address, for messages.
         is_ours: Whether this package wrote it; of other files less is asked.
 
     Returns:
@@ -104,8 +90,10 @@ def read_layout(
 
     def check(holds: bool | np.bool_, broken: str) -> None:
         if not holds:
-            raise FormatError(f"{path}: {broken}. Convert the dataset again.")
+            raise FormatError(f"{where}: {broken}. Convert the dataset again.")
 
+    for name in file:
+        check(isinstance(file.get(name, getlink=True), h5py.HardLink), f"{name!r} leads out of the file's folder")
     required = (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ()))
     for name in required:
         check(name in file, f"dataset {name!r} is missing")
@@ -116,15 +104,14 @@ def read_layout(
         check(isinstance(items[name], h5py.Dataset), f"{name!r} is no dataset")
     datasets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
     for name, dataset in datasets.items():
-        is_inside = isinstance(file.get(name, getlink=True), h5py.HardLink) and not dataset.external
-        check(is_inside and _is_beside(dataset), f"{name!r} leads out of the file's folder")
+        check(not dataset.external and _is_beside(dataset), f"{name!r} leads out of the file's folder")
         check(dataset.ndim > 0, f"{name!r} is a single value")
         if is_ours and not dataset.is_virtual and not is_pixels(name):
             claimed, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
             check(claimed <= stored, f"{name!r} claims {claimed:,} bytes, but {stored:,} are stored")
     num_rows = len(datasets[PIXELS])
-    ep_len = read_values(path, datasets.pop(EP_LEN)).astype(np.int64)
-    ep_offset = read_values(path, datasets.pop(EP_OFFSET)).astype(np.int64)
+    ep_len = read_values(where, datasets.pop(EP_LEN)).astype(np.int64)
+    ep_offset = read_values(where, datasets.pop(EP_OFFSET)).astype(np.int64)
     check(ep_len.ndim == 1 and ep_offset.ndim == 1, "ep_len and ep_offset are no plain lists")
     check(ep_len.shape == ep_offset.shape, f"ep_len has {len(ep_len)} episodes, ep_offset {len(ep_offset)}")
     least = ep_len.min(initial=0)
@@ -155,11 +142,13 @@ def _is_beside(dataset: h5py.Dataset) -> bool:
     return not any(name.is_absolute() or ".." in name.parts for name in names)
 
 
-def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> list[Part] | None:
+def find_parts[C: Container](
+    container: C, dataset: h5py.Dataset, column: Column, fingerprint: str
+) -> list[Part[C]] | None:
     """Finds the chunks of a column of frames.
 
     Args:
-        path: The file.
+        container: The file.
         dataset: The open column; a virtual dataset is resolved to its shards.
         column: Its shape and dtype.
         fingerprint: The file's content fingerprint.
@@ -171,21 +160,23 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         FormatError: A shard or a frame is missing, or a file is truncated.
     """
     if not dataset.is_virtual:
-        part = _find_part(path, dataset, column, fingerprint)
+        part = _find_part(container, dataset, column, fingerprint)
         return None if part is None else [part]
-    parts: list[Part] = []
+    parts: list[Part[C]] = []
     next_row = 0
     for source in sorted(dataset.virtual_sources(), key=lambda source: source.vspace.get_select_bounds()[0][0]):
         (first, *_), (last, *_) = source.vspace.get_select_bounds()
-        shard_path = path if source.file_name == "." else path.parent / source.file_name
-        if not shard_path.is_file():
-            raise FormatError(f"{path}: its shard {shard_path} is missing. Put it back, or convert the dataset again.")
-        with open_file(shard_path) as shard:
+        shard_file = container if source.file_name == "." else container.sibling(source.file_name)
+        if not shard_file.exists():
+            raise FormatError(
+                f"{container}: its shard {shard_file} is missing. Put it back, or convert the dataset again."
+            )
+        with shard_file.open() as shard:
             if source.dset_name.strip("/") not in shard:
-                raise FormatError(f"{path}: its shard {shard_path} has no {source.dset_name!r}. Convert again.")
+                raise FormatError(f"{container}: its shard {shard_file} has no {source.dset_name!r}. Convert again.")
             frames = shard[source.dset_name]
             is_whole = len(frames) == last + 1 - first and frames.shape[1:] == column.shape
-            part = _find_part(shard_path, frames, column, str(shard.attrs.get("fingerprint", "")))
+            part = _find_part(shard_file, frames, column, str(shard.attrs.get("fingerprint", "")))
         if part is None or first != next_row or not is_whole:
             return None
         parts.append(part)
@@ -193,7 +184,7 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
     return parts if next_row == len(dataset) else None
 
 
-def _find_part(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> Part | None:
+def _find_part[C: Container](container: C, dataset: h5py.Dataset, column: Column, fingerprint: str) -> Part[C] | None:
     filters = dataset.id.get_create_plist()
     codec = ChunkCodec.from_filters(tuple(filters.get_filter(i)[0] for i in range(filters.get_nfilters())))
     if codec is None or len(dataset) == 0:
@@ -204,14 +195,17 @@ def _find_part(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         num_chunks = dataset.id.get_num_chunks()
         if num_chunks < len(dataset):  # before memory is taken for so many
             raise FormatError(
-                f"{path}: {dataset.name!r} stores {num_chunks} of its {len(dataset)} frames. Convert the dataset again."
+                f"{container}: {dataset.name!r} stores {num_chunks} of its {len(dataset)} frames. Convert the dataset "
+                "again."
             )
-        index = frame_index(path, dataset, fingerprint)
+        index = container.index(dataset, fingerprint)
     else:
         return None
     if (index.size == 0).any():
         row = int(np.flatnonzero(index.size == 0)[0])
-        raise FormatError(f"{path}: {dataset.name!r} has no frame stored for row {row}. Convert the dataset again.")
-    if index.stop_byte() > path.stat().st_size:
-        raise FormatError(f"{path}: the file is truncated. Copy or convert it again.")
-    return Part(path, codec, index)
+        raise FormatError(
+            f"{container}: {dataset.name!r} has no frame stored for row {row}. Convert the dataset again."
+        )
+    if index.stop_byte() > container.size_bytes:
+        raise FormatError(f"{container}: the file is truncated. Copy or convert it again.")
+    return Part(container, codec, index)

@@ -10,7 +10,6 @@ import resource
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +17,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.loading.codecs import Bytes, ChunkCodec, ChunkError
-from lewm_data.loading.index import FrameIndex
+from lewm_data.loading.codecs import Bytes, ChunkError
+from lewm_data.loading.container import LocalFile, Part
 from lewm_data.loading.memory import NodeMemory
 
 _FALLBACK_CACHE_BYTES = 64 << 20
@@ -31,13 +30,13 @@ class UnreadableFrameError(Exception):
 
     Attributes:
         row: Row of the frame in the column.
-        path: File that it lies in.
+        file: Path or address of the file that it lies in.
         reason: What is wrong with it, in words.
     """
 
-    def __init__(self, row: int, path: Path, reason: str) -> None:
-        super().__init__(f"row {row} of {path}: {reason}")
-        self.row, self.path, self.reason = row, path, reason
+    def __init__(self, row: int, file: object, reason: str) -> None:
+        super().__init__(f"row {row} of {file}: {reason}")
+        self.row, self.file, self.reason = row, str(file), reason
 
 
 class FrameReader(Protocol):
@@ -56,21 +55,6 @@ class FrameReader(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A run of rows whose chunks lie in one file.
-
-    Attributes:
-        path: The file.
-        codec: How its chunks were stored.
-        index: Where they lie.
-    """
-
-    path: Path
-    codec: ChunkCodec
-    index: FrameIndex
-
-
 class ChunkReader:
     """Reads and decodes one-frame chunks past the HDF5 library, its global lock and its cache.
 
@@ -79,7 +63,7 @@ class ChunkReader:
     kill the process, and the process does not look as large as the file.
     """
 
-    def __init__(self, parts: list[Part], *, verify_checksums: bool) -> None:
+    def __init__(self, parts: list[Part[LocalFile]], *, verify_checksums: bool) -> None:
         """Opens the files.
 
         Args:
@@ -89,7 +73,7 @@ class ChunkReader:
         self._parts = parts
         self._stops = np.cumsum([len(part.index.offset) for part in parts])
         self._verify = verify_checksums
-        self._files = [open(part.path, "rb", buffering=0) for part in parts]  # noqa: SIM115  # closed with the reader
+        self._files = [open(part.container.path, "rb", buffering=0) for part in parts]  # noqa: SIM115  # closed with the reader
         for file in self._files:
             weakref.finalize(self, file.close).atexit = False
         maps = [_map(part, file) for part, file in zip(parts, self._files, strict=True)]
@@ -129,7 +113,9 @@ class ChunkReader:
             _announce(file, offsets, sizes)
         if self._maps[number] is not None and os.fstat(file).st_size < self._mapped_bytes[number]:
             # reading past the end of a map would kill the process
-            raise UnreadableFrameError(first_row + int(rows[0]), part.path, "the file was cut off while it was in use")
+            raise UnreadableFrameError(
+                first_row + int(rows[0]), part.container.path, "the file was cut off while it was in use"
+            )
         codec, verify, frame_map = part.codec, self._verify, self._maps[number]
         frame_bytes = out.shape[1]
         scratch = memoryview(self._scratch())
@@ -145,7 +131,7 @@ class ChunkReader:
         except (ChunkError, OSError) as error:
             row = first_row + int(rows[places.index(place)])
             what = "its chunk is damaged" if isinstance(error, ChunkError) else "the disk cannot read it"
-            raise UnreadableFrameError(row, part.path, f"{what}: {error}") from error
+            raise UnreadableFrameError(row, part.container, f"{what}: {error}") from error
 
     def _scratch(self) -> Bytes:
         """Memory of this thread for one stored chunk; it stays in the processor's cache."""
@@ -155,7 +141,7 @@ class ChunkReader:
         return scratch
 
 
-def _map(part: Part, file: io.FileIO) -> Bytes | None:
+def _map(part: Part[LocalFile], file: io.FileIO) -> Bytes | None:
     if part.codec.codec != "none":
         return None
     return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.dataset import WindowDataset
@@ -54,7 +55,7 @@ class Splits:
     @classmethod
     def open(
         cls,
-        paths: Sequence[Path],
+        paths: Sequence[str | Path],
         *,
         weights: Sequence[float] | None = None,
         num_steps: int,
@@ -62,17 +63,19 @@ class Splits:
         val_fraction: float,
         seed: int,
         verify_checksums: bool = False,
+        remote: RemoteConfig | None = None,
     ) -> Splits:
         """Opens files and splits each of them by episode.
 
         Args:
-            paths: Converted files, one or more.
+            paths: Converted files or their addresses, one or more.
             weights: Weight of each in training; None visits every window once per epoch.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
             val_fraction: Share of each file's episodes for validation, in [0, 1).
             seed: Seed of the split.
             verify_checksums: Check each frame's checksum when it is read.
+            remote: How to read from object storage; None takes the defaults.
 
         Returns:
             The splits.
@@ -82,7 +85,7 @@ class Splits:
                 together (see ``check_alike``).
             FormatError: A file is broken.
         """
-        stores = [FrameStore(path, verify_checksums=verify_checksums) for path in paths]
+        stores = [FrameStore(path, verify_checksums=verify_checksums, remote=remote) for path in paths]
         wholes = [WindowDataset(store, num_steps=num_steps, frameskip=frameskip) for store in stores]
         check_alike(wholes)
         sides = [_split(whole, val_fraction=val_fraction, seed=seed) for whole in wholes]

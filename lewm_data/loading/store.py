@@ -1,7 +1,8 @@
 """One file of format version 1, opened once: its episodes, its columns, and its frames by row.
 
 The HDF5 library is asked for everything it alone knows, and closed. Reading frames needs a map of the file
-and an index of its chunks, so any number of threads and processes read side by side.
+and an index of its chunks, so any number of threads and processes read side by side. Of a file in object storage,
+the index is kept here, and its frames come by requests for just their bytes.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.config import RemoteConfig
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
 from lewm_data.loading.codecs import Bytes
-from lewm_data.loading.index import FileIdentity
-from lewm_data.loading.layout import find_parts, open_file, read_layout, read_values, telling_damage
+from lewm_data.loading.layout import read_layout, read_values, telling_damage
 from lewm_data.loading.memory import NodeMemory
-from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader, ResidentReader, UnreadableFrameError
+from lewm_data.loading.origin import origin_of
+from lewm_data.loading.readers import ChunkReader, FrameReader, ResidentReader, UnreadableFrameError
 from lewm_data.schema import PIXELS, FileHeader, is_pixels
 
 
@@ -29,8 +31,8 @@ class FrameStore:
     Pickling sends the path and what identifies the file; the other side opens it again, once it reads.
 
     Attributes:
-        path: The file.
-        identity: Its size and time when it was opened.
+        path: The file, or its address in object storage.
+        origin: Where it is, and what it was when it was opened.
         header: Its root attributes, or None where the file was not written by this package.
         ep_len: (E,) int64, steps of each episode.
         ep_offset: (E,) int64, first row of each episode.
@@ -39,34 +41,35 @@ class FrameStore:
         verify_checksums: Whether each chunk's checksum is checked at each reading.
     """
 
-    def __init__(self, path: str | Path, *, verify_checksums: bool = False) -> None:
+    def __init__(self, path: str | Path, *, verify_checksums: bool = False, remote: RemoteConfig | None = None) -> None:
         """Opens a file and checks that it is whole.
 
         Args:
             path: A file of format version 1, a master of virtual datasets over such files, or another HDF5
-                file with ``ep_len``, ``ep_offset`` and ``pixels``, such as stable-worldmodel's.
+                file with ``ep_len``, ``ep_offset`` and ``pixels``, such as stable-worldmodel's. Or the fsspec
+                address of one, such as ``s3://bucket/data.h5`` or ``hf://datasets/owner/name/data.h5``.
             verify_checksums: Check every chunk's checksum at each reading, not only that it decodes to a
                 frame.
+            remote: How to read from object storage; None takes the defaults.
 
         Raises:
-            UsageError: There is no such file.
+            UsageError: There is no such file, or no way to reach it.
+            UnreachableError: Its object store does not answer.
             FormatError: It is no HDF5 file, of a newer format version, truncated, or breaks an invariant.
 
         Warns:
             UserWarning: A column of frames is laid out so that only the HDF5 library can read it, slowly.
         """
-        self.path = Path(path)
+        self.origin = origin_of(path, remote)
+        self.path: str | Path = self.origin.path
         self.verify_checksums = verify_checksums
         self._readers: dict[str, FrameReader] = {}
-        if not self.path.is_file():
-            raise UsageError(f"{self.path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
-        self.identity = FileIdentity.of(self.path)
-        with telling_damage(self.path), open_file(self.path) as file:
+        with telling_damage(self.path), self.origin.open() as file:
             is_ours = "format_version" in file.attrs
             self.header = FileHeader.from_attributes(file.attrs, path=str(self.path)) if is_ours else None
             if verify_checksums and not FileHeader.is_as_written(file.attrs):
                 raise FormatError(f"{self.path}: its root attributes are not those that were written. Convert again.")
-            self.ep_len, self.ep_offset, self.columns = read_layout(file, self.path, is_ours=is_ours)
+            self.ep_len, self.ep_offset, self.columns = read_layout(file, str(self.path), is_ours=is_ours)
             for name in (*self.header.cameras, *self.header.statistics) if self.header else ():
                 if name not in self.columns:  # h5py passes over what it cannot open
                     raise FormatError(f"{self.path}: column {name!r} is missing or damaged. Convert the dataset again.")
@@ -96,7 +99,7 @@ class FrameStore:
             ResourceError: It claims more than the memory holds.
         """
         self._check_column(column)
-        with telling_damage(self.path), open_file(self.path) as file:
+        with telling_damage(self.path), self.origin.open() as file:
             return read_values(self.path, file[column], start, stop)
 
     def read_frames(
@@ -133,7 +136,7 @@ class FrameStore:
         except UnreadableFrameError as error:
             episode, step = self.locate(error.row)
             raise DamagedChunkError(
-                f"{error.path}: column {column!r}, episode {episode}, step {step}: {error.reason}. "
+                f"{error.file}: column {column!r}, episode {episode}, step {step}: {error.reason}. "
                 "Check the whole file with: lewm-data verify FILE; then convert it again."
             ) from error
 
@@ -170,28 +173,17 @@ class FrameStore:
     def _reader(self, column: str) -> FrameReader:
         """The column's reader; in a process that got this store by pickling it is made at the first reading."""
         if column not in self._readers:
-            if FileIdentity.of(self.path) != self.identity:
-                raise FormatError(f"{self.path}: the file changed while it was in use. Open it again.")
+            self.origin.check_unchanged()
             with (
-                warnings.catch_warnings(action="ignore"),
+                warnings.catch_warnings(action="ignore"),  # said where it was opened
                 telling_damage(self.path),
-                open_file(self.path) as file,
-            ):  # said where it was opened
+                self.origin.open() as file,
+            ):
                 self._readers.setdefault(column, self._make_reader(file, column))
         return self._readers[column]
 
     def _make_reader(self, file: h5py.File, column: str) -> FrameReader:
-        parts = find_parts(self.path, file[column], self.columns[column], str(file.attrs.get("fingerprint", "")))
-        if parts is None:
-            warnings.warn(
-                f"{self.path}: the frames of {column!r} are not stored one in a chunk with a codec that lewm_data "
-                "decodes itself, so they are read through the HDF5 library, many times slower. To make this fast, "
-                "convert the source with lewm-data convert, or let cache='ram' decode everything once.",
-                UserWarning,
-                stacklevel=4,
-            )
-            return Hdf5Reader(self.path, column)
-        return ChunkReader(parts, verify_checksums=self.verify_checksums)
+        return self.origin.make_reader(file, column, self.columns[column], verify_checksums=self.verify_checksums)
 
     def _check_column(self, column: str) -> None:
         if column not in self.columns:

@@ -1,0 +1,231 @@
+"""Shards made by a Ray cluster whose nodes all see the source and the output: each shard is a task.
+
+Nothing but the inspection travels: a task writes its shard, and its signs of life, into the work folder. A task whose
+node or process is lost is begun again elsewhere, under another temporary name, so that a node which was only cut off
+cannot spoil what its successor writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lewm_data.conversion import interrupts
+from lewm_data.conversion.decode import DecodeJob
+from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.shard import write_shard
+from lewm_data.conversion.watchdog import Heartbeat
+from lewm_data.conversion.writer import replace_durably
+from lewm_data.errors import LewmDataError, ResourceError, StalledError, UsageError, error_for_status
+
+logger = logging.getLogger(__name__)
+
+MOST_TRIES = 4
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 60.0
+"""How long after a task's own watchdog Ray may take to tell of its end."""
+
+
+@dataclass(kw_only=True)
+class ShardTask:
+    """A shard to make.
+
+    Attributes:
+        number: Its number.
+        path: Its file.
+        episodes: The source's episode_index of each of its episodes.
+        tries: How often it was begun.
+        frames: Frames that were reported of it.
+        seen: The latest sign of life.
+        changed: When that came, by this process's monotonic clock.
+    """
+
+    number: int
+    path: Path
+    episodes: Sequence[int]
+    tries: int = 0
+    frames: int = 0
+    seen: str = ""
+    changed: float = field(default_factory=time.monotonic)
+
+
+def write_shards(
+    inspection: Inspection,
+    tasks: Sequence[ShardTask],
+    work: Path,
+    *,
+    whole: bool,
+    alive: Callable[[], None],
+    wrote: Callable[[int, str, int], None],
+) -> None:
+    """Has a Ray cluster make shards, and waits for them.
+
+    Uses the cluster that this process is connected to, else that of ``config.address``, else starts one here.
+
+    Args:
+        inspection: The source and the settings.
+        tasks: The shards.
+        work: Folder for signs of life and unfinished files, which all nodes see.
+        whole: The only shard is the finished file (see ``write_shard``).
+        alive: Called while things go on.
+        wrote: Told of frames that were written: episode, camera, how many.
+
+    Raises:
+        UsageError: Ray is not installed, or the cluster is not there.
+        DirtyDataError: Decoding found what the policy refuses.
+        StalledError: A task made no progress for as long as the watchdog allows.
+        ResourceError: Nodes ran out of memory again and again.
+        LewmDataError: A shard was lost again and again.
+    """
+    with _cluster(inspection.config.address) as ray:
+        config = inspection.config
+        num_threads = config.decode_threads or 1
+        options = {"num_cpus": num_threads, "max_retries": 0, "scheduling_strategy": "SPREAD"}
+        remote = ray.remote(**options)(_make_shard)
+        shared = ray.put(inspection)
+        running: dict[Any, ShardTask] = {}
+
+        def begin(task: ShardTask) -> None:
+            task.tries += 1
+            reference = remote.remote(
+                shared, task.path, list(task.episodes), work / f"{task.path.stem}.try-{task.tries}", whole=whole
+            )
+            running[reference] = task
+
+        try:
+            for task in tasks:
+                begin(task)
+            while running:
+                interrupts.check()
+                finished, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
+                _look(running.values(), work, wrote)
+                patience = config.watchdog_seconds + _GRACE_SECONDS
+                if any(not task.seen or time.monotonic() - task.changed < patience for task in running.values()):
+                    alive()
+                for reference in finished:
+                    task = running.pop(reference)
+                    try:
+                        outcome = ray.get(reference)
+                    except ray.exceptions.RayTaskError as error:
+                        raise error.cause from error
+                    except ray.exceptions.RayError as error:
+                        _check_lost(ray, task, error, config.watchdog_seconds)
+                        begin(task)
+                        continue
+                    if outcome is not None:
+                        raise error_for_status(**outcome)
+        finally:
+            for reference in running:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.cancel(reference, force=True)
+
+
+def _make_shard(inspection: Inspection, path: Path, episodes: list[int], base: Path, *, whole: bool) -> Any:
+    """The task: None if the shard is there, else what ``error_for_status`` takes."""
+    facts: dict[str, Any] = {"frames": 0}
+    temporary = base.with_name(base.name + ".h5")
+
+    with Heartbeat(_beat_path(base), watchdog_seconds=inspection.config.watchdog_seconds) as heartbeat:
+
+        def wrote(job: DecodeJob, count: int) -> None:
+            facts.update(episode=job.episode, camera=job.camera, frames=facts["frames"] + count)
+
+        heartbeat.beat(facts, force=True)
+        try:
+            write_shard(
+                inspection,
+                temporary,
+                episodes,
+                whole=whole,
+                threads=1,
+                beat=lambda: heartbeat.beat(facts),
+                wrote=wrote,
+            )
+        except LewmDataError as error:
+            return {
+                "status": error.exit_status,
+                "message": str(error),
+                "findings": list(getattr(error, "findings", ())),
+            }
+        heartbeat.beat(facts, force=True)
+        replace_durably(temporary, path)
+    return None
+
+
+def _beat_path(base: Path) -> Path:
+    return base.with_name(base.name + ".heartbeat.json")
+
+
+def _look(tasks: Any, work: Path, wrote: Callable[[int, str, int], None]) -> None:
+    """Reads the tasks' signs of life."""
+    present = {path.name: path for path in work.glob("*.heartbeat.json")}
+    for task in tasks:
+        path = present.get(_beat_path(work / f"{task.path.stem}.try-{task.tries}").name)
+        if path is None:
+            continue
+        try:
+            text = path.read_text()
+            facts = json.loads(text)
+        except (OSError, ValueError):  # just being replaced
+            continue
+        if text != task.seen:
+            task.seen, task.changed = text, time.monotonic()
+        if facts["frames"] > task.frames:  # a task that was begun again counts once it is further than before
+            wrote(facts["episode"], facts["camera"], facts["frames"] - task.frames)
+            task.frames = facts["frames"]
+
+
+def _check_lost(ray: Any, task: ShardTask, error: Exception, watchdog_seconds: float) -> None:
+    """Decides about a task whose process or node is gone.
+
+    Raises:
+        LewmDataError: It must not be begun again.
+    """
+    silent_seconds = time.monotonic() - task.changed
+    if watchdog_seconds and task.seen and silent_seconds >= watchdog_seconds:
+        raise StalledError(
+            f"shard {task.number} (episodes {task.episodes[0]} to {task.episodes[-1]}) made no progress for "
+            f"{watchdog_seconds:g} s, and its watchdog ended it. The stacks are in Ray's log of that worker; finished "
+            "shards are kept: run the same command again to go on."
+        )
+    words = str(error).splitlines()[0]
+    if task.tries >= MOST_TRIES:
+        kind = ResourceError if isinstance(error, ray.exceptions.OutOfMemoryError) else LewmDataError
+        raise kind(
+            f"shard {task.number} (episodes {task.episodes[0]} to {task.episodes[-1]}) was lost {task.tries} times "
+            f"({words}). Finished shards are kept: run the same command again to go on."
+        )
+    task.seen, task.changed = "", time.monotonic()
+    logger.warning("shard %d was lost and is begun again (%s)", task.number, words)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("engine is ray, which takes a package: pip install 'lewm_data[ray]'.") from error
+    if ray.is_initialized():
+        yield ray
+        return
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise UsageError(f"address is {address!r}, but no Ray cluster answers there ({error}).") from error
+    try:
+        if is_main:
+            for number, handler in before.items():  # Ray has its own, which would lose our message
+                signal.signal(number, handler)
+        yield ray
+    finally:
+        ray.shutdown()

@@ -1,0 +1,71 @@
+"""What becomes of a shard whose process is gone, without a cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lewm_data.config import ConvertConfig
+from lewm_data.conversion import engine_ray
+from lewm_data.conversion.engine_ray import MOST_TRIES, ShardTask
+from lewm_data.conversion.pipeline import convert
+from lewm_data.errors import LewmDataError, ResourceError, StalledError, UsageError
+
+
+class Lost(Exception):
+    pass
+
+
+class OutOfMemory(Lost):
+    pass
+
+
+RAY = SimpleNamespace(exceptions=SimpleNamespace(OutOfMemoryError=OutOfMemory))
+
+
+def task(**facts) -> ShardTask:
+    return ShardTask(number=3, path=Path("shard-00003.h5"), episodes=[7, 8, 9], **facts)
+
+
+def test_a_lost_shard_is_begun_again_a_few_times():
+    lost = task(tries=1, seen="alive")
+    engine_ray._check_lost(RAY, lost, Lost("node died\nand more"), 120)
+    assert lost.seen == ""
+    with pytest.raises(LewmDataError, match=rf"shard 3 \(episodes 7 to 9\) was lost {MOST_TRIES} times \(node died\)"):
+        engine_ray._check_lost(RAY, task(tries=MOST_TRIES), Lost("node died"), 120)
+    with pytest.raises(ResourceError):
+        engine_ray._check_lost(RAY, task(tries=MOST_TRIES), OutOfMemory("killed"), 120)
+
+
+def test_a_shard_that_was_silent_as_long_as_the_watchdog_waits_has_stalled():
+    silent = task(tries=1, seen="alive", changed=time.monotonic() - 121)
+    with pytest.raises(StalledError, match=r"shard 3 \(episodes 7 to 9\) made no progress for 120 s"):
+        engine_ray._check_lost(RAY, silent, Lost("died"), 120)
+    engine_ray._check_lost(RAY, task(tries=1, seen="alive", changed=silent.changed - 1000), Lost("died"), 0)
+
+
+def test_progress_counts_only_what_is_further_than_before(tmp_path):
+    told: list[tuple[int, str, int]] = []
+    running = task(tries=1)
+
+    def say(number: int, text: str) -> None:
+        (tmp_path / f"shard-00003.try-{number}.heartbeat.json").write_text(text)
+        engine_ray._look([running], tmp_path, lambda *facts: told.append(facts))
+
+    say(1, '{"frames": 0}')
+    say(1, '{"frames": 64, "episode": 7, "camera": "top"}')
+    running.tries = 2
+    say(2, '{"frames": 20, "episode": 7, "camera": "top"}')
+    say(2, '{"frames": 80, "episode": 8, "camera": "top"}')
+    say(2, "{broken")
+    assert told == [(7, "top", 64), (8, "top", 16)]
+
+
+def test_without_ray_the_remedy_is_named(recorded, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'lewm_data\[ray\]'"):
+        convert(str(recorded), tmp_path / "a.h5", ConvertConfig(camera="front", image_size=16, engine="ray"))
