@@ -1,4 +1,4 @@
-"""Ranges of an S3 object by a URL that is signed once: s3fs signs each request anew, at 2 ms of processor time each."""
+"""Ranges of an S3 object by a URL that is signed once: s3fs signs each request anew, at 1.5 ms of processor time."""
 
 from __future__ import annotations
 
