@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test faults test-all check format bench constraints clean
+.PHONY: install demo test faults test-all check format bench screenshots constraints clean
 
 install: $(STAMP)
 
@@ -42,6 +42,11 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/conversion.py
+
+# Pictures of the preview page for the documentation; needs Chromium.
+SOURCE ?= outputs/demo/pusht
+screenshots: install
+	$(BIN)/python docs/screenshots.py $(SOURCE)
 
 # Resolve anew; commit the result.
 constraints:

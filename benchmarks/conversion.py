@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.datasets import repeat_dataset
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.inspect import decode_threads
+from lewm_data.conversion.decode import num_decode_threads
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.source import needed_files, open_source
 from lewm_data.resources import num_cpus
@@ -69,7 +69,7 @@ def measure(source: Path, camera: str, compressions: list[str], repeats: int) ->
     key = dataset.find_camera(camera)
     assert key is not None
     files = sorted({file for file in needed_files(dataset, [key]) if file.endswith(".mp4")})
-    threads = decode_threads(ConvertConfig())
+    threads = num_decode_threads()
     rows: dict[str, dict[str, Any]] = {
         name: {"compression": name, "decode_fps": [], "convert_fps": [], "whole_fps": [], "ratios": []}
         for name in compressions

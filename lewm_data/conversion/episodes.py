@@ -101,13 +101,14 @@ class EpisodeReader:
             episode=episode,
             length=table.num_rows,
             columns=columns,
-            jobs=tuple(
-                self.job(episode, column, camera, timestamps, first_row) for column, camera in self._cameras.items()
-            ),
+            jobs=self.jobs(episode, timestamps),
         )
 
-    def job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray, first_row: int) -> DecodeJob:
-        """The decoding job for the frames at ``timestamps`` (seconds since the episode's begin)."""
+    def jobs(self, episode: Episode, timestamps: np.ndarray) -> tuple[DecodeJob, ...]:
+        """One decoding job per camera, for the frames at ``timestamps`` (seconds since the episode's begin)."""
+        return tuple(self._job(episode, column, camera, timestamps) for column, camera in self._cameras.items())
+
+    def _job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray) -> DecodeJob:
         is_image = self._dataset.features[camera].dtype == "image"
         file = episode.data_file if is_image else episode.videos[camera].file
         assert file is not None
@@ -118,7 +119,7 @@ class EpisodeReader:
             file=file,
             is_image=is_image,
             start_seconds=0.0 if is_image else episode.videos[camera].start_seconds,
-            first_row=first_row,
+            first_row=self._report.first_rows[episode.index],
             timestamps=timestamps,
             fps=self._dataset.fps,
         )
@@ -174,14 +175,19 @@ def check_columns(keys: Sequence[str]) -> None:
 
 
 def file_column(key: str) -> str:
-    """Name of an extra column in our file: LeRobot's key, with ``/`` (which HDF5 takes for a group) as ``_``.
+    """Name of an extra column in our file.
 
     Raises:
         UsageError: The name has a meaning of its own in the format.
     """
-    name = key.replace("/", "_")
+    name = column_name(key)
     if name in RESERVED_NAMES or is_pixels(name) or not name.strip("."):
         raise UsageError(
             f"extra_columns: {key!r} would be the column {name!r}, which the format uses itself. Leave it out."
         )
     return name
+
+
+def column_name(key: str) -> str:
+    """LeRobot's key as the name of a dataset: ``/``, which HDF5 takes for a group, becomes ``_``."""
+    return key.replace("/", "_")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -230,7 +229,3 @@ class LeRobotDataset:
             first_index=int(table.first_index[row]),
             videos=videos,
         )
-
-    def iter_episodes(self) -> Iterator[Episode]:
-        """All episodes, by ascending episode_index."""
-        return (self.episode(row) for row in range(len(self.episodes)))

@@ -16,7 +16,7 @@ from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.conversion.writer import FileShape, FileWriter
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
-from lewm_data.schema import EP_LEN, EPISODE_DTYPES, FileHeader, is_pixels, is_value
+from lewm_data.schema import EP_LEN, FileHeader, is_pixels, is_value
 
 
 def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
@@ -24,7 +24,7 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
     columns = {
         name: (file[name].dtype.name, None if file[name].ndim == 1 else int(file[name].shape[1]))
         for name in file
-        if not is_pixels(name) and name not in EPISODE_DTYPES
+        if is_value(name)
     }
     return FileShape(
         cameras=tuple(name for name in header.cameras if name in file),

@@ -19,13 +19,7 @@ from lewm_data.conversion.decode import DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
-from lewm_data.conversion.inspect import (
-    Inspection,
-    decode_threads,
-    dirty_error,
-    inspect_source,
-    source_fingerprint,
-)
+from lewm_data.conversion.inspect import Inspection, dirty_error, inspect_source, source_fingerprint
 from lewm_data.conversion.merge import copy_episodes, file_shape
 from lewm_data.conversion.output import (
     WorkFolder,
@@ -39,7 +33,7 @@ from lewm_data.conversion.plan import READ_AHEAD_BYTES, cut_shards, shortfalls
 from lewm_data.conversion.readahead import read_ahead
 from lewm_data.conversion.reporter import Reporter, Silent
 from lewm_data.conversion.watchdog import Heartbeat
-from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably, small_columns
+from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably
 from lewm_data.errors import (
     DirtyDataError,
     FormatError,
@@ -49,7 +43,7 @@ from lewm_data.errors import (
     VerificationError,
 )
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
-from lewm_data.schema import ACTION, DONE, EP_LEN, STATE, FileHeader, Finding
+from lewm_data.schema import ACTION, DONE, EP_LEN, FileHeader, Finding
 
 _MAX_COMPRESS_THREADS = 4
 
@@ -190,9 +184,8 @@ class _Conversion:
                 self._heartbeat = heartbeat
                 heartbeat.beat(self._facts, force=True)
                 self._converting_since = time.perf_counter()
-                self._skip_finished(shards)
-                for number, episodes in enumerate(shards):
-                    self._shard(number, episodes, whole=len(shards) == 1)
+                for number in self._unfinished(shards):
+                    self._shard(number, shards[number], whole=len(shards) == 1)
                 seconds = time.perf_counter() - self._converting_since
                 header = self._join(len(shards))
         except DirtyDataError:
@@ -222,17 +215,17 @@ class _Conversion:
     def _num_steps(self, episodes: Sequence[int]) -> int:
         return sum(int(self._dataset.episodes.length[self._rows[index]]) for index in episodes)
 
-    def _skip_finished(self, shards: Sequence[Sequence[int]]) -> None:
-        """Counts what an earlier run finished."""
-        finished = [episodes for number, episodes in enumerate(shards) if self._work.finished_shard(number) is not None]
-        self._frames_done = sum(map(self._num_steps, finished)) * len(self._inspection.cameras)
+    def _unfinished(self, shards: Sequence[Sequence[int]]) -> list[int]:
+        """Numbers of the shards to make; counts what an earlier run finished."""
+        unfinished = [number for number in range(len(shards)) if self._work.finished_shard(number) is None]
+        finished = set(range(len(shards))).difference(unfinished)
+        self._frames_done = sum(self._num_steps(shards[number]) for number in finished) * len(self._inspection.cameras)
         if finished:
             self._told.resumed(self._frames_done)
+        return unfinished
 
     def _shard(self, number: int, episodes: Sequence[int], *, whole: bool) -> None:
-        """Makes a shard unless it is there; a ``whole`` one is the finished file but for its name."""
-        if self._work.finished_shard(number) is not None:
-            return
+        """Makes a shard; a ``whole`` one is the finished file but for its name."""
         findings: list[Finding] = []
         written: list[int] = []
         threads = min(num_cpus(), _MAX_COMPRESS_THREADS)
@@ -282,9 +275,8 @@ class _Conversion:
 
     def _events(self, reader: EpisodeReader, episodes: Sequence[int]) -> Iterator[Event]:
         """Everything there is to write, in order: an episode's rows, then the frames of each of its cameras."""
-        with Decoder(
-            self._dataset.root, threads=decode_threads(self._config), batch_rows=self._config.micro_batch
-        ) as decoder:
+        config = self._config
+        with Decoder(self._dataset.root, threads=config.decode_threads, batch_rows=config.micro_batch) as decoder:
             for index in episodes:
                 data = reader.read(self._dataset.episode(self._rows[index]))
                 yield data
@@ -352,13 +344,11 @@ class _Conversion:
         return merged
 
     def _file_shape(self, reader: EpisodeReader) -> FileShape:
-        columns = reader.file_columns()
-        base = small_columns(columns[ACTION][1] or 1, columns[STATE][1] or 1)
         return FileShape(
             cameras=tuple(self._inspection.cameras),
             height=self._size[0],
             width=self._size[1],
-            columns={**base, **columns},
+            columns=reader.file_columns(),
             compression=self._config.compression,
         )
 

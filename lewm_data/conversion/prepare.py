@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.inspect import choose_cameras
+from lewm_data.conversion.cameras import choose_cameras
 from lewm_data.conversion.lock import exclusive
 from lewm_data.conversion.output import remove_leftovers
 from lewm_data.conversion.source import identity, needed_files, open_source

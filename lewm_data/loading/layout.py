@@ -69,19 +69,21 @@ def telling_damage(path: Path) -> Iterator[None]:
         raise FormatError(f"{path}: it is damaged ({reason}). Copy or convert it again.") from error
 
 
-def read_values(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
-    """Reads a small column whole.
+def read_values(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+    """Reads rows [start, stop) of a small column; all of them unless told otherwise.
 
     Raises:
         ResourceError: It claims more than the memory holds.
     """
-    claimed, available = math.prod(dataset.shape) * dataset.dtype.itemsize, available_memory_bytes()
+    num_rows = len(range(*slice(start, stop).indices(len(dataset))))
+    claimed = num_rows * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    available = available_memory_bytes()
     if claimed > available:
         raise ResourceError(
             f"{path}: column {dataset.name.strip('/')!r} claims {claimed / 1e9:.1f} GB, but {available / 1e9:.1f} GB "
             "of memory are available. Leave it out of columns, or check where the file comes from."
         )
-    return np.asarray(dataset[:])
+    return np.asarray(dataset[start:stop])
 
 
 def read_layout(
@@ -105,9 +107,15 @@ def read_layout(
         if not holds:
             raise FormatError(f"{path}: {broken}. Convert the dataset again.")
 
-    for name in (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ())):
-        check(isinstance(file.get(name), h5py.Dataset), f"dataset {name!r} is missing")
-    datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    required = (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ()))
+    for name in required:
+        check(name in file, f"dataset {name!r} is missing")
+    items = dict(file.items())
+    for name in items if is_ours else required:
+        check(items[name] is not None, f"{name!r} is there, but cannot be opened; the file is damaged")
+    for name in required:
+        check(isinstance(items[name], h5py.Dataset), f"{name!r} is no dataset")
+    datasets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
     for name, dataset in datasets.items():
         is_inside = isinstance(file.get(name, getlink=True), h5py.HardLink) and not dataset.external
         check(is_inside and _is_beside(dataset), f"{name!r} leads out of the file's folder")
@@ -164,7 +172,7 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         FormatError: A shard or a frame is missing, or a file is truncated.
     """
     if not dataset.is_virtual:
-        part = _find_part(path, dataset, column, fingerprint)
+        part = _find_part(Path(dataset.file.filename), dataset, column, fingerprint)  # a link may lead to another file
         return None if part is None else [part]
     parts: list[Part] = []
     next_row = 0
