@@ -364,7 +364,7 @@ def _external(file: h5py.File) -> None:
 
 def _link(file: h5py.File) -> None:
     del file["state"]
-    file["state"] = h5py.ExternalLink("/tmp/other.h5", "state")
+    file["state"] = h5py.ExternalLink("other.h5", "state")  # which is there
 
 
 def _virtual(file: h5py.File) -> None:
@@ -377,8 +377,9 @@ def _virtual(file: h5py.File) -> None:
 @pytest.mark.parametrize("change", [_external, _link, _virtual])
 def test_a_file_that_leads_elsewhere_is_refused(tmp_path: Path, change: Callable[[h5py.File], None]) -> None:
     path = files.write(tmp_path / "a.h5").path
+    files.write(tmp_path / "other.h5")
     _claims(change)(path)
-    with pytest.raises(FormatError, match="leads out of the file's folder|'state' is missing"):
+    with pytest.raises(FormatError, match="leads out of the file's folder"):
         FrameStore(path)
     if change is not _virtual:
         assert verify_file(path) != []
