@@ -199,7 +199,9 @@ def _structure_problems(path: Path, file: h5py.File, header: FileHeader) -> Iter
         return
     num_steps = len(file[DONE])
     for name, item in file.items():
-        if not isinstance(item, h5py.Dataset):
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            yield f"{name!r} is a link to another place"
+        elif not isinstance(item, h5py.Dataset):
             yield f"{name!r} is a group; the format has none"
         elif name not in EPISODE_DTYPES and (item.ndim < 1 or len(item) != num_steps):
             yield f"dataset {name!r} has shape {item.shape}, not ({num_steps}, ...)"

@@ -349,7 +349,7 @@ def _stale_lock(site: Site, rng: random.Random, _: int) -> str:
 
 FAULTS = (
     Fault(name="SIGKILL at a random instant", quick=2, long=120, trial=_signal(signal.SIGKILL, -9, starting=0.2)),
-    Fault(name="SIGKILL before a file operation", quick=3, long=160, trial=_kill_at_operation),
+    Fault(name="SIGKILL before a file operation", quick=2, long=160, trial=_kill_at_operation),
     Fault(name="SIGTERM", quick=1, long=20, trial=_signal(signal.SIGTERM, 130)),
     Fault(name="SIGINT (Ctrl-C)", quick=1, long=20, trial=_signal(signal.SIGINT, 130)),
     Fault(name="loss of power", quick=4, long=150, trial=_power),

@@ -186,5 +186,5 @@ def flip(site: Site, *, seed: int, flips: int, cuts: int) -> dict[str, Any]:
 FAULTS = (
     Fault(name="a worker thread raises", quick=2, long=30, trial=_thread),
     Fault(name="a worker process is killed", quick=1, long=15, trial=_process),
-    Fault(name="the file is cut under the loader", quick=2, long=20, trial=_cut),
+    Fault(name="the file is cut under the loader", quick=1, long=20, trial=_cut),
 )

@@ -337,10 +337,11 @@ def _replaced(name: str, shape: tuple[int, ...], dtype: str, chunks: tuple[int, 
 def test_a_file_that_claims_more_than_it_holds_is_refused(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = files.write(tmp_path / "a.h5").path
     spoil(path)
-    for door in ("FrameStore(Path(sys.argv[1]))", "print('PROBLEMS', verify_file(Path(sys.argv[1]))[0])"):
-        said, peak = in_a_child(door, path)
-        assert said.startswith(("FormatError", "PROBLEMS")), said
-        assert peak < 100 * MEBIBYTE
+    verify = "try:\n        print(verify_file(path)[0])\n    except LewmDataError as error:\n        print(error)"
+    said, peak = in_a_child(f"path = Path(sys.argv[1])\n    {verify}\n    FrameStore(path)", path)
+    assert len(said.splitlines()) == 2, said
+    assert said.splitlines()[1].startswith("FormatError"), said
+    assert peak < 100 * MEBIBYTE
 
 
 def test_a_blosc2_bomb_does_not_go_off() -> None:
@@ -364,7 +365,7 @@ def _external(file: h5py.File) -> None:
 
 def _link(file: h5py.File) -> None:
     del file["state"]
-    file["state"] = h5py.ExternalLink("/tmp/other.h5", "state")
+    file["state"] = h5py.ExternalLink("other.h5", "state")  # which is there
 
 
 def _virtual(file: h5py.File) -> None:
@@ -377,8 +378,9 @@ def _virtual(file: h5py.File) -> None:
 @pytest.mark.parametrize("change", [_external, _link, _virtual])
 def test_a_file_that_leads_elsewhere_is_refused(tmp_path: Path, change: Callable[[h5py.File], None]) -> None:
     path = files.write(tmp_path / "a.h5").path
+    files.write(tmp_path / "other.h5")
     _claims(change)(path)
-    with pytest.raises(FormatError, match="leads out of the file's folder|'state' is missing"):
+    with pytest.raises(FormatError, match="leads out of the file's folder"):
         FrameStore(path)
     if change is not _virtual:
         assert verify_file(path) != []
