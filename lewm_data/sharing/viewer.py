@@ -110,7 +110,8 @@ def view_episode(
             _log(rerun, recording, store, header, episode, cameras, progress)
             recording.flush(timeout_sec=_FLUSH_SECONDS)  # forever, unless told, where no window answers
         except RuntimeError as error:
-            raise UsageError(f"Rerun's window cannot be opened, or was closed ({error}). {_SAVE}") from error
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"Rerun's window cannot be opened, or was closed ({reason}). {_SAVE}") from error
     else:
         with output_place(save, overwrite=overwrite):
             temporary = save.with_name(save.name + ".tmp")
