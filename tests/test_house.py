@@ -78,7 +78,7 @@ def test_a_module_keeps_clear_of_what_its_room_does_without(path: Path) -> None:
 
 def test_modules_of_one_room_do_not_import_in_circles() -> None:
     names = {f"lewm_data.{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}": path for path in MODULES}
-    left = {name: {used for used in names if used in _modules_of(imports(path))} for name, path in names.items()}
+    left = {name: names.keys() & _modules_of(imports(path)) for name, path in names.items()}
     while True:
         free = {name for name, needs in left.items() if not needs & left.keys()}
         if not free:

@@ -7,6 +7,8 @@ the stored ones to the last bit, as PNG.
 from __future__ import annotations
 
 import io
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ from lewm_data.schema import ACTION, DONE, STATE, FileHeader
 
 SUFFIX = ".rrd"
 _FRAMES_AT_ONCE = 8
+_FLUSH_SECONDS = 60.0
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+_SAVE = f"Save the episode with --save episode{SUFFIX}, and open that where there is a screen: rerun episode{SUFFIX}"
 _INSTALL = "Install it with: pip install 'lewm_data[view]'"
 
 Progress = Callable[[int, int], None]
@@ -77,7 +82,7 @@ def view_episode(
         What was shown or saved.
 
     Raises:
-        UsageError: Rerun is not installed or cannot be started, there is no such episode, or the output is not as it
+        UsageError: Rerun is not installed or has no screen, there is no such episode, or the output is not as it
             must be.
         DamagedChunkError: A stored frame cannot be read as it was written.
     """
@@ -86,6 +91,10 @@ def view_episode(
         raise UsageError(f"{save}: a Rerun recording ends in {SUFFIX}. Give a name such as {save.with_suffix(SUFFIX)}.")
     if save is not None:
         check_output(save, overwrite=overwrite)
+    elif sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
+        raise UsageError(
+            f"There is no screen to open Rerun's window on ({' and '.join(_SCREENS)} are not set). {_SAVE}"
+        )
     store = FrameStore(path)
     header = store.header
     if header is None:
@@ -98,11 +107,11 @@ def view_episode(
     if save is None:
         try:
             recording.spawn()
+            _log(rerun, recording, store, header, episode, cameras, progress)
+            recording.flush(timeout_sec=_FLUSH_SECONDS)  # forever, unless told, where no window answers
         except RuntimeError as error:
-            raise UsageError(
-                f"Rerun's window cannot be opened ({error}). Save the episode instead: --save episode{SUFFIX}"
-            ) from error
-        _log(rerun, recording, store, header, episode, cameras, progress)
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"Rerun's window cannot be opened, or was closed ({reason}). {_SAVE}") from error
     else:
         with output_place(save, overwrite=overwrite):
             temporary = save.with_name(save.name + ".tmp")

@@ -113,3 +113,24 @@ def test_without_rerun_the_remedy_is_said(coded_file: Path, tmp_path: Path, monk
     with pytest.raises(UsageError, match=r"pip install 'lewm_data\[view\]'") as caught:
         view_episode(coded_file, 0, save=tmp_path / "out.rrd")
     assert caught.value.exit_status == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a screen has no name in the environment")
+def test_without_a_screen_the_remedy_is_said(coded_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match=r"no screen .*--save episode.rrd"):
+        view_episode(coded_file, 0)
+
+
+@pytest.mark.parametrize("fails", ["spawn", "flush"])
+def test_a_window_that_does_not_open_is_said(fails: str, coded_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("connection refused")
+
+    stream = pytest.importorskip("rerun").RecordingStream
+    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setattr(stream, "spawn", lambda self: None)
+    monkeypatch.setattr(stream, fails, fail)
+    with pytest.raises(UsageError, match=r"cannot be opened, or was closed \(connection refused\)"):
+        view_episode(coded_file, 0)
