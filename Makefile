@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test test-all check format bench constraints clean
+.PHONY: install demo test test-all check format bench docs constraints clean
 
 install: $(STAMP)
 
@@ -40,6 +40,11 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/conversion.py
 
+# These pages as a site, in site/index.html.
+docs: install
+	$(BIN)/python docs/make_troubleshooting.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Resolve anew; commit the result.
 constraints:
 	$(BIN)/uv pip compile --quiet --upgrade --no-annotate --no-header --no-emit-index-url \
@@ -47,4 +52,4 @@ constraints:
 	$(BIN)/python -m pip freeze --all | grep -E '^uv==' >> constraints.txt
 
 clean:
-	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf outputs site .pytest_cache .ruff_cache .mypy_cache .hypothesis
