@@ -4,7 +4,7 @@ The file has tiny frames, so that ten million of them fit on the disk: what grow
 is the byte index, the small columns and the order of the windows, and these do not depend on the size of a frame. Its
 frames are noise, stored raw behind an lzf filter, as the writer does with what does not compress.
 
-    python benchmarks/scaling.py            10,000,000 frames in 50,000 episodes; made at the first run (4 GB)
+    python benchmarks/scaling.py            10,000,000 frames in 50,000 episodes; made at the first run (2.4 GB)
     python benchmarks/scaling.py --quick    a thousandth of it
 """
 
@@ -42,6 +42,7 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     import h5py
     import imagecodecs
 
+    from lewm_data.conversion.writer import LIBVER
     from lewm_data.schema import CODEC_SKIPPED_MASK, ROWS_PER_CHUNK, FileHeader, SourceRecord
 
     random = np.random.default_rng(0)
@@ -69,7 +70,7 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    with h5py.File(partial, "w") as file:
+    with h5py.File(partial, "w", libver=LIBVER) as file:  # it decides how chunks are indexed
         shape = (num_frames, SIDE, SIDE, 3)
         pixels = file.create_dataset("pixels", shape, "u1", chunks=(1, *shape[1:]), compression="lzf", fletcher32=True)
         write = pixels.id.write_direct_chunk
@@ -211,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps_per_epoch = options.steps_per_epoch or (20 if options.quick else 3000)
     output = options.output or HERE / ("data/quick" if options.quick else "results") / "scaling.json"
     circumstances = machine()
-    path = options.data / f"scaling-{num_frames}-{num_episodes}.h5"
+    path = options.data / f"scaling-{num_frames}-{num_episodes}-fixed-array.h5"
     if not path.exists():
         print(f"preparing {path}", file=sys.stderr, flush=True)
         build_file(path, num_frames=num_frames, num_episodes=num_episodes)

@@ -70,9 +70,13 @@ def read_layout(
         if not holds:
             raise FormatError(f"{path}: {broken}. Convert the dataset again.")
 
-    for name in (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ())):
+    required = (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ()))
+    for name in required:
         check(name in file, f"dataset {name!r} is missing")
-    datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    items = dict(file.items())
+    for name in items if is_ours else required:
+        check(items[name] is not None, f"{name!r} is there, but cannot be opened; the file is damaged")
+    datasets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
     ep_len = datasets.pop(EP_LEN)[:].astype(np.int64)
     ep_offset = datasets.pop(EP_OFFSET)[:].astype(np.int64)
     num_rows = len(datasets[PIXELS])
@@ -114,7 +118,7 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         FormatError: A shard or a frame is missing, or a file is truncated.
     """
     if not dataset.is_virtual:
-        part = _find_part(path, dataset, column, fingerprint)
+        part = _find_part(Path(dataset.file.filename), dataset, column, fingerprint)  # a link may lead to another file
         return None if part is None else [part]
     parts: list[Part] = []
     next_row = 0

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from benchmarks import scaling
 from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.fixed_array import read_fixed_array
 
 
 def test_the_file_is_of_format_version_1(tmp_path: Path) -> None:
     scaling.build_file(tmp_path / "file.h5", num_frames=1200, num_episodes=30)
+    with h5py.File(tmp_path / "file.h5") as file:
+        assert read_fixed_array(tmp_path / "file.h5", file["pixels"]) is not None, "not indexed as the writer's files"
     dataset = WindowDataset(tmp_path / "file.h5")
     assert len(dataset) == 30 * (40 - 20 + 1)
     batch = dataset[0]
