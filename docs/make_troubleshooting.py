@@ -21,8 +21,8 @@ _INTRODUCTION = """\
 
 <!-- Made by docs/make_troubleshooting.py from lewm_data/conversion/catalogue.py and lewm_data/errors.py. -->
 
-Every message names the thing, the value, the rule and the remedy, so most often it is enough. `lewm-data inspect SOURCE`
-shows all findings of a dataset at once, and with `--json` every one of them in full, also where the table shows only some.
+Every message names the thing, the value, the rule and the remedy, so most often it is enough. `lewm-data inspect
+SOURCE` shows all findings of a dataset at once, and with `--json` every one of them in full.
 A converted file keeps its findings in the root attribute `findings`, with what was done about each.
 """
 
@@ -37,10 +37,10 @@ In Python the exception has the status as `exit_status`.
 _ERRORS = """
 ## Findings that are errors
 
-The episode, or without an episode the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail` (the
-default) refuses the dataset with status 3. `skip` drops the episodes concerned. `keep` converts where frames and rows can
-still be aligned, which the last column tells, and marks them; else it drops the episode, as `skip` does. An error of the
-whole dataset is never skipped.
+The episode, or without an episode the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail`
+(the default) refuses the dataset with status 3. `skip` drops the episodes concerned. `keep` converts where frames and
+rows can still be aligned, which the last column tells, and marks them; else it drops the episode, as `skip` does. An
+error of the whole dataset is never skipped.
 
 """
 
