@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test test-all check format bench docs constraints clean
+.PHONY: install demo test test-all check format bench docs screenshots constraints clean
 
 install: $(STAMP)
 
@@ -40,10 +40,15 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/conversion.py
 
-# These pages as a site, in site/index.html.
+# docs/ as a site, in site/index.html.
 docs: install
 	$(BIN)/python docs/make_troubleshooting.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Pictures of the preview page for the documentation; needs Chromium.
+SOURCE ?= outputs/demo/pusht
+screenshots: install
+	$(BIN)/python docs/screenshots.py $(SOURCE)
 
 # Resolve anew; commit the result.
 constraints:

@@ -115,6 +115,42 @@ class ConvertConfig:
         return {**dataclasses.asdict(self), "extra_columns": list(self.extra_columns)}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviewConfig:
+    """What a preview shows.
+
+    Attributes:
+        num_steps: Frames that a training window keeps.
+        frameskip: Steps from one kept frame to the next.
+        max_episodes: Episodes that are shown with pictures and curves; all are listed with their numbers.
+        episodes: Which episodes may be among them: half-open ranges and single numbers, such as ``0:50,60``. None
+            chooses: first those with findings and the odd ones, then evenly.
+        overwrite: Replace an output that exists.
+    """
+
+    num_steps: int = 4
+    frameskip: int = 5
+    max_episodes: int = 200
+    episodes: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.episodes is not None:
+            parse_episodes(self.episodes)
+        for name, number in (
+            ("num_steps", self.num_steps),
+            ("frameskip", self.frameskip),
+            ("max_episodes", self.max_episodes),
+        ):
+            if number < 1:
+                raise UsageError(f"{name} is {number}, but must be 1 or more.")
+
+    @property
+    def span(self) -> int:
+        """Steps in a training window."""
+        return self.num_steps * self.frameskip
+
+
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
     """Reads an image size.
 

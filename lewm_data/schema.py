@@ -132,6 +132,7 @@ class Finding:
         code: Stable name from the catalogue, such as ``rows_missing``.
         severity: ``error``: cannot be converted truthfully; ``warning``: converted and recorded.
         episode: The source's episode_index, or None where the whole dataset is concerned.
+        step: The step of the episode that it is about, or begins at; None where it is about no single one.
         file: Path within the dataset's folder, or None.
         expected: What should have been there, in words.
         found: What was there, in words.
@@ -142,6 +143,7 @@ class Finding:
     code: str
     severity: Severity
     episode: int | None = None
+    step: int | None = None
     file: str | None = None
     expected: str
     found: str

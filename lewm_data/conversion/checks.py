@@ -111,6 +111,7 @@ def check_rows(
                 "index_mismatch",
                 expected=f"index {first_index + wrong[0]} at step {wrong[0]}",
                 found=f"{rows.index[wrong[0]]}",
+                step=int(wrong[0]),
                 **where,
             )
     yield from _check_time(rows, fps, where)
@@ -140,6 +141,7 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
             "values_not_finite",
             expected=f"finite numbers in {feature.key!r}",
             found=f"{int(bad.sum())} NaN, Inf or null, the first ({values[bad][0]}) at step {step}",
+            step=step,
             **where,
         )
     elif stored.kind in "iu" and (values != np.round(values)).any():
@@ -148,6 +150,7 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
             "column_dtype",
             expected=f"whole numbers in {feature.key!r} ({feature.dtype})",
             found=f"{values[step]} at step {step}",
+            step=step,
             **where,
         )
 
@@ -188,6 +191,7 @@ def _check_frame_index(rows: EpisodeRows, where: dict[str, Any]) -> Iterator[Fin
             "frame_index_broken",
             expected=f"frame_index 0 to {count - 1}",
             found=f"{rows.frame_index[wrong[0]]} at step {wrong[0]}",
+            step=int(wrong[0]),
             **where,
         )
 
@@ -203,6 +207,7 @@ def _check_timestamps(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> I
             "timestamps_not_increasing",
             expected="timestamps that increase",
             found=f"{rows.timestamp[at]:.6f} s after {rows.timestamp[at - 1]:.6f} s at step {at}",
+            step=at,
             **where,
         )
         return
@@ -216,6 +221,7 @@ def _check_timestamps(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> I
             code,
             expected=f"{ideal[at]:.6f} s at step {at} ({fps:g} fps)",
             found=f"{rows.timestamp[at]:.6f} s",
+            step=at,
             **where,
         )
 
@@ -240,6 +246,7 @@ def _check_done(done: np.ndarray, where: dict[str, Any]) -> Iterator[Finding]:
             "done_not_last",
             expected=f"the end at step {len(done) - 1}",
             found=f"it at step {early[0]}",
+            step=int(early[0]),
             **where,
         )
     elif len(early):
@@ -247,6 +254,7 @@ def _check_done(done: np.ndarray, where: dict[str, Any]) -> Iterator[Finding]:
             "done_mid_episode",
             expected=f"one end, at step {len(done) - 1}",
             found=f"one at step {early[0]}",
+            step=int(early[0]),
             **where,
         )
 

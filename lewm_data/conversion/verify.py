@@ -11,12 +11,12 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.decode import DecodedFrame, Decoder
 from lewm_data.conversion.episodes import EpisodeReader, column_name
-from lewm_data.conversion.hdf5 import open_file
+from lewm_data.conversion.hdf5 import open_file, refuse_references
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.source import open_source
 from lewm_data.conversion.statistics import column_statistics
-from lewm_data.errors import UsageError
+from lewm_data.errors import FormatError, UsageError
 from lewm_data.schema import (
     CODEC_FILTER_IDS,
     DONE,
@@ -42,24 +42,33 @@ MAX_PROBLEMS = 100
 _BLOCK_ROWS = 65_536
 
 
-def verify_file(path: Path, *, progress: Progress = lambda done, total: None) -> list[str]:
+def verify_file(
+    path: Path, *, content: bool = True, alone: bool = False, progress: Progress = lambda done, total: None
+) -> list[str]:
     """Checks every invariant of the format and every checksum of a file.
 
     Args:
         path: The file.
+        content: Whether to read all rows and frames; without, columns, dtypes, episodes and the number of stored
+            frames are checked, in no time.
+        alone: Refuse a file that refers to others, since it shall be passed on without them.
         progress: Called with the frames read and their total.
 
     Returns:
         Each problem as one sentence; empty if the file is whole.
 
     Raises:
-        FormatError: It is not a file of this format, or of a newer version.
+        FormatError: It is not a file of this format, or of a newer version, or it refers to others.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
         try:
             problems = _first(_structure_problems(file, header))
-            return problems or _first(_content_problems(file, header, progress))
+            if alone and not problems:
+                refuse_references(file, path)
+            return problems or (_first(_content_problems(file, header, progress)) if content else [])
+        except FormatError:
+            raise
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             return [f"the file's own structure is damaged ({reason})"]

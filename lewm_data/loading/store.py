@@ -74,21 +74,23 @@ class FrameStore:
         """The columns that hold frames, ``pixels`` first."""
         return sorted((name for name in self.columns if is_pixels(name)), key=lambda name: (name != PIXELS, name))
 
-    def read_column(self, column: str) -> NDArray[Any]:
-        """Reads a small column whole.
+    def read_column(self, column: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Reads a small column, whole or in part.
 
         Args:
             column: Its name.
+            start: First row.
+            stop: End of the rows, exclusive; None goes to the last one.
 
         Returns:
-            (N, ...) in its stored dtype.
+            (stop - start, ...) in its stored dtype.
 
         Raises:
             UsageError: There is no such column.
         """
         self._check_column(column)
         with open_file(self.path) as file:
-            return np.asarray(file[column][:])
+            return np.asarray(file[column][start:stop])
 
     def read_frames(
         self,
