@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test test-all check format bench docs screenshots constraints clean
+.PHONY: install demo test faults test-all check format bench docs screenshots constraints clean
 
 install: $(STAMP)
 
@@ -24,6 +24,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -q -m "not slow"
+
+faults: install
+	$(BIN)/python -m tests.faults
 
 test-all: install
 	$(BIN)/python -m pytest -q

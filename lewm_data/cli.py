@@ -16,12 +16,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.markup import escape
 
 from lewm_data import __version__
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion import interrupts
-from lewm_data.errors import InterruptedConversionError, LewmDataError, VerificationError
+from lewm_data.errors import InterruptedConversionError, LewmDataError, ResourceError, VerificationError
+from lewm_data.terminal import escape
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except MemoryError:  # too little even to say so on a console
+        os.write(sys.stderr.fileno(), b"error: out of memory. Close other programs, then run the same command again.\n")
+        status = ResourceError.exit_status
     sys.exit(status)
 
 
@@ -134,6 +137,8 @@ def _run(command: str, options: Namespace) -> int:
         status = InterruptedConversionError.exit_status
         result = {"error": {"type": "Interrupted", "message": "Interrupted.", "status": status}}
         console.print("[bold red]error:[/] Interrupted.")
+    except MemoryError:
+        raise
     except Exception as error:
         status = 1
         result = {"error": {"type": type(error).__name__, "message": str(error), "status": status}}
@@ -162,7 +167,7 @@ def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.conversion.inspect import inspect_source
     from lewm_data.conversion.plan import shortfalls
     from lewm_data.display import ConversionDisplay, show_report
-    from lewm_data.errors import DirtyDataError, ResourceError
+    from lewm_data.errors import DirtyDataError
     from lewm_data.resources import available_memory_bytes
 
     with ConversionDisplay(console) as display:

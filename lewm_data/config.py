@@ -13,6 +13,7 @@ from lewm_data.errors import UsageError
 from lewm_data.schema import (
     COMPRESSIONS,
     FORMAT_VERSION,
+    MAX_IMAGE_SIDE,
     POLICIES,
     RESIZES,
     Compression,
@@ -167,10 +168,10 @@ def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(image_size))
     sides = [int(side) for side in match.groups() if side] if match else []
-    if not sides or not all(1 <= side <= 16384 for side in sides):
+    if not sides or not all(1 <= side <= MAX_IMAGE_SIDE for side in sides):
         raise UsageError(
             f"image_size is {image_size!r}, but must be a number of pixels such as 224, HEIGHTxWIDTH such as "
-            "480x640 (each side 1 to 16384), or native."
+            f"480x640 (each side 1 to {MAX_IMAGE_SIDE}), or native."
         )
     return sides[0], sides[-1]
 

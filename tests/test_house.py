@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "conversion": GROUND,
     "loading": GROUND,
     "datamodule": GROUND | {"conversion", "loading"},
-    "display": GROUND | {"conversion"},
+    "terminal": {"errors"},
+    "display": GROUND | {"terminal", "conversion"},
     "training": GROUND | {"conversion", "loading", "datamodule", "display"},
     "sharing": GROUND | {"conversion", "loading", "datamodule", "display"},
     "demo_policy": set(),
     "demo": GROUND | {"demo_policy"},
-    "cli": GROUND | {"conversion", "loading", "datamodule", "display", "training", "sharing", "demo"},
+    "cli": GROUND | {"conversion", "loading", "datamodule", "display", "terminal", "training", "sharing", "demo"},
 }
 
 FORBIDDEN = {

@@ -61,6 +61,7 @@ CATALOGUE: dict[str, Rule] = {
     "span_past_file": Rule("error", f"The video ends before the episode begins. {LEAVE_OUT}"),
     "span_gap": Rule("warning", "Frames that belong to no episode are passed over."),
     "episode_empty": Rule("error", f"An episode without steps holds nothing. {LEAVE_OUT}"),
+    "episode_too_long": Rule("error", f"Its rows would not fit into memory. {LEAVE_OUT}"),
     "episode_short": Rule("warning", "It is converted, but no window of this length fits into it."),
     # Parquet
     "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH} Or: {LEAVE_OUT}"),
@@ -93,6 +94,7 @@ CATALOGUE: dict[str, Rule] = {
     "video_frames_extra": Rule("warning", "Frames that belong to no episode are passed over."),
     "video_fps": Rule("error", f"Rows and frames would drift apart. {LEAVE_OUT}"),
     "video_start_offset": Rule("warning", "Times are counted from the file's first frame."),
+    "video_too_large": Rule("error", f"A frame would fill the memory. Scale the video down. Or: {LEAVE_OUT}"),
     "video_size": Rule("warning", "The decoded size is trusted."),
     # Video, by its pictures
     "video_timestamps": Rule("error", f"The frame of a row cannot be told for certain. {LEAVE_OUT}"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import DONE_KEYS, LAST_STEP, Feature, LeRobotDataset
-from lewm_data.conversion.video import VideoHeader
+from lewm_data.conversion.video import MAX_FRAME_PIXELS, VideoHeader
 from lewm_data.schema import ACTION, DONE, ROW_DTYPES, STATE, Finding
 
 TIMESTAMP_TOLERANCE_SECONDS = 1e-4
@@ -74,9 +74,15 @@ def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iter
         yield finding("metadata_missing", file=episodes_file, expected="an episode", found="none")
 
 
-def check_length(episode: int, length: int, min_steps: int) -> Iterator[Finding]:
-    """Whether an episode holds anything, and a training window."""
-    if length <= 0:
+MAX_EPISODE_BYTES = 1 << 30
+"""Rows of one episode, which are held in memory at once: ten days of a robot arm at 30 fps."""
+
+
+def check_length(episode: int, length: int, min_steps: int, max_steps: int) -> Iterator[Finding]:
+    """Whether an episode holds anything, and a training window, and whether memory holds its rows."""
+    if length > max_steps:
+        yield finding("episode_too_long", episode=episode, expected=f"{max_steps:,} steps at most", found=f"{length:,}")
+    elif length <= 0:
         yield finding("episode_empty", episode=episode, expected="a step or more", found=f"{length}")
     elif length < min_steps:
         yield finding(
@@ -118,7 +124,7 @@ def check_rows(
     for column, values in rows.columns.items():
         yield from _check_values(column, values.reshape(count, -1), features[column], where)
     yield from _check_motion(rows, where)
-    if DONE in rows.columns:
+    if DONE in rows.columns and rows.columns[DONE].size:
         done = np.nan_to_num(rows.columns[DONE].reshape(count, -1)[:, 0]).astype(bool)
         yield from _check_done(done, where)
 
@@ -271,6 +277,15 @@ def check_video(
         declared_shape: The camera's shape in ``meta/info.json``; without a size, it says nothing.
         episodes: episode_index of every episode in the file.
     """
+    if header.width * header.height > MAX_FRAME_PIXELS:
+        for episode in episodes:
+            yield finding(
+                "video_too_large",
+                episode=episode,
+                file=file,
+                expected=f"{MAX_FRAME_PIXELS:,} pixels at most",
+                found=f"{header.width}x{header.height}",
+            )
     # an average over n frames is off by 1/n where a container is mistaken about how long its last one lasts
     tolerance = max(0.01, 1.5 / header.num_frames if header.num_frames else 0.0)
     if header.fps is not None and abs(header.fps / fps - 1) > tolerance:

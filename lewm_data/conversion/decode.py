@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,10 @@ import numpy as np
 
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.checks import TIMESTAMP_TOLERANCE_SECONDS
-from lewm_data.conversion.rows import RowCursor
+from lewm_data.conversion.rows import PARQUET_ERRORS, RowCursor
 from lewm_data.conversion.scale import unknown_colours
+from lewm_data.conversion.video import MAX_FRAME_PIXELS
+from lewm_data.errors import SourceError
 from lewm_data.resources import num_cpus, return_free_memory
 from lewm_data.schema import Finding
 
@@ -25,6 +30,10 @@ _SKIP_SECONDS = 2.0
 _SPARSE_KEYFRAMES = 3
 """Frames wanted one by one are sought over a gap of so many keyframes, which is 5 times as fast with LeRobot's AV1 (a
 keyframe every 2 frames, 12 pictures of 290); where keyframes are rare, seeking would decode more than going through."""
+_NOT_THE_DATAS_FAULT = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+)
+"""What the machine says when a file is gone or cannot be reached: no reason to drop an episode."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +185,11 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
                 break
     except _Damaged as damaged:
         findings.append(finding(damaged.code, expected=damaged.expected, found=damaged.found, step=step, **where))
-    except (av.FFmpegError, OSError) as error:
+    except MemoryError:  # FFmpeg's own is an FFmpegError as well, but no fault of the video
+        raise
+    except (av.FFmpegError, *PARQUET_ERRORS) as error:
+        if getattr(error, "errno", None) in _NOT_THE_DATAS_FAULT:
+            raise gone(job.episode, job.file, error) from error
         found = f"{error} at step {step}"
         findings.append(finding("decode_error", expected="a picture", found=found, step=step, **where))
     else:
@@ -194,6 +207,14 @@ def _run(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Itera
             )
         )
     yield JobEnd(job, count, tuple(findings))
+
+
+def gone(episode: int, file: str, error: Exception) -> SourceError:
+    """A file that was there when the dataset was inspected, and cannot be read any more."""
+    return SourceError(
+        f"episode {episode}: {file} could be read when it was inspected, but not now ({str(error).splitlines()[0]}). "
+        "Leave the dataset alone while it is converted, and run again."
+    )
 
 
 class _VideoFile:
@@ -266,6 +287,8 @@ class _VideoFile:
             self._size = stream.codec_context.width, stream.codec_context.height
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self._threads
+            # a stream may claim another size than its container, and change it midway
+            stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         stream = self._container.streams.video[0]
         if seconds:
             offset = int(seconds / stream.time_base) + (stream.start_time or 0)
@@ -320,12 +343,26 @@ def _decode_picture(data: bytes) -> np.ndarray:
     name = next((codec for magic, codec in _PICTURES.items() if data.startswith(magic)), None)
     if name is None:
         raise ValueError(f"bytes that begin with {data[:8]!r}")
+    _check_size(data)
     picture = getattr(imagecodecs, f"{name}_decode")(data)
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
     if picture.ndim == 2 or picture.shape[2] < 3:
         picture = np.repeat(picture.reshape(*picture.shape[:2], -1)[:, :, :1], 3, axis=2)
     return np.ascontiguousarray(picture[:, :, :3])
+
+
+def _check_size(data: bytes) -> None:
+    """Refuses a picture by its header where decoding it would fill the memory: a few bytes can claim gigabytes."""
+    from PIL import Image  # 20 MB, which only pictures in Parquet need
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
+            is_small = picture.width * picture.height <= MAX_FRAME_PIXELS
+    except Image.DecompressionBombError:
+        is_small = False
+    if not is_small:
+        raise ValueError(f"a picture of more than {MAX_FRAME_PIXELS:,} pixels")
 
 
 def _image_bytes(value: object, root: Path) -> bytes:

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from lewm_data.conversion.arrow import NotNumeric, to_numpy
-from lewm_data.conversion.decode import DecodeJob
+from lewm_data.conversion.decode import DecodeJob, gone
 from lewm_data.conversion.layout import ACTION_KEY, NULL, STATE_KEY, Episode, LeRobotDataset
 from lewm_data.conversion.rows import RowCursor
 from lewm_data.conversion.validate import Report
-from lewm_data.errors import SourceError, UsageError
+from lewm_data.errors import UsageError
 from lewm_data.schema import ACTION, DONE, RESERVED_NAMES, STATE, is_pixels
 
 _TIME_CODES = frozenset({"timestamps_off_fps", "timestamps_not_increasing"})
@@ -76,11 +76,10 @@ class EpisodeReader:
         """
         try:
             return self._read(episode)
+        except MemoryError:  # Arrow's own is an ArrowException as well
+            raise
         except (pa.ArrowException, OSError, KeyError, NotNumeric) as error:
-            raise SourceError(
-                f"episode {episode.index}: {episode.data_file} could be read when it was inspected, but not now "
-                f"({str(error).splitlines()[0]}). Leave the dataset alone while it is converted, and run again."
-            ) from error
+            raise gone(episode.index, str(episode.data_file), error) from error
 
     def _read(self, episode: Episode) -> EpisodeData:
         assert episode.data_file is not None

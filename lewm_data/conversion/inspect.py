@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +142,7 @@ def inspect_source(
     check_columns(config.extra_columns)
     whole = config.episodes is None
     sources.fetch_files(opened.location, dataset, cameras.values(), all_episodes=whole)
+    fingerprint = source_fingerprint(dataset, cameras, config)  # before anything is read: what changes later is noticed
     report = validate(
         dataset,
         cameras=tuple(cameras.values()),
@@ -161,13 +162,17 @@ def inspect_source(
         decision=decision,
         image_size=None,
         plan=None,
-        fingerprint=config.content_fingerprint(
-            sources.identity(dataset, sources.needed_files(dataset, tuple(cameras.values())))
-        ),
+        fingerprint=fingerprint,
     )
     if decision.refused or not inspection.kept_rows() or not cameras:
         return inspection
     return _with_plan(inspection, progress)
+
+
+def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
+    """Hash of the source as it is now, and of the settings."""
+    files = sources.needed_files(dataset, tuple(cameras.values()))
+    return config.content_fingerprint(sources.identity(dataset, files))
 
 
 def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:

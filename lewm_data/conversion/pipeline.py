@@ -19,13 +19,14 @@ from lewm_data.conversion.decode import DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
-from lewm_data.conversion.inspect import Inspection, dirty_error, inspect_source
+from lewm_data.conversion.inspect import Inspection, dirty_error, inspect_source, source_fingerprint
 from lewm_data.conversion.merge import copy_episodes, file_shape
 from lewm_data.conversion.output import (
     WorkFolder,
     check_output,
     free_disk_bytes,
     output_place,
+    remove_leftovers,
     work_folder,
 )
 from lewm_data.conversion.plan import READ_AHEAD_BYTES, cut_shards, shortfalls
@@ -33,7 +34,14 @@ from lewm_data.conversion.readahead import read_ahead
 from lewm_data.conversion.reporter import Reporter, Silent
 from lewm_data.conversion.watchdog import Heartbeat
 from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably
-from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
+from lewm_data.errors import (
+    DirtyDataError,
+    FormatError,
+    InterruptedConversionError,
+    ResourceError,
+    SourceError,
+    VerificationError,
+)
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 from lewm_data.schema import ACTION, DONE, EP_LEN, FileHeader, Finding
 
@@ -113,22 +121,23 @@ def convert(
     told: Reporter = reporter or Silent()
     started = time.perf_counter()
     output = Path(output)
+    remove_leftovers(output)
     check_output(output, overwrite=config.overwrite)
-    with Heartbeat(None, watchdog_seconds=config.watchdog_seconds) as heartbeat:
-
-        def inspecting(what: str, done: int, total: int) -> None:
-            heartbeat.beat({})
-            told.inspecting(what, done, total)
-
-        inspection = inspect_source(source, config, progress=inspecting)
-    inspection.refuse_if_dirty()
-    assert inspection.plan is not None
-    problems = shortfalls(
-        inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=free_disk_bytes(output)
-    )
-    if problems:
-        raise ResourceError(f"{source} does not fit. " + " ".join(problems))
     try:
+        with Heartbeat(None, watchdog_seconds=config.watchdog_seconds) as heartbeat:
+
+            def inspecting(what: str, done: int, total: int) -> None:
+                heartbeat.beat({})
+                told.inspecting(what, done, total)
+
+            inspection = inspect_source(source, config, progress=inspecting)
+        inspection.refuse_if_dirty()
+        assert inspection.plan is not None
+        problems = shortfalls(
+            inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=free_disk_bytes(output)
+        )
+        if problems:
+            raise ResourceError(f"{source} does not fit. " + " ".join(problems))
         kept = f"Finished shards are kept in {work_folder(output)}, and it goes on from them."
         with output_place(output, overwrite=config.overwrite, waiting=told.waiting, kept=kept):
             told.planned(inspection)
@@ -252,8 +261,17 @@ class _Conversion:
                     written.append(end.episode)
             if whole and not written:
                 self._refuse(findings)
+            self._check_source()
             before = self._inspection.decision.findings if whole else ()
             writer.finish(file_header(self._inspection, episodes=written, findings=(*before, *findings)))
+
+    def _check_source(self) -> None:
+        """Refuses a source that is not the one that was inspected: nobody could say what the shard holds."""
+        inspection = self._inspection
+        if source_fingerprint(self._dataset, inspection.cameras, self._config) != inspection.fingerprint:
+            raise SourceError(
+                f"{inspection.source}: changed while it was converted. Leave the dataset alone, and run again."
+            )
 
     def _events(self, reader: EpisodeReader, episodes: Sequence[int]) -> Iterator[Event]:
         """Everything there is to write, in order: an episode's rows, then the frames of each of its cameras."""
@@ -309,10 +327,16 @@ class _Conversion:
         merged = self._work.path / "merged.h5"
         with FileWriter(merged, shape, num_rows=num_rows) as writer:
             for number, path in enumerate(paths):
-                with open_file(path) as file:
-                    for _ in copy_episodes(file, writer):
-                        interrupts.check()
-                        self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
+                try:
+                    with open_file(path) as file:
+                        for _ in copy_episodes(file, writer):
+                            interrupts.check()
+                            self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
+                except (FormatError, VerificationError) as error:
+                    path.unlink(missing_ok=True)
+                    raise VerificationError(
+                        f"{error} This finished shard is removed now: run the same command again to make it anew."
+                    ) from error
                 self._told.merging(number + 1, len(paths))
             written = [index for header in headers for index in header.sources[0].episodes]
             everything = (*self._inspection.decision.findings, *findings)

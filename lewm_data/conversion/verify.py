@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -62,14 +63,17 @@ def verify_file(
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
+        damaged = (
+            [] if FileHeader.is_as_written(file.attrs) else ["the root attributes are not those that were written"]
+        )
         try:
-            problems = _first(_structure_problems(file, header))
+            problems = damaged + _first(_structure_problems(file, header))
             if alone and not problems:
                 refuse_references(file, path)
             return problems or (_first(_content_problems(file, header, progress)) if content else [])
         except FormatError:
             raise
-        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             return [f"the file's own structure is damaged ({reason})"]
 
@@ -190,7 +194,7 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
             yield f"dataset {name!r} is missing"
         elif file[name].dtype != np.dtype(dtype):
             yield f"dataset {name!r} has dtype {file[name].dtype}, not {dtype}"
-    if any(name not in file for name in expected):
+    if any(not isinstance(file.get(name), h5py.Dataset) or file[name].ndim < 1 for name in expected):
         return
     num_steps = len(file[DONE])
     for name, item in file.items():
@@ -217,6 +221,15 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
             yield f"dataset {name!r} has filters {found}, not {filters}"
         if dataset.id.get_num_chunks() != num_steps:
             yield f"dataset {name!r} stores {dataset.id.get_num_chunks()} frames of {num_steps}"
+    for name, item in file.items():
+        if isinstance(item, h5py.Dataset) and not is_pixels(name) and not item.is_virtual:
+            claimed, stored = math.prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size()
+            if item.external or claimed > stored:
+                yield f"dataset {name!r} claims {claimed:,} bytes, but {stored:,} are stored in the file"
+                return
+    if len(file[EP_LEN]) > num_steps or len(file[EP_OFFSET]) > num_steps:
+        yield f"there are more episodes ({len(file[EP_LEN])}) than steps ({num_steps})"
+        return
     try:
         lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
     except (OSError, RuntimeError) as error:

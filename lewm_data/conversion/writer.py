@@ -149,7 +149,7 @@ class FileWriter:
             self._unsynced_bytes += len(chunk.data)
         if self._unsynced_bytes >= SYNC_BYTES:
             self._file.flush()
-            _sync(self._temporary)
+            sync(self._temporary)
             self._unsynced_bytes = 0
 
     def end_episode(self, length: int) -> None:
@@ -221,12 +221,12 @@ class FileWriter:
 
 def replace_durably(temporary: Path, path: Path) -> None:
     """Renames a finished file so that it is whole under its name even after a loss of power."""
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Brings a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from lewm_data.conversion.plan import MEBIBYTE
 from lewm_data.display.tables import show_inspection
 from lewm_data.resources import resident_memory_bytes
 from lewm_data.schema import camera_name
+from lewm_data.terminal import escape
 
 
 def progress_bar(console: Console) -> Progress:

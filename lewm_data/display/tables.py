@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from numpy import median
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lewm_data.conversion.catalogue import LEAVE_OUT
@@ -17,6 +16,7 @@ from lewm_data.conversion.plan import MEBIBYTE, Plan
 from lewm_data.display.advice import Command, Verdict, next_commands, verdict
 from lewm_data.display.findings import HANDLED, count_of, group_findings
 from lewm_data.schema import ACTION, STATE, Finding, camera_name
+from lewm_data.terminal import escape
 
 MAX_GROUPS = 12
 """Kinds of findings shown; the rest is counted, and all are in --json."""

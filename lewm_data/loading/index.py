@@ -9,6 +9,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -174,8 +175,10 @@ def _load(place: Path, stamp: str, num_rows: int) -> FrameIndex | None:
     # Absent, or not written by us, in whatever way.
     except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile):
         return None
-    arrays = (index.offset, index.size) if index.mask is None else (index.offset, index.size, index.mask)
-    return index if all(array.shape == (num_rows,) for array in arrays) else None
+    arrays: list[tuple[NDArray[Any], type[np.generic]]] = [(index.offset, np.uint64), (index.size, np.uint32)]
+    if index.mask is not None:
+        arrays.append((index.mask, np.uint8))
+    return index if all(a.shape == (num_rows,) and a.dtype == dtype for a, dtype in arrays) else None
 
 
 def _save(place: Path, stamp: str, index: FrameIndex) -> bool:
