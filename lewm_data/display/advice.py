@@ -79,7 +79,9 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
         fits: Whether memory and disk suffice.
     """
     source, config = inspection.source, inspection.config
-    output = f"{source.rstrip('/').split('/')[-1] or 'dataset'}.h5"
+    name = source.rstrip("/").split("/")[-1] or "dataset"
+    output = f"{name}.h5"
+    look = Command(_line("preview", source, f"{name}.html"), "look at the findings, on the frames concerned")
     commands = []
 
     def convert(purpose: str, **changes: str) -> None:
@@ -91,6 +93,7 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
         if inspection.dataset is not None:
             for policy, purpose in _policies_that_help(inspection):
                 convert(purpose, **choice, dirty_episode_policy=policy)
+            commands.append(look)
         every = _line("inspect", source, *setting_flags(config), "--json")
         commands.append(Command(f"{every} > findings.json", "every single finding, for a script"))
     elif not fits or inspection.dataset is None or not inspection.kept_rows():
@@ -102,6 +105,8 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
         if not others:
             convert("one as 'pixels', the others beside it", **choice, cameras="all")
     else:
+        if inspection.decision.findings:
+            commands.append(look)
         convert("convert it")
         commands.append(
             Command(_line("verify", output, "--against", source), "then compare every frame with the source")

@@ -108,10 +108,12 @@ def read_layout(
 
     required = (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ()))
     for name in required:
-        check(isinstance(file.get(name), h5py.Dataset), f"dataset {name!r} is missing")
+        check(name in file, f"dataset {name!r} is missing")
     items = dict(file.items())
     for name in items if is_ours else required:
         check(items[name] is not None, f"{name!r} is there, but cannot be opened; the file is damaged")
+    for name in required:
+        check(isinstance(items[name], h5py.Dataset), f"{name!r} is no dataset")
     datasets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
     for name, dataset in datasets.items():
         is_inside = isinstance(file.get(name, getlink=True), h5py.HardLink) and not dataset.external

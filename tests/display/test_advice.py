@@ -50,8 +50,10 @@ def test_a_clean_dataset_is_converted_and_compared_by_the_commands(
 
 
 def test_warnings_do_not_stop_a_conversion(recorded: Path) -> None:
-    told = verdict(inspected(recorded, camera="front"))
+    inspection = inspected(recorded, camera="front")
+    told = verdict(inspection)
     assert told == ("good", "Ready to convert; 4 warnings will be recorded in the file.")
+    assert [shlex.split(command.line)[1] for command in next_commands(inspection)] == ["preview", "convert", "verify"]
 
 
 def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, typed: Callable[[Command], int]) -> None:
@@ -76,7 +78,7 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
     told = verdict(inspection)
     assert told.kind == "bad"
     assert told.sentence.startswith("Refused: 2 errors in 2 of 5 episodes.")
-    skip, keep, every = next_commands(inspection)
+    skip, keep, look, every = next_commands(inspection)
     assert (skip.purpose, keep.purpose) == (
         "drop the 2 episodes with errors",
         "keep what can be aligned and mark it, drop 1 episode",
@@ -84,6 +86,8 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
     assert typed(skip) == 0
     (tmp_path / "recorded.h5").unlink()
     assert typed(keep) == 0
+    assert typed(look) == 0
+    assert (tmp_path / "recorded.html").is_file()
     assert shlex.split(every.line)[-3:] == ["--json", ">", "findings.json"]
     skipped = inspected(root, camera="front", dirty_episode_policy="skip")
     assert verdict(skipped) == ("doubtful", "Ready to convert without 2 of 5 episodes.")
@@ -95,7 +99,8 @@ def test_what_no_policy_helps_gets_none(recorded: Path, copy_of: Callable[[Path]
     inspection = inspected(root, camera="front")
     assert verdict(inspection).sentence.startswith("Refused: 1 error of the dataset as a whole.")
     assert [command.line for command in next_commands(inspection)] == [
-        shlex.join(["lewm-data", "inspect", str(root), "--camera", "front", "--json"]) + " > findings.json"
+        shlex.join(["lewm-data", "preview", str(root), f"{root.name}.html"]),
+        shlex.join(["lewm-data", "inspect", str(root), "--camera", "front", "--json"]) + " > findings.json",
     ]
 
 
