@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test faults test-all check format bench screenshots constraints clean
+.PHONY: install demo test faults test-all check format bench docs screenshots constraints clean
 
 install: $(STAMP)
 
@@ -43,6 +43,11 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/conversion.py
 
+# docs/ as a site, in site/index.html.
+docs: install
+	$(BIN)/python docs/make_troubleshooting.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Pictures of the preview page for the documentation; needs Chromium.
 SOURCE ?= outputs/demo/pusht
 screenshots: install
@@ -55,4 +60,4 @@ constraints:
 	$(BIN)/python -m pip freeze --all | grep -E '^uv==' >> constraints.txt
 
 clean:
-	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf outputs site .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import lightning
+import numpy as np
+from numpy.typing import NDArray
 
 from lewm_data.config import ConvertConfig, RemoteConfig
 from lewm_data.errors import UsageError
@@ -43,6 +45,9 @@ class LeWMDataModule(lightning.LightningDataModule):
             count on from one file to the next.
         val_episodes: The same of the validation episodes.
     """
+
+    train_episodes: NDArray[np.int64]
+    val_episodes: NDArray[np.int64]
 
     def __init__(
         self,
