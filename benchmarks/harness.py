@@ -31,7 +31,8 @@ class Round:
         seconds: The counted time.
         cpu_seconds: Processor time in it, of the process and all below it.
         first_batch_seconds: From asking for an iterator to its first batch; workers start in it.
-        memory_bytes: Memory of these processes at the end, shared memory counted once, page cache not at all.
+        memory_bytes: Most memory of these processes, looked at when the counting began and when it ended; shared
+            memory counted once, page cache not at all.
     """
 
     windows: int
@@ -106,6 +107,7 @@ def measure_round(
     while num_batches < 2 * multiple or clock() - first < warmup_seconds:
         next(iterator)
         num_batches += 1
+    memory_bytes = memory()
     cpu = cpu_clock()
     begun = clock()
     num_batches = windows = 0
@@ -118,6 +120,45 @@ def measure_round(
     return Round(
         windows=windows,
         seconds=elapsed,
+        cpu_seconds=cpu_clock() - cpu,
+        first_batch_seconds=first - asked,
+        memory_bytes=max(memory_bytes, memory()),
+    )
+
+
+def measure_cold(
+    batches: Callable[[], Iterator[int]],
+    *,
+    multiple: int,
+    clock: Clock = time.perf_counter,
+    cpu_clock: Clock | None = None,
+    memory: Callable[[], int] | None = None,
+) -> Round:
+    """Times the batches after the first, while what they need still lies on the disk.
+
+    A warm-up would read the file into the page cache. So as many batches are counted as may be in work at once: workers
+    that deliver in bursts have then delivered once each, wherever in a burst the first batch came.
+
+    Args:
+        batches: As for ``measure_round``.
+        multiple: Batches that may be ready or in work at once, and that are counted.
+        clock: Seconds of wall time.
+        cpu_clock: Seconds of processor time; None asks the kernel about this process and those below it.
+        memory: Bytes in use; None asks the kernel.
+
+    Returns:
+        The round.
+    """
+    cpu_clock = cpu_clock or tree_cpu_seconds
+    memory = memory or tree_memory_bytes
+    asked = clock()
+    iterator = batches()
+    next(iterator)
+    first, cpu = clock(), cpu_clock()
+    windows = sum(next(iterator) for _ in range(multiple))
+    return Round(
+        windows=windows,
+        seconds=clock() - first,
         cpu_seconds=cpu_clock() - cpu,
         first_batch_seconds=first - asked,
         memory_bytes=memory(),
