@@ -30,7 +30,8 @@ from benchmarks.comparison import psnr_db
 from benchmarks.datasets import SYNTHETIC, decoded_frames, log, recorded
 from benchmarks.harness import Clock, interleave
 from benchmarks.results import Run, Sizes, make_parser, parse
-from benchmarks.synthetic import Recording, cartoon
+from benchmarks.scenes import cartoon
+from benchmarks.synthetic import Recording
 from benchmarks.words import show
 from lewm_data.conversion.encode import encoder
 from lewm_data.loading.codecs import ChunkCodec

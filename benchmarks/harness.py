@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.processes import tree_cpu_seconds, tree_memory_bytes
 from lewm_data.resources import num_cpus
 
 type Clock = Callable[[], float]
@@ -181,33 +182,6 @@ def interleave(names: Sequence[str], num_rounds: int) -> list[list[str]]:
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
     """One contender's rate over another's, round by round: what a busy moment does to both cancels out."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
-
-
-def tree_cpu_seconds() -> float:
-    """Processor seconds of this process and of all that live below it."""
-    total = sum(psutil.Process().cpu_times()[:2])
-    for process in psutil.Process().children(recursive=True):
-        try:
-            total += sum(process.cpu_times()[:2])
-        except psutil.Error:
-            continue
-    return float(total)
-
-
-def tree_memory_bytes() -> int:
-    """Memory of this process and those below it, each shared page divided among its users; no page cache.
-
-    From ``/proc/<pid>/smaps_rollup`` of Linux; 0 elsewhere.
-    """
-    total = 0
-    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        try:
-            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        sizes = dict(line.split()[:2] for line in lines if line.endswith("kB"))
-        total += 1024 * sum(int(sizes.get(name, 0)) for name in ("Pss_Anon:", "Pss_Shmem:"))
-    return total
 
 
 def machine() -> dict[str, Any]:

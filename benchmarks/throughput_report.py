@@ -1,4 +1,4 @@
-"""What a throughput result says: rows, targets, tables and charts."""
+"""What a throughput result says: rows, tables and charts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders.registry import CONTENDERS, GROUPS
-from benchmarks.harness import Round, Spread, markdown, ratios
+from benchmarks.harness import Round, Spread, markdown
 from benchmarks.words import circumstances, count, picture, spread
 
 NAME = "throughput"
@@ -17,21 +17,6 @@ WORKERS_CHART = "throughput_workers.png"
 
 NOT_CHARTED = ("cached_batch", "swm_on_lzf_plain")
 """The former would push all others together, the latter differs from its neighbour by a tenth."""
-
-BEST_PEER = "the best of stable-worldmodel"
-TARGETS: tuple[tuple[str, str, float], ...] = (
-    ("ram_thread", "limit_mmap", 0.70),
-    ("ram_thread", "limit_ram", 0.70),
-    ("none_thread", "limit_mmap", 0.70),
-    ("ram_thread", BEST_PEER, 20),
-    ("none_thread", BEST_PEER, 20),
-    ("lzf_thread", BEST_PEER, 3),
-    ("lzf_thread", "swm_on_lzf", 12),
-    ("ram_process", BEST_PEER, 8),
-    ("ram_thread", "lerobot_torchcodec", 100),
-    ("none_thread", "lerobot_torchcodec", 100),
-)
-"""Who shall be how many times as fast as whom."""
 
 
 def summarize(name: str, rounds: Sequence[Round], *, num_steps: int, frame_bytes: int) -> dict[str, Any]:
@@ -50,36 +35,6 @@ def summarize(name: str, rounds: Sequence[Round], *, num_steps: int, frame_bytes
         "frame_bytes": frame_bytes,
         "rounds": [dataclasses.asdict(done) for done in rounds],
     }
-
-
-def judge(rates: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Holds the rates against ``TARGETS``.
-
-    Args:
-        rates: Contender to its windows per second, round by round.
-
-    Returns:
-        For each target who against whom, the ratio and its spread, and PASS or FAIL; or that it was not
-        measured.
-    """
-    peers = [name for name in ("swm_hdf5", "swm_lance", "swm_on_lzf") if name in rates]
-    best = max(peers, key=lambda name: Spread.of(rates[name]).median, default="")
-    results = []
-    for above, below, least in TARGETS:
-        rival = best if below == BEST_PEER else below
-        result: dict[str, Any] = {
-            "who": above,
-            "against": rival or below,
-            "target": least,
-            "is_best_peer": rival != below,
-        }
-        if above in rates and rival in rates:
-            ratio = ratios(rates[above], rates[rival])
-            result |= {"ratio": dataclasses.asdict(ratio), "outcome": "PASS" if ratio.median >= least else "FAIL"}
-        else:
-            result |= {"ratio": None, "outcome": "not measured"}
-        results.append(result)
-    return results
 
 
 def blocks(result: Mapping[str, Any]) -> dict[str, str]:

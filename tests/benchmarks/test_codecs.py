@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import codecs
 from benchmarks import codecs_report as report
-from benchmarks.synthetic import cartoon
+from benchmarks.scenes import cartoon
 from lewm_data.schema import COMPRESSIONS
 from tests.benchmarks.test_harness import FakeClock
 

@@ -14,7 +14,6 @@ from benchmarks.harness import (
     measure_cold,
     measure_round,
     ratios,
-    tree_memory_bytes,
 )
 
 
@@ -106,10 +105,6 @@ def test_ratios_of_different_numbers_of_rounds_are_refused() -> None:
 
 def test_a_spread_says_median_least_and_greatest() -> None:
     assert str(Spread.of([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
-
-
-def test_this_process_uses_memory() -> None:
-    assert tree_memory_bytes() > 1 << 20
 
 
 def test_a_table_is_markdown() -> None:

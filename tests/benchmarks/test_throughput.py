@@ -10,13 +10,15 @@ import pytest
 
 from benchmarks import throughput
 from benchmarks import throughput_report as report
+from benchmarks.contenders.contest import CHILLED, SWEPT
 from benchmarks.contenders.registry import CONTENDERS
 from benchmarks.harness import Round
+from benchmarks.throughput_targets import TARGETS, judge
 
 
 def test_every_target_has_a_contender() -> None:
-    assert {above for above, _, _ in report.TARGETS} <= set(CONTENDERS)
-    assert {*throughput.SWEPT, *throughput.CHILLED, *report.NOT_CHARTED} <= set(CONTENDERS)
+    assert {above for above, _, _ in TARGETS} <= set(CONTENDERS)
+    assert {*SWEPT, *CHILLED, *report.NOT_CHARTED} <= set(CONTENDERS)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_targets_are_judged_against_the_best_peer() -> None:
         "swm_hdf5": [20.0, 10.0],
         "swm_lance": [30.0, 15.0],
     }
-    outcomes = {(row["who"], row["against"]): row for row in report.judge(rates)}
+    outcomes = {(row["who"], row["against"]): row for row in judge(rates)}
     assert outcomes["ram_thread", "limit_mmap"]["outcome"] == "PASS"
     assert outcomes["none_thread", "limit_mmap"]["outcome"] == "FAIL"
     assert outcomes["ram_thread", "swm_lance"]["ratio"]["median"] == pytest.approx(26.67, abs=0.01)
@@ -63,7 +65,7 @@ def test_the_result_becomes_words_and_charts(tmp_path: Path) -> None:
         "workers": [{"num_workers": number, **_row("ram_thread", 0.04 / number)} for number in (1, 2)],
         "cold": [_row("ram_thread", 0.2) | {"cached_share_before": 0.0}],
         "cold_refused": None,
-        "targets": report.judge({"limit_ram": [2.0, 2.0], "ram_thread": [1.9, 1.8], "swm_lance": [1.0, 1.0]}),
+        "targets": judge({"limit_ram": [2.0, 2.0], "ram_thread": [1.9, 1.8], "swm_lance": [1.0, 1.0]}),
         "left_out": {"lerobot_torchcodec": "no FFmpeg"},
         "settings": {
             "num_steps": 4, "frameskip": 5, "batch_size": 256, "mp4_batch_size": 8, "num_workers": 2, "rounds": 2,
