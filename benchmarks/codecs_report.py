@@ -11,6 +11,9 @@ from benchmarks.words import circumstances, picture, spread_of
 
 NAME = "codecs"
 CHART = "codecs.png"
+BLOCKS = ("chart", "conditions", "table")
+"""Everything that ``blocks`` may write."""
+
 CAMERA, DRAWN = "camera-like", "drawn"
 
 

@@ -13,6 +13,10 @@ NAME = "conversion"
 CHART = "conversion.png"
 SOURCES_CHART = "conversion_sources.png"
 CHUNKS_CHART = "conversion_chunks.png"
+BLOCKS = (
+    "conditions", "chart", "sources_chart", "chunks_chart", "codecs", "peer", "sources", "micro_batches", "chunks",
+)  # fmt: skip
+"""Everything that ``blocks`` may write."""
 
 
 def blocks(result: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,8 @@ from benchmarks.words import circumstances, count, picture
 
 NAME = "scaling"
 CHART = "scaling.png"
+BLOCKS = ("largest", "chart", "frames", "episodes", "conversion", "slopes")
+"""Everything that ``blocks`` may write."""
 
 type Point = Mapping[str, Any]
 

@@ -15,6 +15,9 @@ NAME = "throughput"
 CHART = "throughput.png"
 WORKERS_CHART = "throughput_workers.png"
 
+BLOCKS = ("chart", "summary", "conditions", "table", "targets", "workers_chart", "workers", "cold")
+"""Everything that ``blocks`` may write."""
+
 NOT_CHARTED = ("cached_batch", "swm_on_lzf_plain")
 """The former would push all others together, the latter differs from its neighbour by a tenth."""
 

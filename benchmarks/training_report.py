@@ -12,6 +12,8 @@ from benchmarks.words import circumstances, count, picture, spread
 
 NAME = "training"
 CHART = "training.png"
+BLOCKS = ("chart", "summary", "table")
+"""Everything that ``blocks`` may write."""
 
 _SHOWN = ("ram_thread", "lzf_thread", "swm_lance", "swm_hdf5", "lerobot_torchcodec")
 

@@ -47,7 +47,9 @@ def test_it_runs_over_a_recording_of_ours(recorded: Path, tmp_path: Path, capsys
     output = tmp_path / "results" / "codecs.json"
     data = tmp_path / "data"
     codecs.main(["--quick", "--source", str(recorded), "--data", str(data), "--output", str(output)])
-    rows = json.loads(output.read_text())["rows"]
+    result = json.loads(output.read_text())
+    assert set(report.blocks(result)) == set(report.BLOCKS)
+    rows = result["rows"]
     assert [(row["content"], row["codec"]) for row in rows] == [
         (content, codec) for content in (report.CAMERA, report.DRAWN) for codec in (*COMPRESSIONS, codecs.JPEG)
     ]

@@ -102,6 +102,7 @@ def test_the_result_becomes_words_and_a_chart(tmp_path: Path) -> None:
         "machine": {"cpus": 2, "processor": "a processor"},
     }  # fmt: skip
     blocks = scaling_report.blocks(result)
+    assert set(blocks) == set(scaling_report.BLOCKS)
     assert "| first opening, s, over frames | 1.00 | 1.00 |" in blocks["slopes"]
     assert "| first opening, s, over episodes | 0.00 | 0 |" in blocks["slopes"]
     assert "| 100,000 | 0.10 | 0.10 | 10.0 | 55,000 |" in blocks["frames"]

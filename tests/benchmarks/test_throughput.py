@@ -74,6 +74,7 @@ def test_the_result_becomes_words_and_charts(tmp_path: Path) -> None:
         "source": "a recording",
     }  # fmt: skip
     blocks = report.blocks(result)
+    assert set(blocks) == set(report.BLOCKS)
     assert "| RAM cache, threads | 10,667 (8,533 to 12,800) |" in blocks["table"]
     assert "Left out: lerobot_torchcodec: no FFmpeg" in blocks["table"]
     assert "| 0.93 (0.90 to 0.95) | PASS |" in blocks["targets"]

@@ -45,7 +45,9 @@ def test_only_loaders_of_the_same_machine_stand_beside_it(
         ],
     }  # fmt: skip
     monkeypatch.setattr(training_report, "load", lambda name: throughput)
-    table = training_report.blocks(_result())["table"]
+    blocks = training_report.blocks(_result())
+    assert set(blocks) == set(training_report.BLOCKS)
+    table = blocks["table"]
     assert ("| RAM cache, delivers | 20,000 (19,000 to 21,000) | 2,000 |" in table) == is_shown
     pytest.importorskip("matplotlib")
     training_report.draw(_result(), tmp_path)
