@@ -78,11 +78,11 @@ class Panel:
 
 
 def short(value: float) -> str:
-    """A number in few letters: 1,500 is ``1.5k``, 10,000,000 is ``10M``."""
+    """A number in few letters: 1,500 is ``1500``, 15,000 is ``15k``, 10,000,000 is ``10M``."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= max(size, 1e4):
             return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+    return f"{value:.4g}"
 
 
 def draw_bars(
@@ -121,7 +121,7 @@ def draw_bars(
             axes.text(beside, place, show(value.median), va="center", fontsize=11)
         axes.set_yticks(range(len(bars)), [bar.label for bar in reversed(bars)], fontsize=11)
         if log:
-            axes.set_xscale("log")
+            _make_logarithmic(axes.set_xscale, axes.xaxis, [least, most])
             axes.set_xlim(least / 3, most * 3)
         else:
             axes.set_xlim(0, most * 1.15)

@@ -33,7 +33,7 @@ REPORTS: Mapping[str, ModuleType] = {
     report.NAME: report
     for report in (throughput_report, conversion_report, codecs_report, scaling_report, training_report)
 }
-"""Name of a result to the module that knows what it says: its ``BLOCKS``, ``blocks(result)`` and ``draw(result, to)``."""
+"""Name of a result to the module that knows what it says: it has ``BLOCKS``, ``blocks`` and ``draw``."""
 
 END = "<!-- end of results -->"
 MARKED = re.compile(r"(<!-- results: (?P<name>[\w.]+) -->\n)(?P<text>.*?)(\n?<!-- end of results -->)", re.DOTALL)

@@ -28,7 +28,9 @@ def test_a_spread_says_median_least_and_greatest() -> None:
     assert spread_of([0.9, 0.82, 0.86]) == "0.86 (0.82 to 0.90)"
 
 
-@pytest.mark.parametrize(("value", "words"), [(1500, "1.5k"), (1e7, "10M"), (250, "250"), (0.25, "0.25"), (2e9, "2G")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(1500, "1500"), (15_000, "15k"), (1e7, "10M"), (250, "250"), (0.25, "0.25"), (2e9, "2G")]
+)
 def test_axes_have_few_letters(value: float, words: str) -> None:
     assert short(value) == words
 
