@@ -43,7 +43,7 @@ _JPEG_QUALITY = 95
 SIZES: Sizes = {
     "quick": {"frames": 4, "rounds": 1, "seconds": 0.0, "side": 64,
               "recording": Recording(num_episodes=1, num_steps=24, height=96, width=128, codec="h264")},
-    "bench": {"frames": 64, "rounds": 5, "seconds": 0.3, "side": 224, "recording": Recording(num_episodes=1,
+    "bench": {"frames": 64, "rounds": 5, "seconds": 0.2, "side": 224, "recording": Recording(num_episodes=1,
                                                                                               num_steps=600)},
     "full": {"frames": 256, "rounds": 11, "seconds": 1.0, "side": 224, "recording": Recording(num_episodes=1,
                                                                                                num_steps=1200)},
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, help="frames of each content (64; full 256)")
     parser.add_argument("--side", type=int, help="side of a frame, in pixels (224)")
     parser.add_argument("--rounds", type=int, help="rounds of each (5; full 11)")
-    parser.add_argument("--seconds", type=float, help="seconds of encoding, and of decoding, in a round (0.3; full 1)")
+    parser.add_argument("--seconds", type=float, help="seconds of encoding, and of decoding, in a round (0.2; full 1)")
     options = parse(parser, arguments, name=report.NAME, sizes=SIZES)
     this = Run(report.NAME, options.form, "imagecodecs", "blosc2")
     synthetic = options.source == SYNTHETIC

@@ -45,8 +45,8 @@ SIZES: Sizes = {
     },
     "bench": {
         "rounds": 3, "recording": Recording(num_episodes=1, num_steps=600),
-        "source_steps": 200, "heights": tuple(HEIGHTS), "micro_batches": (1, 8, 64, 100, 512),
-        "chunk_frames": (DIRECT, 1, 16, 64, 100), "write_seconds": 0.4, "side": 224,
+        "source_steps": 120, "heights": tuple(HEIGHTS), "micro_batches": (1, 8, 64, 100, 512),
+        "chunk_frames": (DIRECT, 1, 16, 64, 100), "write_seconds": 0.2, "side": 224,
     },
     "full": {
         "rounds": 7, "recording": Recording(num_episodes=1, num_steps=1200),

@@ -159,7 +159,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
         memory = Line(label="convert", x=heights, y=[Spread.of([row["peak_memory_bytes"] / 2**20]) for row in rows])
         panels = [
             Panel(
-                title="Speed", x_axis="rows of a source frame (AV1)", y_axis="frames per second, log scale", ticks=heights,
+                title="Speed", x_axis="rows of a source frame (AV1)", y_axis="frames/s, log scale", ticks=heights,
                 lines=[line("convert", "convert_fps"), line("decode only", "decode_fps")],
             ),
             Panel(

@@ -42,7 +42,7 @@ SIZES: Sizes = {
     },
     "bench": {
         "frames": (1000, 10_000, 100_000, 1_000_000, 10_000_000), "episodes": (10, 100, 1000, 10_000, 100_000),
-        "episode_frames": 1_000_000, "steps_per_epoch": 300, "epochs": 3, "openings": 3, "times": (1, 8, 64, 256),
+        "episode_frames": 1_000_000, "steps_per_epoch": 150, "epochs": 3, "openings": 3, "times": (1, 8, 64, 256),
         "recording": Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264"),
     },
     "full": {
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episode_frames", type=int, help="frames in all of these, a multiple of each (1000000)")
     parser.add_argument("--times", type=int, nargs="+", help="lengths of the dataset to convert, in repetitions of "
                         "120 frames (1 to 256)")  # fmt: skip
-    parser.add_argument("--steps_per_epoch", type=int, help="batches of 256 in an epoch (300; full 3000)")
+    parser.add_argument("--steps_per_epoch", type=int, help="batches of 256 in an epoch (150; full 3000)")
     parser.add_argument("--epochs", type=int, help="epochs (3)")
     parser.add_argument("--openings", type=int, help="later openings of each file (3; full 5)")
     parser.add_argument("--num_workers", type=int, default=2, help="threads that load")
