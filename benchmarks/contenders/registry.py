@@ -75,6 +75,11 @@ CONTENDERS: dict[str, Entry] = {
         for codec in ("none", *(name for name in COMPRESSIONS if name != "none"))
     },
     "lzf_process": _ours("lzf, processes", "lzf", worker_type="process"),
+    **{
+        f"{codec}_process": _ours(f"{codec}, processes", codec, worker_type="process")
+        for codec in COMPRESSIONS
+        if codec != "lzf"
+    },
     "swm_hdf5": _theirs("stable-worldmodel, its own HDF5", ours=None),
     "swm_lance": Entry("peer", "stable-worldmodel, Lance (JPEG)", TheirLance, 30.0),
     "swm_on_lzf": _theirs("stable-worldmodel on our lzf file", ours="lzf"),

@@ -93,6 +93,9 @@ def measure_cases(cases: Sequence[Case], num_rounds: int, *, folder: Path) -> li
     Returns:
         For each case its facts, frames per second round by round (``decode_fps``, ``convert_fps``, and ``whole_fps``
         with the inspection before it), their ``ratios``, ``bytes_per_frame`` and ``peak_memory_bytes``.
+
+    Raises:
+        SystemExit: A conversion has not as many frames as the video.
     """
     from lewm_data.config import ConvertConfig
     from lewm_data.conversion.pipeline import convert
@@ -117,6 +120,8 @@ def measure_cases(cases: Sequence[Case], num_rounds: int, *, folder: Path) -> li
                 frames, seconds = decode_only(case.source, case.camera)
                 config = ConvertConfig(camera=case.camera, overwrite=True, **case.settings)
                 done = convert(str(case.source), output, config)
+                if done.num_steps != frames:
+                    raise SystemExit(f"{case.source}: {done.num_steps} frames converted of {frames} decoded")
                 row["decode_fps"].append(round(frames / seconds, 1))
                 row["convert_fps"].append(round(done.frames_per_second, 1))
                 row["whole_fps"].append(round(frames / done.seconds, 1))
