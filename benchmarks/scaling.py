@@ -2,7 +2,7 @@
 
 Each number is taken in a process of its own. Files have tiny frames, so that ten million of them fit on the disk; the
 largest is held against targets. Each curve gets its fitted slopes: the exponent b of cost ~ size^b (0: it does not
-grow; 1: twice the size, twice the cost), and the cost of a further million.
+grow; 1: twice the size, twice the cost), and what a further step of the size costs.
 
     python benchmarks/scaling.py            up to 10,000,000 frames and 100,000 episodes; made at the first run (5 GB)
     python benchmarks/scaling.py --full     more sizes between, longer epochs

@@ -47,7 +47,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(size) for size in sizes], [math.log(cost) for cost in costs]).slope
 
 
-def per_million(sizes: Sequence[float], costs: Sequence[float]) -> float:
+def adds(sizes: Sequence[float], costs: Sequence[float]) -> tuple[int, float]:
     """Fits cost ~ a + c * size, by least squares.
 
     Args:
@@ -55,9 +55,10 @@ def per_million(sizes: Sequence[float], costs: Sequence[float]) -> float:
         costs: What each costs.
 
     Returns:
-        c, for a million.
+        A step within what was measured, a power of ten and a million at most, and what the cost rises by over it.
     """
-    return 1e6 * statistics.linear_regression(sizes, costs).slope
+    step = 10 ** min(6, int(math.log10(max(sizes))))
+    return step, step * statistics.linear_regression(sizes, costs).slope
 
 
 def slopes(frames: Sequence[Point], episodes: Sequence[Point], length: Sequence[Point]) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ def slopes(frames: Sequence[Point], episodes: Sequence[Point], length: Sequence[
         length: Points of the conversion over the number of frames.
 
     Returns:
-        For each curve ``what``, ``over``, ``exponent`` and ``per_million``.
+        For each curve ``what``, ``over``, ``exponent``, and how much (``adds``) a further ``step`` costs.
     """
     curves = [
         (what, over, [point[key] for point in points], [max(value(point), 1e-9) for point in points])
@@ -78,10 +79,11 @@ def slopes(frames: Sequence[Point], episodes: Sequence[Point], length: Sequence[
     ]
     sizes, peaks = [point["num_frames"] for point in length], [point["peak_mb"] for point in length]
     curves.append(("peak memory of a conversion, MB", "frames", sizes, peaks))
-    return [
-        {"what": what, "over": over, "exponent": exponent(sizes, costs), "per_million": per_million(sizes, costs)}
-        for what, over, sizes, costs in curves
-    ]
+    found = []
+    for what, over, sizes, costs in curves:
+        step, more = adds(sizes, costs)
+        found.append({"what": what, "over": over, "exponent": exponent(sizes, costs), "step": step, "adds": more})
+    return found
 
 
 def judge(result: Mapping[str, Any]) -> list[tuple[str, float, float, str]]:
@@ -128,11 +130,11 @@ def blocks(result: Mapping[str, Any]) -> dict[str, str]:
             (
                 f"{row['what']}, over {row['over']}",
                 f"{row['exponent']:.2f}",
-                "" if row["what"] == RATE else count(row["per_million"]),
+                "" if row["what"] == RATE else f"{count(row['adds'])} ({row['step']:,} {row['over']})",
             )
             for row in result["slopes"]
         ]
-        pieces["slopes"] = markdown(("curve", "exponent b of size^b", "a further million adds"), rows)
+        pieces["slopes"] = markdown(("curve", "exponent b of size^b", "what further ones add"), rows)
     return pieces
 
 
@@ -164,27 +166,24 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
         return
     from benchmarks.charts import Line, Panel, draw_panels
 
-    def lines(what: str, value: Callable[[Point], float]) -> list[Line]:
-        drawn = []
-        for key, name in (("frames", "num_frames"), ("episodes", "num_episodes")):
-            found = next(row for row in result["slopes"] if (row["what"], row["over"]) == (what, key))
-            points = [point for point in result[key] if value(point) > 0]
-            drawn.append(
-                Line(
-                    label=f"over {key}",
-                    x=[point[name] for point in points],
-                    y=[Spread.of([value(point)]) for point in points],
-                    names=["" for _ in points[1:]] + [f"b = {found['exponent']:.2f}"],
-                )
+    exponents = {(row["what"], row["over"]): f"{row['exponent']:.2f}" for row in result["slopes"]}
+
+    def lines(value: Callable[[Point], float]) -> list[Line]:
+        return [
+            Line(
+                label=f"over {key}",
+                x=[point[name] for point in result[key]],
+                y=[Spread.of([max(value(point), 1e-9)]) for point in result[key]],
             )
-        return drawn
+            for key, name in (("frames", "num_frames"), ("episodes", "num_episodes"))
+        ]
 
     panels = [
         Panel(
-            title=what.split(",")[0],
+            title=f"{what.split(',')[0]}: b = {exponents[what, 'frames']} and {exponents[what, 'episodes']}",
             x_axis="frames, episodes",
             y_axis=f"{what.split(', ')[-1]}, log scale",
-            lines=lines(what, value),
+            lines=lines(value),
         )
         for what, value in CURVES
     ]
@@ -195,7 +194,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
     )
     panels.append(
         Panel(
-            title="peak memory of a conversion",
+            title=f"peak memory of a conversion: b = {exponents['peak memory of a conversion, MB', 'frames']}",
             x_axis="frames",
             y_axis="MB, libraries included",
             lines=[peaks],
@@ -203,5 +202,8 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
         )
     )
     where = result["machine"]
-    note = f"frames of 8x8; b: fitted exponent of size^b; {where['cpus']} cores of {where['processor']}"
+    note = (
+        f"frames of 8x8; b: fitted exponent of cost ~ size^b, over frames and over episodes; {where['cpus']} cores of "
+        f"{where['processor']}"
+    )
     draw_panels(folder / CHART, panels, title="How cost grows with the dataset", note=note)

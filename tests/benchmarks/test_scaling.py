@@ -56,9 +56,10 @@ def test_the_exponent_of_a_power_is_found(power: float) -> None:
     assert scaling_report.exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
 
 
-def test_the_cost_of_a_further_million_is_found() -> None:
-    sizes = [1000, 1_000_000, 5_000_000]
-    assert scaling_report.per_million(sizes, [7 + 2e-6 * size for size in sizes]) == pytest.approx(2)
+@pytest.mark.parametrize(("largest", "step"), [(30_720, 10_000), (5_000_000, 1_000_000), (70_000_000, 1_000_000)])
+def test_what_a_further_step_costs_is_found(largest: int, step: int) -> None:
+    sizes = [100, 1000, largest]
+    assert scaling_report.adds(sizes, [7 + 2e-6 * size for size in sizes]) == (step, pytest.approx(2e-6 * step))
 
 
 def test_a_value_above_its_target_fails() -> None:
@@ -103,8 +104,8 @@ def test_the_result_becomes_words_and_a_chart(tmp_path: Path) -> None:
     }  # fmt: skip
     blocks = scaling_report.blocks(result)
     assert set(blocks) == set(scaling_report.BLOCKS)
-    assert "| first opening, s, over frames | 1.00 | 1.00 |" in blocks["slopes"]
-    assert "| first opening, s, over episodes | 0.00 | 0 |" in blocks["slopes"]
+    assert "| first opening, s, over frames | 1.00 | 0.10 (100,000 frames) |" in blocks["slopes"]
+    assert "| first opening, s, over episodes | 0.00 | 0 (1,000 episodes) |" in blocks["slopes"]
     assert "| 100,000 | 0.10 | 0.10 | 10.0 | 55,000 |" in blocks["frames"]
     assert "| 960 | 151 |" in blocks["conversion"]
     assert "| first opening, s | 0.1 | < 20 | PASS |" in blocks["largest"]
