@@ -42,16 +42,19 @@ SIZES: Sizes = {
         "rounds": 1, "recording": Recording(num_episodes=1, num_steps=24, height=96, width=128, codec="h264"),
         "source_steps": 12, "heights": (96,), "micro_batches": (1, 16), "chunk_frames": (DIRECT, 1, 16),
         "write_seconds": 0.02, "side": 48,
+        "peer_recording": Recording(num_episodes=2, num_steps=8, height=96, width=128, codec="h264"),
     },
     "bench": {
         "rounds": 3, "recording": Recording(num_episodes=1, num_steps=600),
         "source_steps": 120, "heights": tuple(HEIGHTS), "micro_batches": (1, 8, 64, 100, 512),
         "chunk_frames": (DIRECT, 1, 16, 64, 100), "write_seconds": 0.2, "side": 224,
+        "peer_recording": Recording(num_episodes=3, num_steps=167),
     },
     "full": {
         "rounds": 7, "recording": Recording(num_episodes=1, num_steps=1200),
         "source_steps": 500, "heights": tuple(HEIGHTS), "micro_batches": (1, 2, 4, 8, 16, 32, 64, 100, 128, 256, 512),
         "chunk_frames": (DIRECT, 1, 4, 16, 64, 100, 256), "write_seconds": 2.0, "side": 224,
+        "peer_recording": Recording(num_episodes=6, num_steps=167),
     },
 }  # fmt: skip
 
@@ -62,7 +65,7 @@ def recordings_by_source(options: argparse.Namespace) -> dict[str, Recording]:
     pairs = [*((codec, middle) for codec in ("h264", "hevc")), *(("av1", height) for height in options.heights)]
     made = {}
     for codec, height in pairs:
-        # Two episodes: stable-worldmodel holds one whole, and LeRobot's recorder queues one whole.
+        # Two episodes, since LeRobot's recorder queues one whole.
         width = HEIGHTS.get(height, height * 4 // 3)
         made[f"{codec} {height}p"] = Recording(
             num_episodes=2, num_steps=options.source_steps // 2, height=height, width=width, codec=codec
@@ -77,10 +80,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         ``rows`` (codecs of the file), ``micro_batches``, ``sources``, ``peer`` and ``chunks``.
     """
     synthetic = options.source == SYNTHETIC
-    by_source = recordings_by_source(options) if {"sources", "peer"} & set(options.sections) else {}
-    folders = recorded(options.data, [*([options.recording] if synthetic else []), *by_source.values()])
-    source = folders.pop(0) if synthetic else Path(options.source).resolve()
-    sources = dict(zip(by_source, folders, strict=True))
+    by_source = recordings_by_source(options) if "sources" in options.sections else {}
+    for_peer = [options.peer_recording] if "peer" in options.sections else []
+    for_us = [options.recording] if synthetic else []
+    folders = recorded(options.data, [*by_source.values(), *for_us, *for_peer])
+    sources = dict(zip(by_source, folders, strict=False))
+    source = folders[len(by_source)] if synthetic else Path(options.source).resolve()
     size = {"image_size": options.side}
     fewer = max(1, options.rounds - 1)
 
@@ -96,8 +101,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         return measure_cases(cases, options.rounds, folder=options.data)
 
     def peer() -> dict[str, Any]:
-        name = "av1 480p" if "av1 480p" in sources else next(reversed(sources))
-        return {"source": name, **measure_peer(sources[name], "front", fewer, folder=options.data)}
+        made = options.peer_recording
+        facts = {"source": f"{made.codec} {made.width}x{made.height}", "episode_steps": made.num_steps}
+        return {**facts, **measure_peer(folders[-1], "front", fewer, folder=options.data)}
 
     def chunks() -> list[dict[str, Any]]:
         return measure_chunks(

@@ -94,7 +94,10 @@ def _peer(peer: Mapping[str, Any]) -> str:
         )
         for row in peer["rows"]
     ]
-    words = f"{peer['frames']:,} frames ({peer['source']}); compared at native size: {_how_near(peer['psnr_db'])}."
+    words = (
+        f"{peer['frames']:,} frames ({peer['source']}) in episodes of {peer['episode_steps']}; their frames beside "
+        f"ours at native size: {_how_near(peer['psnr_db'])}."
+    )
     return words + "\n\n" + markdown(("who", "frames/s (min to max)", "times theirs", "peak MB"), rows)
 
 

@@ -62,7 +62,7 @@ def test_the_result_becomes_words_and_charts(tmp_path: Path) -> None:
             for batch in (1, 8)
         ],
         "peer": {
-            "source": "av1 480p", "frames": 200, "psnr_db": 44.04,
+            "source": "av1 640x480", "episode_steps": 100, "frames": 200, "psnr_db": 44.04,
             "rows": [
                 {"name": "theirs", "label": "theirs", "fps": [40.0], "ratios_to_theirs": [1.0],
                  "peak_memory_bytes": 4 << 30},
