@@ -54,6 +54,8 @@ def circumstances(result: Mapping[str, Any]) -> str:
         words += f", {where['memory_gb']:.0f} GB"
     if "load_at_start" in where:
         words += f", load {where['load_at_start']:g} before"
+    if "load_at_end" in result:
+        words += f" and {result['load_at_end']:g} after (its own included)"
     if "date" in where:
         words += f", {where['date']}"
     if "form" in result:

@@ -78,7 +78,7 @@ def test_the_result_becomes_words_and_charts(tmp_path: Path) -> None:
     assert "| RAM cache, threads | 10,667 (8,533 to 12,800) |" in blocks["table"]
     assert "Left out: lerobot_torchcodec: no FFmpeg" in blocks["table"]
     assert "| 0.93 (0.90 to 0.95) | PASS |" in blocks["targets"]
-    assert "0.93 (0.90 to 0.95) of what threads reach that only copy memory" in blocks["summary"]
+    assert "- **0.93 (0.90 to 0.95)** of what threads reach that only copy memory" in blocks["summary"]
     assert "1.85 (1.80 to 1.90), our aim was 20" in blocks["summary"]
     assert "| RAM cache, threads | 5,333 (4,267 to 6,400) | 10,667 (8,533 to 12,800) |" in blocks["workers"]
     assert "| RAM cache, threads | 1,067 (853 to 1,280) | 0.10 | 0.50 | 0% |" in blocks["cold"]
