@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.synthetic import Recording, record
+from benchmarks.synthetic import Recording, _check_encoded, record
 from lewm_data.conversion.source import open_source
 
 
@@ -34,3 +35,11 @@ def test_what_lerobot_s_writer_makes_of_it_is_clean(tmp_path: Path) -> None:
     assert opened.dataset is not None
     assert not [finding for finding in opened.findings if finding.severity == "error"]
     assert done == [0, 1]
+
+
+def test_frames_that_lerobot_left_out_are_missed(tmp_path: Path) -> None:
+    recording = Recording(num_episodes=1, num_steps=8, height=48, width=64, codec="h264")
+    record(tmp_path / "short", recording)
+    _check_encoded(tmp_path / "short", recording, 1)
+    with pytest.raises(RuntimeError, match="8 of 9 frames are in the video"):
+        _check_encoded(tmp_path / "short", replace(recording, num_steps=9), 1)
