@@ -26,7 +26,7 @@ from benchmarks import conversion_report as report
 from benchmarks.conversions.cases import Case, measure_cases
 from benchmarks.conversions.chunks import DIRECT, measure_chunks
 from benchmarks.conversions.peer import measure_peer
-from benchmarks.datasets import SYNTHETIC, decoded_frames, log, recorded
+from benchmarks.datasets import SYNTHETIC, decoded_frames, log, once, recorded, repeat_dataset
 from benchmarks.results import Run, Sizes, make_parser, parse
 from benchmarks.synthetic import Recording
 from benchmarks.words import show
@@ -41,19 +41,20 @@ SIZES: Sizes = {
     "quick": {
         "rounds": 1, "recording": Recording(num_episodes=1, num_steps=24, height=96, width=128, codec="h264"),
         "source_steps": 12, "heights": (96,), "micro_batches": (1, 16), "chunk_frames": (DIRECT, 1, 16),
-        "write_seconds": 0.02, "side": 48,
+        "write_seconds": 0.02, "side": 48, "times": 2, "source_times": 0,
         "peer_recording": Recording(num_episodes=2, num_steps=8, height=96, width=128, codec="h264"),
     },
     "bench": {
         "rounds": 3, "recording": Recording(num_episodes=1, num_steps=600),
         "source_steps": 120, "heights": tuple(HEIGHTS), "micro_batches": (1, 8, 64, 100, 512),
-        "chunk_frames": (DIRECT, 1, 16, 64, 100), "write_seconds": 0.2, "side": 224,
+        "chunk_frames": (DIRECT, 1, 16, 64, 100), "write_seconds": 0.2, "side": 224, "times": 2, "source_times": 4,
         "peer_recording": Recording(num_episodes=3, num_steps=167),
     },
     "full": {
         "rounds": 7, "recording": Recording(num_episodes=1, num_steps=1200),
         "source_steps": 500, "heights": tuple(HEIGHTS), "micro_batches": (1, 2, 4, 8, 16, 32, 64, 100, 128, 256, 512),
-        "chunk_frames": (DIRECT, 1, 4, 16, 64, 100, 256), "write_seconds": 2.0, "side": 224,
+        "chunk_frames": (DIRECT, 1, 4, 16, 64, 100, 256), "write_seconds": 2.0, "side": 224, "times": 4,
+        "source_times": 4,
         "peer_recording": Recording(num_episodes=6, num_steps=167),
     },
 }  # fmt: skip
@@ -89,15 +90,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     size = {"image_size": options.side}
     fewer = max(1, options.rounds - 1)
 
-    def on_source(settings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        cases = [Case(source=source, camera=options.camera, settings={**size, **one}, facts=one) for one in settings]
+    def on_source(settings: Sequence[dict[str, Any]], times: int = 1) -> list[dict[str, Any]]:
+        longer = _laid_out(source, times, options.data) if synthetic else source
+        cases = [Case(source=longer, camera=options.camera, settings={**size, **one}, facts=one) for one in settings]
         return measure_cases(cases, options.rounds, folder=options.data)
 
     def on_sources() -> list[dict[str, Any]]:
         cases = []
         for name, made in by_source.items():
             facts = {"source": name, "codec": made.codec, "height": made.height, "width": made.width}
-            cases.append(Case(source=sources[name], camera="front", settings=size, facts=facts))
+            times = round(options.source_times * (480 / made.height) ** 2)  # small frames are done in no time
+            longer = _laid_out(sources[name], max(1, times), options.data)
+            cases.append(Case(source=longer, camera="front", settings=size, facts=facts))
         return measure_cases(cases, options.rounds, folder=options.data)
 
     def peer() -> dict[str, Any]:
@@ -116,7 +120,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         )
 
     sections: dict[str, tuple[str, Callable[[], Any]]] = {
-        "codecs": ("rows", lambda: on_source([{"compression": codec} for codec in options.compression])),
+        "codecs": ("rows", lambda: on_source([{"compression": codec} for codec in options.compression], options.times)),
         "micro_batches": ("micro_batches", lambda: on_source([{"micro_batch": n} for n in options.micro_batches])),
         "sources": ("sources", on_sources),
         "peer": ("peer", peer),
@@ -128,6 +132,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         key, section = sections[name]
         found[key] = section()
     return found
+
+
+def _laid_out(source: Path, times: int, data: Path) -> Path:
+    """A recording so many times over: what a conversion costs once must not be all that is seen."""
+    if times == 1:
+        return source
+    return once(data / f"{source.name}-x{times}", lambda out: repeat_dataset(source.resolve(), out, times))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
