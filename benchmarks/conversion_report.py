@@ -136,10 +136,14 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
         Bar(label=f"lewm_data, {row['compression']}", group="ours", value=Spread.of(row["convert_fps"]))
         for row in result.get("rows", [])
     ]
+    at_native = {
+        "ours_native": ("lewm_data, none, native size", "ours"),
+        "theirs": ("stable-worldmodel, native size", "peer"),
+    }
     bars += [
-        Bar(label="stable-worldmodel, native size", group="peer", value=Spread.of(row["fps"]))
+        Bar(label=at_native[row["name"]][0], group=at_native[row["name"]][1], value=Spread.of(row["fps"]))
         for row in result.get("peer", {}).get("rows", [])
-        if row["name"] == "theirs"
+        if row["name"] in at_native
     ]
     if bars:
         groups = {"limit": "physical limit", "ours": "lewm_data", "peer": "stable-worldmodel (PyPI)"}
@@ -170,7 +174,8 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
                 lines=[memory], log_y=False, ticks=heights,
             ),
         ]  # fmt: skip
-        draw_panels(folder / SOURCES_CHART, panels, title="Conversion of larger and larger videos", note=note)
+        machine = f"synthetic recordings; {where['cpus']} cores of {where['processor']}"
+        draw_panels(folder / SOURCES_CHART, panels, title="Conversion of larger and larger videos", note=machine)
     if result.get("chunks"):
         rows = result["chunks"]
         lines = []
