@@ -50,7 +50,7 @@ def blocks(result: Mapping[str, Any]) -> dict[str, str]:
     return {
         "chart": picture("What LeWM consumes beside what loaders deliver, windows per second", CHART),
         "summary": words,
-        "table": markdown(("who", "windows/s (min to max)", "of what LeWM consumes"), rows),
+        "table": markdown(("who", "windows/s (min to max)", "times what LeWM consumes"), rows),
     }
 
 
