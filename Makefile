@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test test-all check format bench bench-full constraints clean
+.PHONY: install demo test faults test-all check format bench bench-full screenshots constraints clean
 
 install: $(STAMP)
 
@@ -24,6 +24,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -q -m "not slow"
+
+faults: install
+	$(BIN)/python -m tests.faults
 
 test-all: install
 	$(BIN)/python -m pytest -q
@@ -47,6 +50,11 @@ bench: install
 bench-full: install
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --full; done
 	$(BIN)/python -m benchmarks.report
+
+# Pictures of the preview page for the documentation; needs Chromium.
+SOURCE ?= outputs/demo/pusht
+screenshots: install
+	$(BIN)/python docs/screenshots.py $(SOURCE)
 
 # Resolve anew; commit the result.
 constraints:

@@ -109,7 +109,7 @@ def over_episodes(options: argparse.Namespace) -> list[dict[str, Any]]:
     points = []
     for num_episodes in sorted(options.episodes):
         path = once(
-            options.data / f"scaling-{count}-{num_episodes}.h5",
+            _path(options.data, count, num_episodes),
             lambda out, number=num_episodes: divide_anew(whole, out, num_episodes=number),  # type: ignore[misc]
         )
         found = measure_file(path, options, num_steps=4, frameskip=1)
@@ -135,9 +135,13 @@ def over_length(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _file(data: Path, num_frames: int, num_episodes: int) -> Path:
     return once(
-        data / f"scaling-{num_frames}-{num_episodes}.h5",
+        _path(data, num_frames, num_episodes),
         lambda out: build_file(out, num_frames=num_frames, num_episodes=num_episodes),
     )
+
+
+def _path(data: Path, num_frames: int, num_episodes: int) -> Path:
+    return data / f"scaling-{num_frames}-{num_episodes}-fixed-array.h5"  # as the writer's files index their chunks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

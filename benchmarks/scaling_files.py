@@ -28,6 +28,7 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     import h5py
     import imagecodecs
 
+    from lewm_data.conversion.writer import LIBVER
     from lewm_data.schema import CODEC_SKIPPED_MASK, ROWS_PER_CHUNK
 
     random = np.random.default_rng(0)
@@ -35,7 +36,7 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     for frame in random.integers(0, 256, (_DISTINCT, SIDE, SIDE, 3), np.uint8):
         checksum = int(imagecodecs.h5checksum_fletcher32(frame.tobytes())).to_bytes(4, "little")
         chunks.append(frame.tobytes() + checksum)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=LIBVER) as file:  # it decides how chunks are indexed
         shape = (num_frames, SIDE, SIDE, 3)
         pixels = file.create_dataset("pixels", shape, "u1", chunks=(1, *shape[1:]), compression="lzf", fletcher32=True)
         write = pixels.id.write_direct_chunk
@@ -57,8 +58,10 @@ def divide_anew(source: Path, path: Path, *, num_episodes: int) -> None:
     """
     import h5py
 
+    from lewm_data.conversion.writer import LIBVER
+
     shutil.copyfile(source, path)
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", libver=LIBVER) as file:
         for name in ("done", "episode_idx", "step_idx", "ep_len", "ep_offset"):
             del file[name]
         _divide(file, len(file["pixels"]), num_episodes)

@@ -1,4 +1,4 @@
-"""The commands: inspect, convert, verify, merge, demo.
+"""The commands: inspect, convert, verify, merge, preview, view, push, pull, demo.
 
 Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough memory or disk; 5 stalled;
 6 verification failed; 130 interrupted. ``--json`` prints one object on stdout; everything else goes to stderr.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.markup import escape
 
 from lewm_data import __version__
-from lewm_data.config import ConvertConfig
+from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion import interrupts
-from lewm_data.errors import InterruptedConversionError, LewmDataError, VerificationError
+from lewm_data.errors import InterruptedConversionError, LewmDataError, ResourceError, VerificationError
+from lewm_data.terminal import escape
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except MemoryError:  # too little even to say so on a console
+        os.write(sys.stderr.fileno(), b"error: out of memory. Close other programs, then run the same command again.\n")
+        status = ResourceError.exit_status
     sys.exit(status)
 
 
@@ -66,6 +70,41 @@ def _parser() -> ArgumentParser:
     _add_json(merge)
     commands.add_subcommand("merge", merge, help="join files by copying stored chunks")
 
+    push = ArgumentParser(description="Verifies a converted file, then uploads it with a card to the Hub.")
+    push.add_argument("file", help="HDF5 file")
+    push.add_argument("repo_id", help="dataset repo on the Hub, owner/name; made if need be, private")
+    push.add_argument("--public", action="store_true", help="let everybody see a repo that is made")
+    push.add_argument("--overwrite", action="store_true", help="commit a new version over other content")
+    _add_json(push)
+    commands.add_subcommand("push", push, help="verify a file, then upload it with a card to the Hub")
+
+    pull = ArgumentParser(description="Downloads a converted file from the Hub and checks it before it gets its name.")
+    pull.add_argument("repo_id", help="dataset repo on the Hub, owner/name")
+    pull.add_argument("output", help="HDF5 file to make")
+    pull.add_argument("--revision", default=None, type=str | None, help="branch, tag or commit")
+    pull.add_argument("--file", default=None, type=str | None, help="which file, where the repo holds several")
+    pull.add_argument("--checksums", action="store_true", help="read every frame and compare its checksum, too")
+    pull.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(pull)
+    commands.add_subcommand("pull", pull, help="download a converted file from the Hub and check it")
+    preview = ArgumentParser(description="Shows a dataset on one self-contained page, before its conversion or after.")
+    preview.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
+    preview.add_argument("output", help="page (.html) or contact sheet (.png) to make")
+    preview.add_class_arguments(PreviewConfig, as_group=True, skip={"overwrite"})
+    preview.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(preview)
+    commands.add_subcommand("preview", preview, help="a page, or a contact sheet, to look at a dataset")
+
+    view = ArgumentParser(description="Shows an episode of a converted file in Rerun.")
+    view.add_argument("file", help="converted HDF5 file")
+    view.add_argument("--episode", type=int, default=0, help="its number in the file")
+    view.add_argument(
+        "--save", type=str | None, default=None, help="Rerun recording (.rrd) to make, instead of a window"
+    )
+    view.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    _add_json(view)
+    commands.add_subcommand("view", view, help="an episode in Rerun")
+
     demo = ArgumentParser(description="Records a small PushT dataset with LeRobot's own writer.")
     demo.add_argument("dir", help="folder to record into; left alone if it holds the recording already")
     _add_json(demo)
@@ -98,6 +137,8 @@ def _run(command: str, options: Namespace) -> int:
         status = InterruptedConversionError.exit_status
         result = {"error": {"type": "Interrupted", "message": "Interrupted.", "status": status}}
         console.print("[bold red]error:[/] Interrupted.")
+    except MemoryError:
+        raise
     except Exception as error:
         status = 1
         result = {"error": {"type": type(error).__name__, "message": str(error), "status": status}}
@@ -125,39 +166,24 @@ def _settings(options: Namespace) -> ConvertConfig:
 def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.conversion.inspect import inspect_source
     from lewm_data.conversion.plan import shortfalls
-    from lewm_data.display import ConversionDisplay, show_inspection
-    from lewm_data.errors import DirtyDataError, ResourceError
+    from lewm_data.display import ConversionDisplay, show_report
+    from lewm_data.errors import DirtyDataError
     from lewm_data.resources import available_memory_bytes
 
     with ConversionDisplay(console) as display:
         inspection = inspect_source(options.source, _settings(options), any_camera=True, progress=display.inspecting)
-    show_inspection(console, inspection)
-    status = 0
-    if inspection.decision.refused:
-        status = DirtyDataError.exit_status
-        console.print("[bold red]Refused:[/] better no data than toxic data. See the findings above.")
-    elif inspection.plan is not None:
+    problems = []
+    if inspection.plan is not None:
         problems = shortfalls(
             inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=sys.maxsize
         )
-        for problem in problems:
-            console.print(f"[bold red]does not fit:[/] {escape(problem)}")
-        status = ResourceError.exit_status if problems else 0
-        if status == 0:
-            _say_what_next(options.source, inspection, console)
-    return {**inspection.to_json(), "status": status}
-
-
-def _say_what_next(source: str, inspection: Any, console: Console) -> None:
-    from lewm_data.schema import PIXELS, camera_name
-
-    if PIXELS in inspection.cameras:
-        console.print(f"Next: [bold]lewm-data convert {escape(source)} OUTPUT.h5[/]")
-    elif inspection.dataset is not None and inspection.dataset.cameras:
-        names = " or ".join(camera_name(key) for key in inspection.dataset.cameras)
-        console.print(
-            f"Next: [bold]lewm-data convert {escape(source)} OUTPUT.h5 --camera NAME[/], NAME being {escape(names)}"
-        )
+    told = show_report(console, inspection, problems)
+    status = 0
+    if inspection.decision.refused or not inspection.kept_rows():
+        status = DirtyDataError.exit_status
+    elif problems:
+        status = ResourceError.exit_status
+    return {**inspection.to_json(), "verdict": told.sentence, "status": status}
 
 
 def _convert(options: Namespace, console: Console) -> dict[str, Any]:
@@ -234,6 +260,89 @@ def _merge(options: Namespace, console: Console) -> dict[str, Any]:
     return {"path": str(output), "num_episodes": episodes, "inputs": [str(path) for path in inputs]}
 
 
+def _push(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.display import StagedProgress, quiet_hub_bars, show_commands
+    from lewm_data.display.advice import Command
+    from lewm_data.sharing.pushing import push
+
+    quiet_hub_bars(console)
+    with StagedProgress(console) as progress:
+        pushed = push(
+            Path(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
+        )
+    seen = "private" if pushed.is_private else "public"
+    what = " is there already" if pushed.was_there else f", {pushed.file_bytes / 2**20:,.0f} MB, and its card"
+    console.print(f"[bold green]{escape(pushed.url)}[/] ({seen}): {escape(pushed.file)}{what}", soft_wrap=True)
+    again = shlex.join(["lewm-data", "pull", pushed.repo_id, pushed.file])
+    show_commands(console, [Command(again, "fetch it on another machine")])
+    return pushed.to_json()
+
+
+def _pull(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.display import StagedProgress, quiet_hub_bars, show_commands
+    from lewm_data.display.advice import Command
+    from lewm_data.sharing.pulling import pull
+
+    quiet_hub_bars(console)
+    with StagedProgress(console) as progress:
+        pulled = pull(
+            options.repo_id,
+            Path(options.output),
+            revision=options.revision,
+            file=options.file,
+            checksums=options.checksums,
+            overwrite=options.overwrite,
+            progress=lambda done, total: progress("verify", done, total),
+            waiting=lambda: console.print("another process is making the same output; waiting for it"),
+        )
+    console.print(
+        f"[bold green]{escape(str(pulled.path))}[/]: {escape(pulled.file)} of {escape(pulled.repo_id)} at "
+        f"{pulled.revision[:12]}, {pulled.file_bytes / 2**20:,.0f} MB",
+        soft_wrap=True,
+    )
+    if not pulled.checksums:
+        verify = shlex.join(["lewm-data", "verify", str(pulled.path)])
+        show_commands(console, [Command(verify, "read every frame and compare its checksum")])
+    return pulled.to_json()
+
+
+def _preview(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.display import ConversionDisplay
+    from lewm_data.sharing.preview import make_preview
+
+    config = PreviewConfig(**{name: options[name] for name in PreviewConfig.__dataclass_fields__})
+    with ConversionDisplay(console) as display:
+        made = make_preview(
+            options.source, Path(options.output), config, progress=display.inspecting, waiting=display.waiting
+        )
+    told = made.to_json()
+    console.print(
+        f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
+        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 2**20:,.1f} MB"
+    )
+    console.print(escape(made.preview.data["verdict"]["sentence"]))
+    return told
+
+
+def _view(options: Namespace, console: Console) -> dict[str, Any]:
+    from lewm_data.display import progress_bar
+    from lewm_data.sharing.viewer import view_episode
+
+    save = None if options.save is None else Path(options.save)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"episode {options.episode}", total=None, note="")
+        viewed = view_episode(
+            Path(options.file),
+            options.episode,
+            save=save,
+            overwrite=options.overwrite,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {save}"
+    console.print(f"Episode {options.episode} ({viewed.num_steps:,} steps) {escape(where)}", soft_wrap=True)
+    return viewed.to_json()
+
+
 def _demo(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.demo import record_demo
 
@@ -242,7 +351,17 @@ def _demo(options: Namespace, console: Console) -> dict[str, Any]:
     return {"path": str(root)}
 
 
-_COMMANDS = {"inspect": _inspect, "convert": _convert, "verify": _verify, "merge": _merge, "demo": _demo}
+_COMMANDS = {
+    "inspect": _inspect,
+    "convert": _convert,
+    "verify": _verify,
+    "merge": _merge,
+    "push": _push,
+    "pull": _pull,
+    "preview": _preview,
+    "view": _view,
+    "demo": _demo,
+}
 
 if __name__ == "__main__":
     main()

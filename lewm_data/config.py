@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from lewm_data.errors import UsageError
 from lewm_data.schema import (
     COMPRESSIONS,
     FORMAT_VERSION,
+    MAX_IMAGE_SIDE,
     POLICIES,
     RESIZES,
     Compression,
@@ -116,6 +116,42 @@ class ConvertConfig:
         return {**dataclasses.asdict(self), "extra_columns": list(self.extra_columns)}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviewConfig:
+    """What a preview shows.
+
+    Attributes:
+        num_steps: Frames that a training window keeps.
+        frameskip: Steps from one kept frame to the next.
+        max_episodes: Episodes that are shown with pictures and curves; all are listed with their numbers.
+        episodes: Which episodes may be among them: half-open ranges and single numbers, such as ``0:50,60``. None
+            chooses: first those with findings and the odd ones, then evenly.
+        overwrite: Replace an output that exists.
+    """
+
+    num_steps: int = 4
+    frameskip: int = 5
+    max_episodes: int = 200
+    episodes: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.episodes is not None:
+            parse_episodes(self.episodes)
+        for name, number in (
+            ("num_steps", self.num_steps),
+            ("frameskip", self.frameskip),
+            ("max_episodes", self.max_episodes),
+        ):
+            if number < 1:
+                raise UsageError(f"{name} is {number}, but must be 1 or more.")
+
+    @property
+    def span(self) -> int:
+        """Steps in a training window."""
+        return self.num_steps * self.frameskip
+
+
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
     """Reads an image size.
 
@@ -132,10 +168,10 @@ def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(image_size))
     sides = [int(side) for side in match.groups() if side] if match else []
-    if not sides or not all(1 <= side <= 16384 for side in sides):
+    if not sides or not all(1 <= side <= MAX_IMAGE_SIDE for side in sides):
         raise UsageError(
             f"image_size is {image_size!r}, but must be a number of pixels such as 224, HEIGHTxWIDTH such as "
-            "480x640 (each side 1 to 16384), or native."
+            f"480x640 (each side 1 to {MAX_IMAGE_SIDE}), or native."
         )
     return sides[0], sides[-1]
 
@@ -168,8 +204,3 @@ def parse_episodes(text: str) -> tuple[range, ...]:
             )
         ranges.append(range(start, stop))
     return tuple(ranges)
-
-
-def is_selected(episode_index: int, selection: Iterable[range] | None) -> bool:
-    """Whether an episode belongs to a selection; None selects all."""
-    return selection is None or any(episode_index in part for part in selection)

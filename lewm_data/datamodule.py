@@ -11,7 +11,7 @@ import lightning
 
 from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
-from lewm_data.loading.batches import Batch, BatchDataset
+from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.cache import CacheMode, cache_frames
 from lewm_data.loading.loader import WindowLoader, WorkerType
 from lewm_data.loading.normalizer import Normalizer, normalize_batch
@@ -219,6 +219,33 @@ class LeWMDataModule(lightning.LightningDataModule):
         """Every window, in the files' order."""
         return self._make_loader(self._set_up.predict)
 
+    def layout(self) -> Layout:
+        """Shape of one window and dtype of each column: frames (T, H, W, 3), ``action`` (T, frameskip*A), and so on."""
+        return self._set_up.train.layout()
+
+    def read_episode(self, episode: int, *, max_frames: int) -> Batch:
+        """A whole episode as a batch of one window, as it is stored.
+
+        Args:
+            episode: Its number, as in ``train_episodes`` and ``val_episodes``.
+            max_frames: Kept frames at most; a longer episode is cut off.
+
+        Returns:
+            Column to tensor; T is the episode's steps over ``frameskip``, rounded down. ``normalize_batch`` makes
+            it what a model takes.
+        """
+        return self._set_up.read_episode(episode, max_frames=max_frames)
+
+    def feature_names(self, column: str) -> tuple[str, ...]:
+        """Names of a column's dimensions, as the source has them; none where it has none."""
+        header = self._set_up.stores[0].header
+        return header.feature_names.get(column, ()) if header is not None else ()
+
+    def normalize_batch(self, batch: Batch) -> Batch:
+        """Frames (B, T, 3, H, W) in the trainer's precision, action and state standardised; all else as it is."""
+        precision = str(self.trainer.precision) if self.trainer is not None else "32-true"
+        return normalize_batch(batch, self.normalizers, precision=precision)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Transforms (in training only) and normalizes a batch where it is.
 
@@ -232,10 +259,7 @@ class LeWMDataModule(lightning.LightningDataModule):
         """
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:
             batch = self.train_transform(batch)
-        if not self.normalize:
-            return batch
-        precision = str(self.trainer.precision) if self.trainer is not None else "32-true"
-        return normalize_batch(batch, self.normalizers, precision=precision)
+        return self.normalize_batch(batch) if self.normalize else batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands. Lightning keeps it in its checkpoints.

@@ -7,14 +7,37 @@ An exit status belongs to the class, so the command line and a calling process a
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, surrogate, line and paragraph
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control and format characters and lone surrogates as escapes.
+
+    Args:
+        text: Any text; line breaks stay.
+
+    Returns:
+        The same text where it holds none of them.
+    """
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in _UNSHOWN else c.encode("unicode_escape").decode() for c in text
+    )
+
 
 class LewmDataError(Exception):
-    """Base of all errors of this package: one sentence for people, one exit status for scripts."""
+    """Base of all errors of this package: one sentence for people, one exit status for scripts.
+
+    Names in the sentence may be a stranger's: control characters come out as escapes (``printable``).
+    """
 
     exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(LewmDataError, ValueError):
@@ -77,6 +100,10 @@ class VerificationError(LewmDataError):
 
 class DamagedChunkError(VerificationError):
     """A stored frame cannot be read as it was written; the message names its episode and step."""
+
+
+class LoaderError(LewmDataError):
+    """A worker of the loader died."""
 
 
 class InterruptedConversionError(LewmDataError):

@@ -35,14 +35,21 @@ key         dtype    shape                               meaning
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from lewm_data.errors import FormatError
 
 FORMAT_VERSION = 1
+
+MAX_IMAGE_SIDE = 16384
+"""Longest side of a frame, in pixels, in a file or a source: what claims more means to fill the memory."""
+
+ATTRIBUTES_CHECKSUM = "attributes_sha256"
+"""Root attribute with the names of all others and a hash of their values, which HDF5 has no checksum of its own for."""
 
 PIXELS = "pixels"
 ACTION = "action"
@@ -132,6 +139,7 @@ class Finding:
         code: Stable name from the catalogue, such as ``rows_missing``.
         severity: ``error``: cannot be converted truthfully; ``warning``: converted and recorded.
         episode: The source's episode_index, or None where the whole dataset is concerned.
+        step: The step of the episode that it is about, or begins at; None where it is about no single one.
         file: Path within the dataset's folder, or None.
         expected: What should have been there, in words.
         found: What was there, in words.
@@ -142,6 +150,7 @@ class Finding:
     code: str
     severity: Severity
     episode: int | None = None
+    step: int | None = None
     file: str | None = None
     expected: str
     found: str
@@ -246,9 +255,26 @@ class FileHeader:
     def to_attributes(self) -> dict[str, int | float | str]:
         """Root attributes: numbers and text as they are, everything with structure as JSON text."""
         plain = dataclasses.asdict(self)
-        return {
+        attributes = {
             key: value if isinstance(value, (int, float, str)) else json.dumps(value) for key, value in plain.items()
         }
+        checksum = {"of": sorted(attributes), "sha256": _hash(attributes, sorted(attributes))}
+        return {**attributes, ATTRIBUTES_CHECKSUM: json.dumps(checksum)}
+
+    @staticmethod
+    def is_as_written(attributes: Mapping[str, Any]) -> bool:
+        """Whether root attributes are those that were written; of a file without their checksum nobody can tell.
+
+        Args:
+            attributes: The root attributes of an open file.
+        """
+        try:
+            if ATTRIBUTES_CHECKSUM not in attributes:
+                return True
+            told = json.loads(attributes[ATTRIBUTES_CHECKSUM])
+            return bool(told["sha256"] == _hash(attributes, told["of"]))
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+            return False
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], *, path: str) -> FileHeader:
@@ -267,7 +293,7 @@ class FileHeader:
         try:
             ours = "lewm_data_version" in attributes
             version = int(attributes["format_version"]) if "format_version" in attributes and ours else None
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise FormatError(f"{path}: its root attributes cannot be read; the file is damaged ({error}).") from error
         if version is None:
             raise FormatError(
@@ -280,7 +306,7 @@ class FileHeader:
                 "Upgrade lewm_data, or convert the dataset again with this one."
             )
         try:
-            return cls(
+            header = cls(
                 format_version=version,
                 lewm_data_version=str(attributes["lewm_data_version"]),
                 sources=tuple(
@@ -302,11 +328,28 @@ class FileHeader:
                 dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
                 fingerprint=str(attributes["fingerprint"]),
             )
-        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            header._check()
+            return header
+        except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise FormatError(
                 f"{path}: root attributes of format version {version} are incomplete or malformed "
                 f"({type(error).__name__}: {error}). Convert the dataset again."
             ) from error
+
+    def _check(self) -> None:
+        """Raises ValueError for values that no file of this format has."""
+        if not all(isinstance(key, str) for key in self.cameras.values()):
+            raise ValueError("cameras do not map columns to keys")
+        if not all(1 <= side <= MAX_IMAGE_SIDE for side in (self.image_height, self.image_width)):
+            raise ValueError(f"frames of {self.image_height}x{self.image_width}")
+        if not 0 < self.fps < float("inf"):
+            raise ValueError(f"fps {self.fps}")
+
+
+def _hash(attributes: Mapping[str, Any], names: Iterable[str]) -> str:
+    """SHA-256 of attributes, as numbers and text of Python whatever h5py makes of them."""
+    values = [[name, getattr(attributes[name], "item", lambda value=attributes[name]: value)()] for name in names]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _statistics(data: Mapping[str, Any]) -> ColumnStatistics:

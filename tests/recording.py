@@ -28,6 +28,18 @@ SIZE = (96, 128)
 
 EPISODE_LENGTHS = (7, 12, 5, 21, 9)
 
+LAYOUTS = (
+    "recorded",
+    "recorded_files",
+    "recorded_hevc",
+    "recorded_av1",
+    "recorded_reencoded",
+    "recorded_images",
+    "recorded_v21",
+    "recorded_v20",
+)
+"""Fixtures of conftest.py: one clean dataset in each layout, codec and way of storing pictures."""
+
 _FIELD_BITS = (3, 10, 13, 4)  # camera, episode, step, checksum
 _GRID = (3, 10)
 _DARK, _BRIGHT = 24, 232
@@ -164,7 +176,7 @@ def row_values(kind: str, episode: int, step: int, dim: int, *, seed: int = 0) -
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """LeRobot's recorder and its encoders talk about their own internals, which no test is about."""
     import av
 
@@ -235,7 +247,7 @@ def record_v3(
     Returns:
         The dataset's folder.
     """
-    with _quiet():
+    with quiet():
         from lerobot.configs import RGBEncoderConfig
         from lerobot.datasets.io_utils import write_info
         from lerobot.datasets.lerobot_dataset import LeRobotDataset

@@ -58,7 +58,8 @@ def test_inspect_without_a_choice_of_camera_lists_them(recorded: Path, capsys: p
     assert status == 0
     assert out == ""
     assert "front → pixels_front, top → pixels_top" in err
-    assert "--camera NAME, NAME being front or top" in err
+    assert "Choose a camera: front or top could each be 'pixels'." in err
+    assert f"lewm-data convert {recorded} recorded.h5 --camera top" in err
 
 
 def test_convert_says_what_it_made(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,3 +263,36 @@ def test_verify_against_another_dataset_says_which_one_it_was(
     status, _, err = run("verify", tmp_path / "last.h5", "--against", other, capsys=capsys)
     assert status == 2
     assert "has none of the file's episodes; the file was converted from recorded" in err
+
+
+def test_preview_makes_a_page_and_a_sheet(
+    small: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run("preview", small, tmp_path / "page.html", "--json", "--num_steps=2", capsys=capsys)
+    told = json.loads(out)
+    assert status == 0
+    assert (told["num_episodes"], told["num_episodes_shown"], told["verdict"]) == (5, 5, "fair")
+    assert "page.html: 5 of 5 episodes with pictures" in err
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert run("preview", recorded, tmp_path / "sheet.png", capsys=capsys)[0] == 0
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    status, _, err = run("preview", small, tmp_path / "page.html", capsys=capsys)
+    assert (status, "exists already" in err) == (2, True)
+    assert run("preview", small, tmp_path / "page.html", "--overwrite", capsys=capsys)[0] == 0
+    assert run("preview", small, tmp_path / "page.txt", capsys=capsys)[0] == 2
+    assert run("preview", tmp_path / "none.h5", tmp_path / "other.html", capsys=capsys)[0] == 2
+
+
+def test_view_saves_an_episode_or_says_what_is_missing(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rerun", reason="Rerun is not installed (extra view)")
+    status, out, err = run("view", small, "--episode=3", "--save", tmp_path / "3.rrd", "--json", capsys=capsys)
+    assert (status, json.loads(out)["num_steps"]) == (0, 21)
+    assert f"rerun {tmp_path / '3.rrd'}" in err
+    assert (tmp_path / "3.rrd").stat().st_size > 10_000
+    assert run("view", small, "--episode=9", "--save", tmp_path / "9.rrd", capsys=capsys)[0] == 2
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    status, _, err = run("view", small, capsys=capsys)
+    assert status == 2
+    assert "pip install 'lewm_data[view]'" in err

@@ -24,7 +24,6 @@ from tests.loading import ddp_script, files
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:"),
 ]
 
 

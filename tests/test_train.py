@@ -1,9 +1,13 @@
-"""train.py builds what its YAML says, its tiny model learns without collapsing, and errors are one sentence."""
+"""train.py builds what its YAML says, resumes, and tells errors in one sentence."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +18,15 @@ import yaml
 import train
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import UsageError
+from lewm_data.training.diagnostics import Diagnostics
+from lewm_data.training.lewm import LeWMModule
 from lewm_data.training.report import TrainingReport
-from lewm_data.training.tiny import TinyJEPA, vicreg_terms
 
 # Lightning's own command line still calls jsonargparse by an older name.
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 
 ROOT = Path(__file__).parent.parent
+ON_CPU = ("--trainer.accelerator=cpu", "--trainer.precision=32-true")
 
 
 @pytest.fixture
@@ -28,35 +34,66 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda *given: monkeypatch.setattr(sys, "argv", ["train.py", *map(str, given)])
 
 
-def a_batch(*, num_windows: int = 8, num_steps: int = 4, action_dim: int = 10) -> dict[str, torch.Tensor]:
-    frames = torch.randn(num_windows, num_steps, 32, 32, 3)
-    return {"pixels": frames.permute(0, 1, 4, 2, 3), "action": torch.randn(num_windows, num_steps, action_dim)}
-
-
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_configs_build_the_real_classes(config: Path, tmp_path: Path, arguments: Callable[..., None]) -> None:
-    arguments("--config", config, "--trainer.default_root_dir", tmp_path)
+    arguments("--config", config, "--trainer.default_root_dir", tmp_path, *ON_CPU)
     cli = train.make_cli()
-    assert isinstance(cli.model, TinyJEPA)
+    assert isinstance(cli.model, LeWMModule)
     assert isinstance(cli.datamodule, LeWMDataModule)
-    assert any(isinstance(callback, TrainingReport) for callback in cli.trainer.callbacks)
+    callbacks = {type(callback) for callback in cli.trainer.callbacks}
+    assert {TrainingReport, Diagnostics} <= callbacks
+    assert cli.datamodule.num_steps == cli.model.hparams["history_size"] + 1
 
 
-def test_without_a_config_it_is_the_demo(arguments: Callable[..., None]) -> None:
-    arguments()
+def test_without_a_config_it_is_lewm_as_published(arguments: Callable[..., None]) -> None:
+    arguments("--data.repo_id=someone/arm", *ON_CPU)
     cli = train.make_cli()
-    wanted = yaml.safe_load(train.DEMO_CONFIG.read_text())
-    assert cli.datamodule.source == wanted["data"]["root"]
-    assert cli.model.action_dim == wanted["model"]["action_dim"]
+    assert cli.datamodule.source == "someone/arm"
+    assert (cli.datamodule.batch_size, cli.datamodule.frameskip, cli.datamodule.seed) == (128, 5, 3072)
+    assert {**cli.model.hparams, "seed": 0} == {**LeWMModule().hparams, "seed": 0}
+    assert cli.trainer.gradient_clip_val == 1.0
+    assert cli.config.ckpt_path is None
 
 
-def test_another_config_inherits_nothing_from_the_demo(tmp_path: Path, arguments: Callable[..., None]) -> None:
+def test_another_config_inherits_nothing_from_the_default(tmp_path: Path, arguments: Callable[..., None]) -> None:
     config = tmp_path / "mine.yaml"
-    config.write_text(
-        yaml.safe_dump({"data": {"repo_id": "someone/arm"}, "model": {"action_dim": 30}, "trainer": {"logger": False}})
-    )
+    config.write_text(yaml.safe_dump({"data": {"repo_id": "someone/arm"}, "trainer": {"logger": False}}))
     arguments(f"--config={config}")
-    assert train.make_cli().datamodule.source == "someone/arm"
+    cli = train.make_cli()
+    assert cli.datamodule.batch_size == 256
+    assert not any(isinstance(callback, Diagnostics) for callback in cli.trainer.callbacks)
+
+
+@pytest.mark.parametrize("name", ["root", "h5_path"])
+def test_a_dataset_on_the_command_line_replaces_the_configs(arguments: Callable[..., None], name: str) -> None:
+    arguments(f"--data.{name}", "mine", *ON_CPU)
+    datamodule = train.make_cli().datamodule
+    assert (datamodule.sources.kind, datamodule.source) == (name, "mine")
+
+
+def test_print_config_shows_every_setting(arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments("--print_config")
+    with pytest.raises(SystemExit) as stopped:
+        train.make_cli()
+    assert stopped.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["model"]["sigreg_weight"] == 0.09
+    assert shown["data"]["dirty_episode_policy"] == "fail"
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("accelerator", "precision"), [("gpu", "bf16-mixed"), ("cuda", "32-true"), ("auto", "16-mixed")]
+)
+def test_a_gpu_that_is_not_there_is_told_at_once(
+    arguments: Callable[..., None], capsys: pytest.CaptureFixture[str], accelerator: str, precision: str
+) -> None:
+    arguments(f"--trainer.accelerator={accelerator}", f"--trainer.precision={precision}")
+    assert train.main() == UsageError.exit_status
+    stderr = " ".join(capsys.readouterr().err.split())
+    assert f"trainer.accelerator is '{accelerator}'" in stderr
+    assert "--trainer.accelerator cpu" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_source_that_is_none_is_one_sentence_and_a_status(
@@ -67,6 +104,7 @@ def test_a_source_that_is_none_is_one_sentence_and_a_status(
         f"--trainer.default_root_dir={tmp_path}",
         f"--data.data_dir={tmp_path}",
         f"--data.root={tmp_path / 'absent'}",
+        *ON_CPU,
     )
     status = train.main()
     stderr = capsys.readouterr().err
@@ -75,70 +113,62 @@ def test_a_source_that_is_none_is_one_sentence_and_a_status(
     assert "Traceback" not in stderr
 
 
-@pytest.mark.parametrize("size", [32, 96])
-def test_latents_and_predictions_have_one_shape(size: int) -> None:
-    model = TinyJEPA(action_dim=10, latent_dim=16)
-    latents = model.encode(torch.randn(2, 4, 3, size, size))
-    assert latents.shape == (2, 4, 16)
-    assert model.predict(latents[:, :-1], torch.randn(2, 3, 10)).shape == (2, 3, 16)
-
-
-def test_prediction_uses_the_action_between_two_frames_and_not_the_last() -> None:
-    torch.manual_seed(0)
-    model, batch = TinyJEPA(action_dim=10), a_batch()
-    model.log = lambda *_, **__: None  # type: ignore[method-assign]
-    loss = model.training_step(batch, 0)
-    for step, matters in ((0, True), (2, True), (3, False)):
-        changed = {**batch, "action": batch["action"].clone()}
-        changed["action"][:, step] += 1
-        assert (model.training_step(changed, 0) != loss).item() is matters
-
-
-def test_vicreg_terms_see_collapse_and_redundancy() -> None:
-    torch.manual_seed(0)
-    spread = torch.randn(4096, 8)
-    variance, covariance = vicreg_terms(spread)
-    assert variance < 0.05
-    assert covariance < 0.05
-    assert vicreg_terms(torch.zeros(64, 8))[0] == pytest.approx(1, abs=0.02)
-    assert vicreg_terms(spread[:, :1].expand(-1, 8))[1] == pytest.approx(7, rel=0.15)
-
-
-def test_a_wrong_action_dim_names_the_right_one() -> None:
-    with pytest.raises(UsageError, match=r"is 10, but a kept frame has 30 .* Set --model.action_dim 30\."):
-        TinyJEPA(action_dim=10).training_step(a_batch(action_dim=30), 0)
-
-
-def test_a_window_of_one_frame_has_nothing_to_predict() -> None:
-    with pytest.raises(UsageError, match=r"num_steps is 1, but a prediction needs a next frame"):
-        TinyJEPA(action_dim=10).training_step(a_batch(num_steps=1), 0)
-
-
-@pytest.mark.slow
-def test_three_steps_from_a_dataset_folder(recorded: Path, tmp_path: Path) -> None:
-    flags = {
+def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
+    settings = {
         "data.root": recorded,
-        "data.data_dir": tmp_path,
+        "data.data_dir": folder,
         "data.camera": "front",
-        "data.num_steps": 2,
-        "data.frameskip": 2,
+        "data.frameskip": 1,
         "data.batch_size": 4,
         "data.image_size": 32,
         "data.val_fraction": 0.3,
-        "model.action_dim": 12,
+        "model.patch_size": 8,
+        "model.encoder_depth": 1,
         "trainer.max_steps": 3,
         "trainer.val_check_interval": 2,
         "trainer.accelerator": "cpu",
-        "trainer.default_root_dir": tmp_path,
-        "trainer.logger.init_args.save_dir": tmp_path,
+        "trainer.default_root_dir": folder,
+        "trainer.logger.init_args.save_dir": folder,
+        **flags,
     }
-    command = [sys.executable, "train.py", *(f"--{key}={value}" for key, value in flags.items())]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    given = [f"--{key}={value}" for key, value in settings.items()]
+    callbacks = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())["trainer"]["callbacks"]
+    callbacks[-1]["init_args"] |= {"dirpath": str(folder / "checkpoints"), "every_n_train_steps": 1}
+    callbacks[-2]["init_args"] |= {"dirpath": str(folder)}
+    config = folder / "demo.yaml"
+    demo = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
+    config.write_text(yaml.safe_dump({**demo, "trainer": {**demo["trainer"], "callbacks": callbacks}}))
+    return [sys.executable, "train.py", "--config", str(config), *given]
+
+
+@pytest.mark.slow
+def test_from_a_dataset_folder_to_a_verdict(recorded: Path, tmp_path: Path) -> None:
+    result = subprocess.run(command(recorded, tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
-    assert "(4, 2, 3, 32, 32)" in result.stdout
-    assert "(4, 2, 12)" in result.stdout
+    assert "(4, 4, 3, 32, 32)" in result.stdout
     summary = " ".join(result.stdout.split())
     assert "3 steps, 12 windows in" in summary
     assert "of the time waiting for data" in summary
-    metrics = next(tmp_path.rglob("metrics.csv")).read_text()
-    assert "val/vs_copy" in metrics
+    verdict = json.loads((tmp_path / "diagnostics.json").read_text())["verdict"]
+    assert " ".join(verdict.split()) in summary
+    assert (tmp_path / "diagnostics.png").is_file()
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert "val/blindness" in next(tmp_path.rglob("metrics.csv")).read_text()
+
+
+@pytest.mark.slow
+def test_a_pod_that_is_taken_away_saves_first_and_the_next_one_goes_on(recorded: Path, tmp_path: Path) -> None:
+    endless = command(recorded, tmp_path, **{"trainer.max_steps": 100_000})
+    with subprocess.Popen(endless, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=120)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)["global_step"]
+    goes_on = command(recorded, tmp_path, **{"trainer.max_steps": saved + 3, "ckpt_path": "last"})
+    result = subprocess.run(goes_on, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert "3 steps, 12 windows in" in " ".join(result.stdout.split())

@@ -43,8 +43,7 @@ def decode_only(source: Path, camera: str) -> tuple[int, float]:
     """
     import av
 
-    from lewm_data.config import ConvertConfig
-    from lewm_data.conversion.inspect import decode_threads
+    from lewm_data.conversion.decode import num_decode_threads
     from lewm_data.conversion.source import needed_files, open_source
 
     dataset = open_source(str(source)).dataset
@@ -52,7 +51,7 @@ def decode_only(source: Path, camera: str) -> tuple[int, float]:
     if dataset is None or key is None:
         raise ValueError(f"{source} is no dataset with a camera {camera!r}")
     files = sorted({file for file in needed_files(dataset, [key]) if file.endswith(".mp4")})
-    threads = decode_threads(ConvertConfig())
+    threads = num_decode_threads()
     started = time.perf_counter()
     frames = 0
     for file in files:

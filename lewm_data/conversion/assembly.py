@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -142,7 +143,13 @@ class Assembly:
             if self._length < self._data.length and self._done_source == LAST_STEP:
                 self._writer.mark_end(self._length - 1)
             self._writer.end_episode(self._length)
-        return EpisodeEnd(index, decision.findings, decision.refused, written)
+        findings = decision.findings
+        if not decision.refused and not written:  # nothing is left to keep
+            findings = tuple(
+                dataclasses.replace(found, handling="dropped") if found.handling == "kept" else found
+                for found in findings
+            )
+        return EpisodeEnd(index, findings, decision.refused, written)
 
 
 def in_flight_bytes(event: Event) -> int:

@@ -26,7 +26,9 @@ class Rule:
     keepable: bool = False
 
 
-_EXCLUDE = "Exclude it with --episodes, or drop it with --dirty_episode_policy skip."
+LEAVE_OUT = "Exclude it with --episodes, or drop it with --dirty_episode_policy skip."
+"""How the remedies of errors that concern one episode end."""
+
 _FETCH = "Download the dataset again (for Git: git lfs pull)."
 
 CATALOGUE: dict[str, Rule] = {
@@ -35,7 +37,7 @@ CATALOGUE: dict[str, Rule] = {
     "metadata_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH}"),
     "tasks_missing": Rule("warning", "Task texts are left out."),
     "lfs_pointer": Rule("error", "This is a Git LFS pointer, not the file itself: run git lfs pull."),
-    "file_missing": Rule("error", f"{_FETCH} Or: {_EXCLUDE}"),
+    "file_missing": Rule("error", f"{_FETCH} Or: {LEAVE_OUT}"),
     "version_unknown": Rule("error", "Convert it with LeRobot first: v2.0, v2.1 and v3.0 are read."),
     "version_mismatch": Rule("error", "Folder and codebase_version disagree: correct meta/info.json, or fetch again."),
     "fps_invalid": Rule("error", "Correct fps in meta/info.json."),
@@ -51,60 +53,70 @@ CATALOGUE: dict[str, Rule] = {
         keepable=True,
     ),
     "episode_index_hole": Rule("warning", "Episodes are looked up by value, so the others are right."),
-    "episode_index_repeated": Rule("error", f"Nobody can tell which one is meant. {_EXCLUDE}"),
-    "location_null": Rule("error", f"The metadata does not say where the episode is stored. {_EXCLUDE}"),
-    "span_backwards": Rule("error", f"The video span ends before it begins. {_EXCLUDE}"),
-    "span_overlap": Rule("error", f"Two episodes claim the same frames. {_EXCLUDE}"),
-    "span_length": Rule("error", f"Span and rows disagree on the number of frames. {_EXCLUDE}"),
-    "span_past_file": Rule("error", f"The video ends before the episode begins. {_EXCLUDE}"),
+    "episode_index_repeated": Rule("error", f"Nobody can tell which one is meant. {LEAVE_OUT}"),
+    "location_null": Rule("error", f"The metadata does not say where the episode is stored. {LEAVE_OUT}"),
+    "span_backwards": Rule("error", f"The video span ends before it begins. {LEAVE_OUT}"),
+    "span_overlap": Rule("error", f"Two episodes claim the same frames. {LEAVE_OUT}"),
+    "span_length": Rule("error", f"Span and rows disagree on the number of frames. {LEAVE_OUT}"),
+    "span_past_file": Rule("error", f"The video ends before the episode begins. {LEAVE_OUT}"),
     "span_gap": Rule("warning", "Frames that belong to no episode are passed over."),
-    "episode_empty": Rule("error", f"An episode without steps holds nothing. {_EXCLUDE}"),
+    "episode_empty": Rule("error", f"An episode without steps holds nothing. {LEAVE_OUT}"),
+    "episode_too_long": Rule("error", f"Its rows would not fit into memory. {LEAVE_OUT}"),
     "episode_short": Rule("warning", "It is converted, but no window of this length fits into it."),
     # Parquet
-    "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH} Or: {_EXCLUDE}"),
-    "rows_missing": Rule("error", f"Steps are missing. {_EXCLUDE}", keepable=True),
-    "rows_extra": Rule("error", f"There are more steps than the metadata knows. {_EXCLUDE}"),
+    "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH} Or: {LEAVE_OUT}"),
+    "rows_missing": Rule("error", f"Steps are missing. {LEAVE_OUT}", keepable=True),
+    "rows_extra": Rule("error", f"There are more steps than the metadata knows. {LEAVE_OUT}"),
     "rows_unlisted": Rule("warning", "Rows of episodes that the metadata does not list are passed over."),
-    "rows_misplaced": Rule("error", f"Rows are not where the metadata says. {_EXCLUDE}"),
+    "rows_misplaced": Rule("error", f"Rows are not where the metadata says. {LEAVE_OUT}"),
     "index_mismatch": Rule(
         "warning",
         "Rows are found by episode_index, so they are right; LeRobot's own reader would fetch others.",
     ),
-    "frame_index_broken": Rule("error", f"Steps are missing, repeated or out of order. {_EXCLUDE}", keepable=True),
-    "timestamps_not_increasing": Rule("error", f"Steps are out of order. {_EXCLUDE}", keepable=True),
-    "timestamps_off_fps": Rule("error", f"Rows and frames would drift apart. {_EXCLUDE}", keepable=True),
+    "frame_index_broken": Rule("error", f"Steps are missing, repeated or out of order. {LEAVE_OUT}", keepable=True),
+    "timestamps_not_increasing": Rule("error", f"Steps are out of order. {LEAVE_OUT}", keepable=True),
+    "timestamps_off_fps": Rule("error", f"Rows and frames would drift apart. {LEAVE_OUT}", keepable=True),
     "timestamps_jitter": Rule("warning", "Below half a frame, so rows and frames still agree."),
-    "values_not_finite": Rule("error", f"NaN or Inf poisons training. {_EXCLUDE}", keepable=True),
+    "values_not_finite": Rule("error", f"NaN or Inf poisons training. {LEAVE_OUT}", keepable=True),
     "action_constant": Rule("warning", "A constant action teaches nothing; check the recording."),
     "action_zero": Rule("warning", "An action of zeros teaches nothing; check the recording."),
     "state_frozen": Rule("warning", "The robot does not move or its sensors were not read; check the recording."),
     "done_inferred": Rule("warning", "The last step of each episode is taken for its end."),
-    "done_mid_episode": Rule("error", f"The episode goes on after its end. {_EXCLUDE}", keepable=True),
-    "done_not_last": Rule("error", f"The episode goes on after its end. {_EXCLUDE}", keepable=True),
+    "done_mid_episode": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),
+    "done_not_last": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),
     "done_never": Rule("warning", "Written as recorded; the episode was probably cut off by a time limit."),
     # Video, by its header
-    "video_empty": Rule("error", f"The file holds nothing. {_FETCH} Or: {_EXCLUDE}"),
-    "video_truncated": Rule("error", f"The file is cut off. {_FETCH} Or: {_EXCLUDE}"),
-    "video_unreadable": Rule("error", f"No decoder makes sense of the file. {_FETCH} Or: {_EXCLUDE}"),
-    "video_no_stream": Rule("error", f"Record the camera again. Or: {_EXCLUDE}"),
-    "video_frames_short": Rule("error", f"Frames were lost while recording. {_EXCLUDE}", keepable=True),
+    "video_empty": Rule("error", f"The file holds nothing. {_FETCH} Or: {LEAVE_OUT}"),
+    "video_truncated": Rule("error", f"The file is cut off. {_FETCH} Or: {LEAVE_OUT}"),
+    "video_unreadable": Rule("error", f"No decoder makes sense of the file. {_FETCH} Or: {LEAVE_OUT}"),
+    "video_no_stream": Rule("error", f"Record the camera again. Or: {LEAVE_OUT}"),
+    "video_frames_short": Rule("error", f"Frames were lost while recording. {LEAVE_OUT}", keepable=True),
     "video_frames_extra": Rule("warning", "Frames that belong to no episode are passed over."),
-    "video_fps": Rule("error", f"Rows and frames would drift apart. {_EXCLUDE}"),
+    "video_fps": Rule("error", f"Rows and frames would drift apart. {LEAVE_OUT}"),
     "video_start_offset": Rule("warning", "Times are counted from the file's first frame."),
+    "video_too_large": Rule("error", f"A frame would fill the memory. Scale the video down. Or: {LEAVE_OUT}"),
     "video_size": Rule("warning", "The decoded size is trusted."),
     # Video, by its pictures
-    "video_timestamps": Rule("error", f"The frame of a row cannot be told for certain. {_EXCLUDE}"),
+    "video_timestamps": Rule("error", f"The frame of a row cannot be told for certain. {LEAVE_OUT}"),
     "video_timestamps_jitter": Rule("warning", "Below half a frame, so rows and frames still agree."),
-    "video_size_changes": Rule("error", f"The camera changed its resolution. {_EXCLUDE}"),
-    "video_codec_changes": Rule("error", f"The file was pieced together from different recordings. {_EXCLUDE}"),
-    "decode_error": Rule("error", f"The video is damaged in the middle. {_EXCLUDE}"),
+    "video_size_changes": Rule("error", f"The camera changed its resolution. {LEAVE_OUT}"),
+    "video_codec_changes": Rule("error", f"The file was pieced together from different recordings. {LEAVE_OUT}"),
+    "decode_error": Rule("error", f"The video is damaged in the middle. {LEAVE_OUT}"),
     "frames_black": Rule("warning", "Black pictures teach nothing; check the camera."),
     "frames_constant": Rule("warning", "Pictures of one colour teach nothing; check the camera."),
     "camera_frozen": Rule("warning", "The picture does not change for long; check the camera."),
 }
 
 
-def finding(code: str, *, expected: str, found: str, episode: int | None = None, file: str | None = None) -> Finding:
+def finding(
+    code: str,
+    *,
+    expected: str,
+    found: str,
+    episode: int | None = None,
+    step: int | None = None,
+    file: str | None = None,
+) -> Finding:
     """Makes a finding of the catalogue.
 
     Args:
@@ -112,6 +124,7 @@ def finding(code: str, *, expected: str, found: str, episode: int | None = None,
         expected: What should have been there, in words.
         found: What was there, in words.
         episode: The source's episode_index; None for the whole dataset.
+        step: The step of the episode that it is about, where it is about one.
         file: Path within the dataset's folder.
 
     Returns:
@@ -122,6 +135,7 @@ def finding(code: str, *, expected: str, found: str, episode: int | None = None,
         code=code,
         severity=rule.severity,
         episode=episode,
+        step=step,
         file=file,
         expected=expected,
         found=found,

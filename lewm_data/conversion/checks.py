@@ -10,7 +10,7 @@ import numpy as np
 
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import DONE_KEYS, LAST_STEP, Feature, LeRobotDataset
-from lewm_data.conversion.video import VideoHeader
+from lewm_data.conversion.video import MAX_FRAME_PIXELS, VideoHeader
 from lewm_data.schema import ACTION, DONE, ROW_DTYPES, STATE, Finding
 
 TIMESTAMP_TOLERANCE_SECONDS = 1e-4
@@ -74,9 +74,15 @@ def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iter
         yield finding("metadata_missing", file=episodes_file, expected="an episode", found="none")
 
 
-def check_length(episode: int, length: int, min_steps: int) -> Iterator[Finding]:
-    """Whether an episode holds anything, and a training window."""
-    if length <= 0:
+MAX_EPISODE_BYTES = 1 << 30
+"""Rows of one episode, which are held in memory at once: ten days of a robot arm at 30 fps."""
+
+
+def check_length(episode: int, length: int, min_steps: int, max_steps: int) -> Iterator[Finding]:
+    """Whether an episode holds anything, and a training window, and whether memory holds its rows."""
+    if length > max_steps:
+        yield finding("episode_too_long", episode=episode, expected=f"{max_steps:,} steps at most", found=f"{length:,}")
+    elif length <= 0:
         yield finding("episode_empty", episode=episode, expected="a step or more", found=f"{length}")
     elif length < min_steps:
         yield finding(
@@ -111,13 +117,14 @@ def check_rows(
                 "index_mismatch",
                 expected=f"index {first_index + wrong[0]} at step {wrong[0]}",
                 found=f"{rows.index[wrong[0]]}",
+                step=int(wrong[0]),
                 **where,
             )
     yield from _check_time(rows, fps, where)
     for column, values in rows.columns.items():
         yield from _check_values(column, values.reshape(count, -1), features[column], where)
     yield from _check_motion(rows, where)
-    if DONE in rows.columns:
+    if DONE in rows.columns and rows.columns[DONE].size:
         done = np.nan_to_num(rows.columns[DONE].reshape(count, -1)[:, 0]).astype(bool)
         yield from _check_done(done, where)
 
@@ -140,6 +147,7 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
             "values_not_finite",
             expected=f"finite numbers in {feature.key!r}",
             found=f"{int(bad.sum())} NaN, Inf or null, the first ({values[bad][0]}) at step {step}",
+            step=step,
             **where,
         )
     elif stored.kind in "iu" and (values != np.round(values)).any():
@@ -148,6 +156,7 @@ def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict
             "column_dtype",
             expected=f"whole numbers in {feature.key!r} ({feature.dtype})",
             found=f"{values[step]} at step {step}",
+            step=step,
             **where,
         )
 
@@ -188,6 +197,7 @@ def _check_frame_index(rows: EpisodeRows, where: dict[str, Any]) -> Iterator[Fin
             "frame_index_broken",
             expected=f"frame_index 0 to {count - 1}",
             found=f"{rows.frame_index[wrong[0]]} at step {wrong[0]}",
+            step=int(wrong[0]),
             **where,
         )
 
@@ -203,6 +213,7 @@ def _check_timestamps(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> I
             "timestamps_not_increasing",
             expected="timestamps that increase",
             found=f"{rows.timestamp[at]:.6f} s after {rows.timestamp[at - 1]:.6f} s at step {at}",
+            step=at,
             **where,
         )
         return
@@ -216,6 +227,7 @@ def _check_timestamps(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> I
             code,
             expected=f"{ideal[at]:.6f} s at step {at} ({fps:g} fps)",
             found=f"{rows.timestamp[at]:.6f} s",
+            step=at,
             **where,
         )
 
@@ -240,6 +252,7 @@ def _check_done(done: np.ndarray, where: dict[str, Any]) -> Iterator[Finding]:
             "done_not_last",
             expected=f"the end at step {len(done) - 1}",
             found=f"it at step {early[0]}",
+            step=int(early[0]),
             **where,
         )
     elif len(early):
@@ -247,6 +260,7 @@ def _check_done(done: np.ndarray, where: dict[str, Any]) -> Iterator[Finding]:
             "done_mid_episode",
             expected=f"one end, at step {len(done) - 1}",
             found=f"one at step {early[0]}",
+            step=int(early[0]),
             **where,
         )
 
@@ -263,6 +277,15 @@ def check_video(
         declared_shape: The camera's shape in ``meta/info.json``; without a size, it says nothing.
         episodes: episode_index of every episode in the file.
     """
+    if header.width * header.height > MAX_FRAME_PIXELS:
+        for episode in episodes:
+            yield finding(
+                "video_too_large",
+                episode=episode,
+                file=file,
+                expected=f"{MAX_FRAME_PIXELS:,} pixels at most",
+                found=f"{header.width}x{header.height}",
+            )
     # an average over n frames is off by 1/n where a container is mistaken about how long its last one lasts
     tolerance = max(0.01, 1.5 / header.num_frames if header.num_frames else 0.0)
     if header.fps is not None and abs(header.fps / fps - 1) > tolerance:

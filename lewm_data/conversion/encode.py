@@ -44,6 +44,12 @@ def encoder(compression: Compression) -> Callable[[np.ndarray], StoredChunk]:
     return chunk
 
 
+def is_whole(chunk: StoredChunk) -> bool:
+    """Whether a stored frame is as ``encoder`` wrote it, by its checksum."""
+    data, told = chunk.data[:-FLETCHER32_BYTES], chunk.data[-FLETCHER32_BYTES:]
+    return int(imagecodecs.h5checksum_fletcher32(data)) == int.from_bytes(told, "little")
+
+
 Encode = Callable[[np.ndarray], bytes]
 
 

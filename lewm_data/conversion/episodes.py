@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from lewm_data.conversion.arrow import NotNumeric, to_numpy
-from lewm_data.conversion.decode import DecodeJob
+from lewm_data.conversion.decode import DecodeJob, gone
 from lewm_data.conversion.layout import ACTION_KEY, NULL, STATE_KEY, Episode, LeRobotDataset
 from lewm_data.conversion.rows import RowCursor
 from lewm_data.conversion.validate import Report
-from lewm_data.errors import SourceError, UsageError
+from lewm_data.errors import UsageError
 from lewm_data.schema import ACTION, DONE, RESERVED_NAMES, STATE, is_pixels
 
 _TIME_CODES = frozenset({"timestamps_off_fps", "timestamps_not_increasing"})
@@ -76,11 +76,10 @@ class EpisodeReader:
         """
         try:
             return self._read(episode)
+        except MemoryError:  # Arrow's own is an ArrowException as well
+            raise
         except (pa.ArrowException, OSError, KeyError, NotNumeric) as error:
-            raise SourceError(
-                f"episode {episode.index}: {episode.data_file} could be read when it was inspected, but not now "
-                f"({str(error).splitlines()[0]}). Leave the dataset alone while it is converted, and run again."
-            ) from error
+            raise gone(episode.index, str(episode.data_file), error) from error
 
     def _read(self, episode: Episode) -> EpisodeData:
         assert episode.data_file is not None
@@ -102,13 +101,14 @@ class EpisodeReader:
             episode=episode,
             length=table.num_rows,
             columns=columns,
-            jobs=tuple(
-                self.job(episode, column, camera, timestamps, first_row) for column, camera in self._cameras.items()
-            ),
+            jobs=self.jobs(episode, timestamps),
         )
 
-    def job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray, first_row: int) -> DecodeJob:
-        """The decoding job for the frames at ``timestamps`` (seconds since the episode's begin)."""
+    def jobs(self, episode: Episode, timestamps: np.ndarray) -> tuple[DecodeJob, ...]:
+        """One decoding job per camera, for the frames at ``timestamps`` (seconds since the episode's begin)."""
+        return tuple(self._job(episode, column, camera, timestamps) for column, camera in self._cameras.items())
+
+    def _job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray) -> DecodeJob:
         is_image = self._dataset.features[camera].dtype == "image"
         file = episode.data_file if is_image else episode.videos[camera].file
         assert file is not None
@@ -119,7 +119,7 @@ class EpisodeReader:
             file=file,
             is_image=is_image,
             start_seconds=0.0 if is_image else episode.videos[camera].start_seconds,
-            first_row=first_row,
+            first_row=self._report.first_rows[episode.index],
             timestamps=timestamps,
             fps=self._dataset.fps,
         )
@@ -175,14 +175,19 @@ def check_columns(keys: Sequence[str]) -> None:
 
 
 def file_column(key: str) -> str:
-    """Name of an extra column in our file: LeRobot's key, with ``/`` (which HDF5 takes for a group) as ``_``.
+    """Name of an extra column in our file.
 
     Raises:
         UsageError: The name has a meaning of its own in the format.
     """
-    name = key.replace("/", "_")
+    name = column_name(key)
     if name in RESERVED_NAMES or is_pixels(name) or not name.strip("."):
         raise UsageError(
             f"extra_columns: {key!r} would be the column {name!r}, which the format uses itself. Leave it out."
         )
     return name
+
+
+def column_name(key: str) -> str:
+    """LeRobot's key as the name of a dataset: ``/``, which HDF5 takes for a group, becomes ``_``."""
+    return key.replace("/", "_")

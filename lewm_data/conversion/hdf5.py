@@ -21,5 +21,19 @@ def open_file(path: Path) -> h5py.File:
         raise FormatError(f"{path}: no such file.")
     try:
         return h5py.File(path, "r")
-    except OSError as error:
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise FormatError(f"{path}: not an HDF5 file, or one that is cut off ({error}).") from error
+
+
+def refuse_references(file: h5py.File, path: Path) -> None:
+    """Refuses a file whose columns lie in other files, so that it means nothing by itself.
+
+    Raises:
+        FormatError: A dataset is virtual, or stored outside.
+    """
+    for name, item in file.items():
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            raise FormatError(
+                f"{path}: {name!r} lies in other files, so this one cannot be passed on alone. Join them: "
+                "lewm-data merge FILE.h5... OUTPUT.h5"
+            )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +90,30 @@ def _lerobot_home() -> Path:
 def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """Downloads what matches and is not cached yet; returns the snapshot's folder, named by its commit."""
     from huggingface_hub import snapshot_download
+
+    cache = _lerobot_home() / "hub"
+    offline = f", and the dataset is not in the cache ({cache}). Connect to the network, or give a local folder."
+    with hub_errors(repo_id, revision=revision, offline=offline):
+        return Path(
+            snapshot_download(
+                repo_id, repo_type="dataset", revision=revision, cache_dir=cache, allow_patterns=list(patterns)
+            )
+        )
+
+
+@contextmanager
+def hub_errors(repo_id: str, *, revision: str | None, offline: str) -> Iterator[None]:
+    """Puts what huggingface_hub raises while reading a dataset into words.
+
+    Args:
+        repo_id: The dataset.
+        revision: What was asked for.
+        offline: How the sentence "the Hub cannot be reached" goes on, with its remedy.
+
+    Raises:
+        SourceError: No such repo or revision, no access, or the Hub cannot be reached.
+    """
+    import httpx
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -100,15 +125,7 @@ def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Pa
     )
 
     try:
-        return Path(
-            snapshot_download(
-                repo_id,
-                repo_type="dataset",
-                revision=revision,
-                cache_dir=_lerobot_home() / "hub",
-                allow_patterns=list(patterns),
-            )
-        )
+        yield
     except GatedRepoError as error:
         raise SourceError(
             f"{repo_id}: the repo is gated and this account has no access yet. Accept its terms on its Hub page, "
@@ -124,14 +141,11 @@ def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Pa
             f"{repo_id}: no revision {revision!r} on the Hub. Give a branch, tag or commit that exists, or leave "
             "--revision out."
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise SourceError(
-            f"{repo_id}: the Hub cannot be reached, and the dataset is not in the cache "
-            f"({_lerobot_home() / 'hub'}). Connect to the network, or give a local folder."
-        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
+        raise SourceError(f"{repo_id}: the Hub cannot be reached{offline}") from error
     except HFValidationError as error:
         raise SourceError(f"{repo_id}: not a valid Hub repo id ({error}). Those look like owner/name.") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, RuntimeError) as error:  # RuntimeError is what Xet storage raises
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # a full disk or an unwritable cache is told as such
         raise SourceError(

@@ -9,7 +9,8 @@ _asked = threading.Event()
 
 
 def install() -> None:
-    """Lets SIGINT and SIGTERM raise KeyboardInterrupt now, or at the next ``check``."""
+    """Lets SIGINT and SIGTERM raise KeyboardInterrupt now, or at the next ``check``; forgets earlier ones."""
+    _asked.clear()
     signal.signal(signal.SIGINT, _handle)
     signal.signal(signal.SIGTERM, _handle)
 

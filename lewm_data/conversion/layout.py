@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +49,7 @@ class Feature:
     @property
     def width(self) -> int:
         """Numbers in one row (the shape's product)."""
-        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+        return math.prod(self.shape)
 
 
 class VideoSpan(NamedTuple):
@@ -229,7 +229,3 @@ class LeRobotDataset:
             first_index=int(table.first_index[row]),
             videos=videos,
         )
-
-    def iter_episodes(self) -> Iterator[Episode]:
-        """All episodes, by ascending episode_index."""
-        return (self.episode(row) for row in range(len(self.episodes)))

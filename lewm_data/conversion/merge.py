@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 
 import lewm_data
-from lewm_data.conversion.encode import StoredChunk
+from lewm_data.conversion.encode import StoredChunk, is_whole
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.conversion.writer import FileShape, FileWriter
-from lewm_data.errors import FormatError, UsageError
-from lewm_data.schema import EP_LEN, EPISODE_DTYPES, FileHeader, is_pixels, is_value
+from lewm_data.errors import DamagedChunkError, FormatError, UsageError
+from lewm_data.schema import EP_LEN, FileHeader, is_pixels, is_value
 
 
 def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
@@ -24,7 +24,7 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
     columns = {
         name: (file[name].dtype.name, None if file[name].ndim == 1 else int(file[name].shape[1]))
         for name in file
-        if not is_pixels(name) and name not in EPISODE_DTYPES
+        if is_value(name)
     }
     return FileShape(
         cameras=tuple(name for name in header.cameras if name in file),
@@ -36,13 +36,17 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
 
 
 def copy_episodes(file: h5py.File, writer: FileWriter) -> Iterator[int]:
-    """Copies all episodes of a file into a writer of the same shape; yields each episode's length once copied."""
+    """Copies all episodes of a file into a writer of the same shape; yields each episode's length once copied.
+
+    Raises:
+        DamagedChunkError: A checksum does not match, or something stored cannot be read.
+    """
     offset = 0
     small = [name for name in file if is_value(name)]
     frames = [name for name in file if is_pixels(name)]
     for length in file[EP_LEN][:].tolist():
         stop = offset + length
-        writer.write_rows({name: file[name][offset:stop] for name in small})
+        writer.write_rows({name: _values(file[name], offset, stop) for name in small})
         for name in frames:
             writer.write_chunks(name, _stored(file[name], offset, stop), start=0)
         writer.end_episode(length)
@@ -73,6 +77,7 @@ def merge(
         OutputError: The output exists or cannot be written.
         ResourceError: The disk is full.
         FormatError: An input is not of this format.
+        DamagedChunkError: Something stored in an input is not as it was written.
     """
     if any(path.resolve() == output.resolve() for path in inputs):
         raise UsageError(f"{output}: is one of the inputs as well. Give the output another name.")
@@ -102,8 +107,27 @@ def _stored(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChun
     if dataset.chunks is None or dataset.chunks[0] != 1:
         raise FormatError(f"{dataset.file.filename}: {dataset.name} is not stored one frame per chunk.")
     for row in range(start, stop):
-        mask, data = dataset.id.read_direct_chunk((row, 0, 0, 0))
-        yield StoredChunk(data, mask)
+        try:
+            mask, data = dataset.id.read_direct_chunk((row, 0, 0, 0))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _damaged(dataset, row, str(error)) from error
+        chunk = StoredChunk(data, mask)
+        if not is_whole(chunk):
+            raise _damaged(dataset, row, "its checksum does not match")
+        yield chunk
+
+
+def _values(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
+    try:
+        return np.asarray(dataset[start:stop])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _damaged(dataset, start, str(error)) from error
+
+
+def _damaged(dataset: h5py.Dataset, row: int, reason: str) -> DamagedChunkError:
+    return DamagedChunkError(
+        f"{dataset.file.filename}: {dataset.name.strip('/')!r} is damaged at row {row} ({reason.splitlines()[0]})."
+    )
 
 
 def _check_alike(

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import lewm_data
 from lewm_data.conversion.hdf5 import open_file
-from lewm_data.conversion.lock import exclusive
-from lewm_data.conversion.writer import replace_durably
+from lewm_data.conversion.lock import exclusive, exclusive_if_free
+from lewm_data.conversion.writer import replace_durably, sync
 from lewm_data.errors import FormatError, OutputError, ResourceError
 from lewm_data.schema import FileHeader
+
+_STATE = "state.json"
+_PASSING = frozenset({"state.tmp", "heartbeat.json", "heartbeat.tmp"})
+"""What a work folder may hold before it has its state."""
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -62,12 +67,17 @@ def output_place(
     made = [folder for folder in output.parents if not folder.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(output.with_name(output.name + ".lock"), waiting=waiting):
+        for folder in made:  # else a loss of power could take the new folder, and the finished file with it
+            sync(folder.parent)
+        with exclusive(_lock(output), waiting=waiting):
             check_output(output, overwrite=overwrite)
             yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]  # HDF5's own text is a dump
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+    except (OSError, RuntimeError) as error:  # the latter is h5py's, of a file that cannot be closed for want of space
+        code = getattr(error, "errno", None) or _hdf5_errno(error)
+        if isinstance(error, RuntimeError) and code is None:
+            raise
+        reason = os.strerror(code) if code else str(error).splitlines()[0]  # HDF5's own text is a dump
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ResourceError(
                 f"{output}: the disk is full, or the file larger than it takes ({reason}). Free some space, then run "
                 f"the same command again. {kept}".rstrip()
@@ -79,9 +89,49 @@ def output_place(
                 folder.rmdir()
 
 
+def _hdf5_errno(error: Exception) -> int | None:
+    """The system's error number in the text of one of HDF5's errors."""
+    told = re.search(r"errno = (\d+)", str(error))
+    return int(told[1]) if told else None
+
+
 def work_folder(output: Path) -> Path:
     """The folder of unfinished work beside an output."""
     return output.with_name(output.name + ".partial")
+
+
+def remove_leftovers(output: Path) -> None:
+    """Removes what is left beside a finished output by a process that was killed just after it had its name.
+
+    Shards for another content (of an ``--overwrite`` that was interrupted) stay, and so does what is in use.
+    """
+    folder = work_folder(output)
+    if not output.is_file() or not (folder.exists() or _lock(output).exists()):
+        return
+    with contextlib.suppress(OSError), exclusive_if_free(_lock(output)) as held:
+        if held and folder.is_dir() and (_is_new(folder) or _fingerprint(folder) == _header_fingerprint(output)):
+            WorkFolder(output, "").remove()
+
+
+def _lock(output: Path) -> Path:
+    return output.with_name(output.name + ".lock")
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether a work folder has no state yet, or none any more, and nothing else of value."""
+    return all(entry.name in _PASSING for entry in folder.iterdir())
+
+
+def _fingerprint(folder: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / _STATE).read_text())["fingerprint"])
+    return None
+
+
+def _header_fingerprint(path: Path) -> str:
+    with contextlib.suppress(OSError, FormatError), open_file(path) as file:
+        return FileHeader.from_attributes(file.attrs, path=str(path)).fingerprint
+    return ""
 
 
 class WorkFolder:
@@ -110,7 +160,7 @@ class WorkFolder:
             "lewm_data_version": lewm_data.__version__,
             "shards": [list(shard) for shard in shards],
         }
-        state_file = self.path / "state.json"
+        state_file = self.path / _STATE
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(state_file.read_text())
             same = all(known[key] == state[key] for key in ("fingerprint", "lewm_data_version"))
@@ -119,6 +169,7 @@ class WorkFolder:
                 return known["shards"]
         self.remove()
         self.path.mkdir()
+        sync(self.path.parent)
         temporary = state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(state))
         replace_durably(temporary, state_file)
@@ -148,11 +199,17 @@ class WorkFolder:
         """
         if not self.path.exists():
             return
-        if not (self.path / "state.json").exists() and any(self.path.iterdir()):
+        if not (self.path / _STATE).exists() and not _is_new(self.path):
             raise OutputError(
-                f"{self.path}: is in the way and was not made by lewm_data (it has no state.json). Move it elsewhere."
+                f"{self.path}: is in the way and was not made by lewm_data (it has no {_STATE}). Move it elsewhere."
             )
-        shutil.rmtree(self.path)
+        # the state last: killed in the middle, the folder is still known as ours
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == _STATE):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        self.path.rmdir()
 
 
 def _existing_parent(output: Path) -> Path:

@@ -44,6 +44,10 @@ class PictureCheck:
     _constant: int = 0
     _still: int = 0
     _longest_still: int = 0
+    _seen: int = 0
+    _first_black: int = -1
+    _first_constant: int = -1
+    _still_since: int = 0
     _previous: np.ndarray | None = None
 
     def look(self, frames: np.ndarray) -> None:
@@ -54,26 +58,39 @@ class PictureCheck:
         highest, lowest = pixels.max(axis=2), pixels.min(axis=2)
         black = highest.max(axis=1) < BLACK_LEVEL
         constant = (highest - lowest).max(axis=1) <= CONSTANT_SPREAD
+        constant &= ~black
+        self._first_black = _first(self._first_black, black, self._seen)
+        self._first_constant = _first(self._first_constant, constant, self._seen)
         self._black += int(black.sum())
-        self._constant += int((constant & ~black).sum())
-        for frame in pixels:
+        self._constant += int(constant.sum())
+        for step, frame in enumerate(pixels, start=self._seen):
             same = self._previous is not None and np.array_equal(frame, self._previous)
             self._still = self._still + 1 if same else 0
-            self._longest_still = max(self._longest_still, self._still)
+            if self._still > self._longest_still:
+                self._longest_still, self._still_since = self._still, step - self._still
             self._previous = frame
+        self._seen += len(pixels)
 
     def findings(self, *, episode: int, file: str) -> Iterator[Finding]:
         """What the frames so far amount to."""
         where: dict[str, Any] = {"episode": episode, "file": file}
         expected = f"pictures in {self.column!r}"
         if self._black:
-            yield finding("frames_black", expected=expected, found=f"{self._black} black frames", **where)
+            found = f"{self._black} black frames"
+            yield finding("frames_black", expected=expected, found=found, step=self._first_black, **where)
         if self._constant:
-            yield finding("frames_constant", expected=expected, found=f"{self._constant} frames of one colour", **where)
+            found = f"{self._constant} frames of one colour"
+            yield finding("frames_constant", expected=expected, found=found, step=self._first_constant, **where)
         if self._longest_still >= max(2, round(FROZEN_SECONDS * self.fps)):
             yield finding(
                 "camera_frozen",
                 expected=f"frames of {self.column!r} that differ",
                 found=f"{self._longest_still + 1} equal ones in a row",
+                step=self._still_since,
                 **where,
             )
+
+
+def _first(known: int, flags: np.ndarray, start: int) -> int:
+    """The first flagged step, if none was known before (-1); ``flags`` begin at step ``start``."""
+    return start + int(flags.argmax()) if known < 0 and flags.any() else known

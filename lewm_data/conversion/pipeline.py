@@ -19,23 +19,31 @@ from lewm_data.conversion.decode import DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
 from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
-from lewm_data.conversion.inspect import Inspection, decode_threads, dirty_error, inspect_source
+from lewm_data.conversion.inspect import Inspection, dirty_error, inspect_source, source_fingerprint
 from lewm_data.conversion.merge import copy_episodes, file_shape
 from lewm_data.conversion.output import (
     WorkFolder,
     check_output,
     free_disk_bytes,
     output_place,
+    remove_leftovers,
     work_folder,
 )
 from lewm_data.conversion.plan import READ_AHEAD_BYTES, cut_shards, shortfalls
 from lewm_data.conversion.readahead import read_ahead
 from lewm_data.conversion.reporter import Reporter, Silent
 from lewm_data.conversion.watchdog import Heartbeat
-from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably, small_columns
-from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
+from lewm_data.conversion.writer import FileShape, FileWriter, replace_durably
+from lewm_data.errors import (
+    DirtyDataError,
+    FormatError,
+    InterruptedConversionError,
+    ResourceError,
+    SourceError,
+    VerificationError,
+)
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
-from lewm_data.schema import ACTION, DONE, EP_LEN, STATE, FileHeader, Finding
+from lewm_data.schema import ACTION, DONE, EP_LEN, FileHeader, Finding
 
 _MAX_COMPRESS_THREADS = 4
 
@@ -113,22 +121,23 @@ def convert(
     told: Reporter = reporter or Silent()
     started = time.perf_counter()
     output = Path(output)
+    remove_leftovers(output)
     check_output(output, overwrite=config.overwrite)
-    with Heartbeat(None, watchdog_seconds=config.watchdog_seconds) as heartbeat:
-
-        def inspecting(what: str, done: int, total: int) -> None:
-            heartbeat.beat({})
-            told.inspecting(what, done, total)
-
-        inspection = inspect_source(source, config, progress=inspecting)
-    inspection.refuse_if_dirty()
-    assert inspection.plan is not None
-    problems = shortfalls(
-        inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=free_disk_bytes(output)
-    )
-    if problems:
-        raise ResourceError(f"{source} does not fit. " + " ".join(problems))
     try:
+        with Heartbeat(None, watchdog_seconds=config.watchdog_seconds) as heartbeat:
+
+            def inspecting(what: str, done: int, total: int) -> None:
+                heartbeat.beat({})
+                told.inspecting(what, done, total)
+
+            inspection = inspect_source(source, config, progress=inspecting)
+        inspection.refuse_if_dirty()
+        assert inspection.plan is not None
+        problems = shortfalls(
+            inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=free_disk_bytes(output)
+        )
+        if problems:
+            raise ResourceError(f"{source} does not fit. " + " ".join(problems))
         kept = f"Finished shards are kept in {work_folder(output)}, and it goes on from them."
         with output_place(output, overwrite=config.overwrite, waiting=told.waiting, kept=kept):
             told.planned(inspection)
@@ -175,9 +184,8 @@ class _Conversion:
                 self._heartbeat = heartbeat
                 heartbeat.beat(self._facts, force=True)
                 self._converting_since = time.perf_counter()
-                self._skip_finished(shards)
-                for number, episodes in enumerate(shards):
-                    self._shard(number, episodes, whole=len(shards) == 1)
+                for number in self._unfinished(shards):
+                    self._shard(number, shards[number], whole=len(shards) == 1)
                 seconds = time.perf_counter() - self._converting_since
                 header = self._join(len(shards))
         except DirtyDataError:
@@ -207,17 +215,17 @@ class _Conversion:
     def _num_steps(self, episodes: Sequence[int]) -> int:
         return sum(int(self._dataset.episodes.length[self._rows[index]]) for index in episodes)
 
-    def _skip_finished(self, shards: Sequence[Sequence[int]]) -> None:
-        """Counts what an earlier run finished."""
-        finished = [episodes for number, episodes in enumerate(shards) if self._work.finished_shard(number) is not None]
-        self._frames_done = sum(map(self._num_steps, finished)) * len(self._inspection.cameras)
+    def _unfinished(self, shards: Sequence[Sequence[int]]) -> list[int]:
+        """Numbers of the shards to make; counts what an earlier run finished."""
+        unfinished = [number for number in range(len(shards)) if self._work.finished_shard(number) is None]
+        finished = set(range(len(shards))).difference(unfinished)
+        self._frames_done = sum(self._num_steps(shards[number]) for number in finished) * len(self._inspection.cameras)
         if finished:
             self._told.resumed(self._frames_done)
+        return unfinished
 
     def _shard(self, number: int, episodes: Sequence[int], *, whole: bool) -> None:
-        """Makes a shard unless it is there; a ``whole`` one is the finished file but for its name."""
-        if self._work.finished_shard(number) is not None:
-            return
+        """Makes a shard; a ``whole`` one is the finished file but for its name."""
         findings: list[Finding] = []
         written: list[int] = []
         threads = min(num_cpus(), _MAX_COMPRESS_THREADS)
@@ -253,14 +261,22 @@ class _Conversion:
                     written.append(end.episode)
             if whole and not written:
                 self._refuse(findings)
+            self._check_source()
             before = self._inspection.decision.findings if whole else ()
             writer.finish(file_header(self._inspection, episodes=written, findings=(*before, *findings)))
 
+    def _check_source(self) -> None:
+        """Refuses a source that is not the one that was inspected: nobody could say what the shard holds."""
+        inspection = self._inspection
+        if source_fingerprint(self._dataset, inspection.cameras, self._config) != inspection.fingerprint:
+            raise SourceError(
+                f"{inspection.source}: changed while it was converted. Leave the dataset alone, and run again."
+            )
+
     def _events(self, reader: EpisodeReader, episodes: Sequence[int]) -> Iterator[Event]:
         """Everything there is to write, in order: an episode's rows, then the frames of each of its cameras."""
-        with Decoder(
-            self._dataset.root, threads=decode_threads(self._config), batch_rows=self._config.micro_batch
-        ) as decoder:
+        config = self._config
+        with Decoder(self._dataset.root, threads=config.decode_threads, batch_rows=config.micro_batch) as decoder:
             for index in episodes:
                 data = reader.read(self._dataset.episode(self._rows[index]))
                 yield data
@@ -311,10 +327,16 @@ class _Conversion:
         merged = self._work.path / "merged.h5"
         with FileWriter(merged, shape, num_rows=num_rows) as writer:
             for number, path in enumerate(paths):
-                with open_file(path) as file:
-                    for _ in copy_episodes(file, writer):
-                        interrupts.check()
-                        self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
+                try:
+                    with open_file(path) as file:
+                        for _ in copy_episodes(file, writer):
+                            interrupts.check()
+                            self._heartbeat.beat({"merging_shard": number, "num_shards": len(paths)})
+                except (FormatError, VerificationError) as error:
+                    path.unlink(missing_ok=True)
+                    raise VerificationError(
+                        f"{error} This finished shard is removed now: run the same command again to make it anew."
+                    ) from error
                 self._told.merging(number + 1, len(paths))
             written = [index for header in headers for index in header.sources[0].episodes]
             everything = (*self._inspection.decision.findings, *findings)
@@ -322,13 +344,11 @@ class _Conversion:
         return merged
 
     def _file_shape(self, reader: EpisodeReader) -> FileShape:
-        columns = reader.file_columns()
-        base = small_columns(columns[ACTION][1] or 1, columns[STATE][1] or 1)
         return FileShape(
             cameras=tuple(self._inspection.cameras),
             height=self._size[0],
             width=self._size[1],
-            columns={**base, **columns},
+            columns=reader.file_columns(),
             compression=self._config.compression,
         )
 

@@ -9,10 +9,10 @@ from typing import Any
 MEBIBYTE = 1 << 20
 
 BASE_MEMORY_BYTES = 150 * MEBIBYTE
-"""Interpreter, numpy, pyarrow, PyAV, HDF5 and imagecodecs, measured on Linux (benchmarks/conversion.py)."""
+"""Interpreter, numpy, pyarrow, PyAV, HDF5 and imagecodecs: 136 MB resident once imported, on Linux; rounded up."""
 
 CODEC_MEMORY_BYTES = {"blosc2": 50 * MEBIBYTE, "lz4": 12 * MEBIBYTE, "zstd": 12 * MEBIBYTE}
-"""What importing a codec's own libraries (blosc2, hdf5plugin) adds, measured likewise."""
+"""What importing a codec's own libraries adds: 44 MB for blosc2 with hdf5plugin, measured likewise."""
 
 READ_AHEAD_BYTES = 8 * MEBIBYTE
 """Decoded frames that may wait to be scaled and compressed."""

@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.inspect import choose_cameras
+from lewm_data.conversion.cameras import choose_cameras
 from lewm_data.conversion.lock import exclusive
+from lewm_data.conversion.output import remove_leftovers
 from lewm_data.conversion.source import identity, needed_files, open_source
 from lewm_data.conversion.writer import replace_durably
 from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageError, error_for_status
@@ -48,6 +49,7 @@ def prepare_file(source: str, data_dir: Path, config: ConvertConfig) -> Path:
         fingerprint = _fingerprint(source, config)
         name = safe_name(Path(source).name) or "dataset"
         output = data_dir / f"{name}-{fingerprint[:12]}.h5"
+        remove_leftovers(output)
         if not output.is_file():
             _convert_in_child(source, output, config)
         temporary = pointer.with_suffix(".tmp")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +17,37 @@ _BUFFER_BYTES = 1 << 16
 
 NUMBER_ROWS = 2048
 """Rows of numeric columns read at once."""
+
+_MOST_UNASKED_VALUES = 1 << 24
+"""Values of a column, beyond those that its rows should have, that are let pass to be found out row by row."""
+
+_MOST_SPARE_BYTES = 1 << 26
+
+
+def oversized(metadata: pq.FileMetaData, widths: Mapping[str, int]) -> str | None:
+    """What a file claims to hold beyond reason, in words: runs of equal values take no space until they are read.
+
+    Args:
+        metadata: The file's footer.
+        widths: Column to the numbers that a row should hold; pictures count as one.
+    """
+    leaves = [metadata.schema.column(position).path for position in range(metadata.num_columns)]
+    looked_at = [
+        (position, width)
+        for position, leaf in enumerate(leaves)
+        for key, width in widths.items()
+        if leaf == key or leaf.startswith(f"{key}.")
+    ]
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for position, width in looked_at:
+            column, rows = group.column(position), group.num_rows
+            if column.num_values > 2 * rows * width + _MOST_UNASKED_VALUES:
+                return f"{column.num_values:,} values of {leaves[position]!r} in {rows:,} rows"
+            most = 16 * column.num_values + _MOST_SPARE_BYTES
+            if column.physical_type != "BYTE_ARRAY" and column.total_uncompressed_size > most:
+                return f"{column.total_uncompressed_size:,} bytes for {column.num_values:,} values"
+    return None
 
 
 class RowCursor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,20 @@ from lewm_data.conversion.arrow import NotNumeric, to_vector
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import NULL, CameraColumns, EpisodeTable
 from lewm_data.conversion.rows import PARQUET_ERRORS
-from lewm_data.conversion.source_info import Unusable, first_line, is_lfs_pointer, read_text, unreadable
+from lewm_data.conversion.source_info import (
+    Unusable,
+    check_inside,
+    first_line,
+    is_lfs_pointer,
+    read_text,
+    unreadable,
+)
+
+MAX_ROWS = 1 << 22
+"""Episodes or tasks in one file: fifty times what DROID has."""
+
+_TASK_TEXTS = ("task", "__index_level_0__")
+_MOST_TASK_TEXT = 1 << 26
 
 # --- v3.0: meta/episodes/**.parquet, meta/tasks.parquet
 
@@ -77,27 +90,41 @@ def _read_v3_tasks(root: Path) -> dict[int, str] | None:
     path = root / "meta" / "tasks.parquet"
     if not path.is_file():
         return None
-    table = _read_table(root, path, None)
     # pandas keeps the text as the index: older versions name that column __index_level_0__
-    text = next((name for name in ("task", "__index_level_0__") if name in table.column_names), None)
+    table = _read_table(root, path, (*_TASK_TEXTS, "task_index"), texts=_TASK_TEXTS)
+    text = next((name for name in _TASK_TEXTS if name in table.column_names), None)
     if text is None or "task_index" not in table.column_names:
         raise unreadable("meta/tasks.parquet", "columns task and task_index", ", ".join(table.column_names))
     index = _numbers(table, "task_index", np.int64, "meta/tasks.parquet")
+    tasks, size = {}, 0
     try:
-        texts = table[text].to_pylist()
+        for task_index, scalar in zip(index.tolist(), table[text], strict=True):
+            tasks[task_index] = str(scalar.as_py())
+            size += len(tasks[task_index])
+            if size > _MOST_TASK_TEXT:
+                raise unreadable("meta/tasks.parquet", f"{_MOST_TASK_TEXT:,} letters at most", "more")
     except UnicodeDecodeError as error:
         raise unreadable("meta/tasks.parquet", "UTF-8 text", str(error)) from error
-    return {int(i): str(task) for i, task in zip(index, texts, strict=True)}
+    return tasks
 
 
-def _read_table(root: Path, path: Path, columns: Iterable[str] | None) -> pa.Table:
+def _read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequence[str] = ()) -> pa.Table:
+    """Some columns of a small Parquet file; ``texts`` are held as they are stored, each repeated text once."""
     name = path.relative_to(root).as_posix()
     try:
+        check_inside(root, name)
         if is_lfs_pointer(path):
             raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
         with pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
-            return file.read(None if columns is None else [column for column in columns if column in present])
+            leaves = {file.metadata.schema.column(position).path for position in range(file.metadata.num_columns)}
+            if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space, until it is read
+                raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
+        with pq.ParquetFile(path, read_dictionary=[text for text in texts if text in leaves]) as file:
+            # one thread: where no other can be had, Arrow says that the file cannot be read
+            return file.read([column for column in columns if column in present], use_threads=False)
+    except MemoryError:  # Arrow's own is an ArrowException as well, but no fault of the file
+        raise
     except PARQUET_ERRORS as error:
         raise unreadable(name, "a Parquet file", first_line(error)) from error
 

@@ -14,6 +14,9 @@ from lewm_data.schema import Finding
 
 INFO_FILE = "meta/info.json"
 
+_MOST_TEXT_BYTES = 1 << 30
+"""A million episodes take a tenth of it as JSON lines."""
+
 _LFS_PREFIX = b"version https://git-lfs"
 _PATH_FIELDS = {"chunk_index", "file_index", "episode_chunk", "episode_index", "video_key"}
 
@@ -54,6 +57,37 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(_LFS_PREFIX)) == _LFS_PREFIX
 
 
+def leads_out(root: Path, path: Path) -> bool:
+    """Whether a path, links followed, ends outside of the dataset's folder (of a Hub snapshot: of its repo's cache)."""
+    home = root.resolve()
+    if home.parent.name == "snapshots":  # whose files are links into the cache's "blobs"
+        home = home.parent.parent
+    try:
+        return not path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no file can have
+        return True
+
+
+def check_inside(root: Path, name: str) -> None:
+    """Refuses a file that is a link out of the dataset's folder.
+
+    Raises:
+        Unusable: It is.
+    """
+    if leads_out(root, root / name):
+        raise Unusable(
+            finding("path_unsafe", file=name, expected="a file in the dataset's folder", found="a link that leads out")
+        )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; a name that no file can have (too long, say) is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_json(root: Path, name: str) -> dict[str, Any]:
     """Reads a JSON object.
 
@@ -79,7 +113,10 @@ def read_text(root: Path, name: str) -> str:
     path = root / name
     if not path.is_file():
         raise Unusable(finding("metadata_missing", file=name, expected="the file", found="no such file"))
+    check_inside(root, name)
     try:
+        if path.stat().st_size > _MOST_TEXT_BYTES:
+            raise unreadable(name, f"{_MOST_TEXT_BYTES:,} bytes at most", f"{path.stat().st_size:,}")
         if is_lfs_pointer(path):
             raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
         return path.read_text(encoding="utf-8")
@@ -114,7 +151,7 @@ def read_feature(key: str, spec: dict[str, Any]) -> Feature:
     """
     dtype, shape = spec.get("dtype"), spec.get("shape")
     is_shape = isinstance(shape, list) and all(isinstance(side, int) and 0 <= side < 1 << 31 for side in shape)
-    if dtype in ("video", "image") and (re.search(r"[/\\\0]", key) or ".." in key):
+    if dtype in ("video", "image") and (re.search(r"[/\\]", key) or ".." in key or not key.isprintable()):
         raise Unusable(finding("path_unsafe", file=INFO_FILE, expected="a plain camera name", found=f"{key!r}"))
     return Feature(
         key=key,
@@ -163,7 +200,13 @@ def read_template(info: dict[str, Any], key: str) -> str:
         field is None or (field in _PATH_FIELDS and not conversion and re.fullmatch(r"(\d{1,2}d)?", spec or ""))
         for _, field, spec, conversion in parts
     )
-    if not is_safe or literal.startswith(("/", "~")) or ".." in literal or re.search(r"[\\:\0]", literal):
+    if (
+        not is_safe
+        or not literal.isprintable()
+        or literal.startswith(("/", "~"))
+        or ".." in literal
+        or re.search(r"[\\:]", literal)
+    ):
         raise Unusable(
             finding(
                 "path_unsafe",

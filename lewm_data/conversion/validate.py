@@ -19,8 +19,8 @@ from lewm_data.conversion.arrow import NotNumeric, UnevenRows, to_numpy, to_vect
 from lewm_data.conversion.catalogue import CATALOGUE, finding
 from lewm_data.conversion.checks import EpisodeRows
 from lewm_data.conversion.layout import NULL, LeRobotDataset
-from lewm_data.conversion.rows import PARQUET_ERRORS, RowCursor
-from lewm_data.conversion.source_info import first_line, is_lfs_pointer
+from lewm_data.conversion.rows import NUMBER_ROWS, PARQUET_ERRORS, RowCursor, oversized
+from lewm_data.conversion.source_info import first_line, is_file, is_lfs_pointer, leads_out
 from lewm_data.conversion.video import VideoHeader, VideoProblem, read_header
 from lewm_data.schema import DirtyEpisodePolicy, Finding, Handling
 
@@ -86,8 +86,9 @@ def validate(
     if any(found.code in ("column_missing", "column_dtype", "column_width") for found in findings):
         return Report(findings=tuple(findings))
     table = dataset.episodes
+    scan = _RowScan(dataset, cameras, tuple(extra_columns), whole)
     for index, length in zip(table.index.tolist(), table.length.tolist(), strict=True):
-        findings += checks.check_length(index, length, min_episode_steps)
+        findings += checks.check_length(index, length, min_episode_steps, scan.max_steps)
     data_files = _group(dataset.data_path(row) for row in range(len(table)))
     video_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "video"]
     video_files = {
@@ -95,7 +96,6 @@ def validate(
     }
     total = len(data_files) + sum(map(len, video_files.values()))
     done = 0
-    scan = _RowScan(dataset, cameras, tuple(extra_columns), whole)
     for file, members in data_files.items():
         findings += scan.file(file, members)
         done += 1
@@ -165,6 +165,8 @@ class _RowScan:
         self._dataset = dataset
         self._columns = dataset.row_columns(extra_columns)
         self._features = {name: dataset.features[key] for name, key in self._columns.items()}
+        self._widths = {key: dataset.features[key].width for key in self._columns.values()}
+        self.max_steps = checks.MAX_EPISODE_BYTES // (8 * (len(INDEX_COLUMNS) + sum(self._widths.values())))
         self._image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
         self._listed = frozenset(dataset.episodes.index.tolist()) if whole else None
         self._absent: dict[int, tuple[str, int]] = {}  # episode_index to the file that lacks it, and its length
@@ -212,6 +214,8 @@ class _RowScan:
                 finding("column_dtype", episode=index, file=file, expected="numbers in every row", found=str(error))
                 for index in wanted.keys() - seen
             ]
+        except MemoryError:  # Arrow's own is an ArrowException as well, but no fault of the file
+            raise
         except PARQUET_ERRORS as error:
             return findings + [
                 finding(
@@ -240,16 +244,23 @@ class _RowScan:
     def _problem(self, file: str) -> tuple[str, str, str] | None:
         """What is wrong with a file as such, as (code, expected, found)."""
         path = self._dataset.root / file
-        if not path.is_file():
+        if not is_file(path):
             return "file_missing", "the file", "no such file"
+        if leads_out(self._dataset.root, path):
+            return "path_unsafe", "a file in the dataset's folder", "a link that leads out"
+        wanted = [*INDEX_COLUMNS, *self._columns.values(), *self._image_cameras]
         try:
             if is_lfs_pointer(path):
                 return "lfs_pointer", "the file itself", "a Git LFS pointer"
             with pq.ParquetFile(path) as parquet:
                 present = set(parquet.schema_arrow.names)
+                too_much = oversized(parquet.metadata, {key: self._widths.get(key, 1) for key in wanted})
+        except MemoryError:
+            raise
         except PARQUET_ERRORS as error:
             return "parquet_unreadable", "a Parquet file", first_line(error)
-        wanted = [*INDEX_COLUMNS, *self._columns.values(), *self._image_cameras]
+        if too_much:
+            return "parquet_unreadable", "rows that fit into memory", too_much
         absent = [key for key in wanted if key not in present]
         if absent:
             return "column_missing", f"columns {', '.join(absent)}", f"only {', '.join(sorted(present))}"
@@ -260,17 +271,22 @@ class _RowScan:
         keys = [*INDEX_COLUMNS, *self._columns.values()]
         parts: list[pa.RecordBatch] = []
         current, position, start = NULL, 0, 0
-        unlisted, example = 0, NULL
+        unlisted, example, held = 0, NULL, 0
+        table = self._dataset.episodes
         with RowCursor(self._dataset.root / file, keys) as cursor:
             for batch in cursor.read(0, 1 << 62):
                 index = to_vector(batch.column("episode_index"), null=NULL)
+                index = np.where(np.isfinite(index), index, NULL)
                 cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
                 for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
                     if int(index[begin]) != current:
                         yield from self._finish(file, current, start, parts, findings)
-                        current, start, parts = int(index[begin]), position + begin, []
+                        current, start, parts, held = int(index[begin]), position + begin, [], 0
                     if current in wanted:
-                        parts.append(batch.slice(begin, end - begin))
+                        held += end - begin
+                        most = min(int(table.length[wanted[current]]), self.max_steps)
+                        if held - NUMBER_ROWS <= most:  # beyond that, more are as wrong as many more
+                            parts.append(batch.slice(begin, end - begin))
                     elif self._listed is not None and current in self._listed:
                         self._elsewhere.setdefault(current, file)
                     elif self._listed is not None:
@@ -341,6 +357,8 @@ def _check_video_file(
             for index in episodes
         ]
     try:
+        if leads_out(dataset.root, dataset.root / file):
+            raise VideoProblem("path_unsafe", "a file in the dataset's folder", "a link that leads out")
         header = headers[file] = read_header(dataset.root / file)
     except VideoProblem as problem:
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import numpy as np
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.decode import DecodedFrame, Decoder
-from lewm_data.conversion.episodes import EpisodeReader
-from lewm_data.conversion.hdf5 import open_file
-from lewm_data.conversion.inspect import decode_threads, inspect_source
+from lewm_data.conversion.episodes import EpisodeReader, column_name
+from lewm_data.conversion.hdf5 import open_file, refuse_references
+from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.source import open_source
 from lewm_data.conversion.statistics import column_statistics
-from lewm_data.errors import UsageError
+from lewm_data.errors import FormatError, UsageError
 from lewm_data.schema import (
     CODEC_FILTER_IDS,
     DONE,
@@ -42,25 +43,37 @@ MAX_PROBLEMS = 100
 _BLOCK_ROWS = 65_536
 
 
-def verify_file(path: Path, *, progress: Progress = lambda done, total: None) -> list[str]:
+def verify_file(
+    path: Path, *, content: bool = True, alone: bool = False, progress: Progress = lambda done, total: None
+) -> list[str]:
     """Checks every invariant of the format and every checksum of a file.
 
     Args:
         path: The file.
+        content: Whether to read all rows and frames; without, columns, dtypes, episodes and the number of stored
+            frames are checked, in no time.
+        alone: Refuse a file that refers to others, since it shall be passed on without them.
         progress: Called with the frames read and their total.
 
     Returns:
         Each problem as one sentence; empty if the file is whole.
 
     Raises:
-        FormatError: It is not a file of this format, or of a newer version.
+        FormatError: It is not a file of this format, or of a newer version, or it refers to others.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
+        damaged = (
+            [] if FileHeader.is_as_written(file.attrs) else ["the root attributes are not those that were written"]
+        )
         try:
-            problems = _first(_structure_problems(file, header))
-            return problems or _first(_content_problems(file, header, progress))
-        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            problems = damaged + _first(_structure_problems(file, header))
+            if alone and not problems:
+                refuse_references(file, path)
+            return problems or (_first(_content_problems(file, header, progress)) if content else [])
+        except FormatError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             return [f"the file's own structure is damaged ({reason})"]
 
@@ -105,7 +118,7 @@ def verify_against(path: Path, source: str, *, progress: Progress = lambda done,
         out = np.empty((header.image_height, header.image_width, 3), np.uint8)
         with (
             EpisodeReader(dataset, inspection.report, header.cameras, config.extra_columns) as reader,
-            Decoder(dataset.root, threads=decode_threads(config), batch_rows=16) as decoder,
+            Decoder(dataset.root, threads=config.decode_threads, batch_rows=16) as decoder,
         ):
             for position, index in enumerate(record.episodes):
                 offset, length = int(offsets[position]), int(lengths[position])
@@ -150,7 +163,7 @@ def _settings(header: FileHeader, source: str, extra_names: list[str]) -> Conver
         raise UsageError(
             f"{source}: has none of the file's episodes; the file was converted from {record.repo_id}. Give that one."
         )
-    extra = [next((key for key in keys if key.replace("/", "_") == name), name) for name in extra_names]
+    extra = [next((key for key in keys if column_name(key) == name), name) for name in extra_names]
     return ConvertConfig(
         image_size=f"{header.image_height}x{header.image_width}",
         resize=header.resize,  # type: ignore[arg-type]
@@ -181,7 +194,7 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
             yield f"dataset {name!r} is missing"
         elif file[name].dtype != np.dtype(dtype):
             yield f"dataset {name!r} has dtype {file[name].dtype}, not {dtype}"
-    if any(name not in file for name in expected):
+    if any(not isinstance(file.get(name), h5py.Dataset) or file[name].ndim < 1 for name in expected):
         return
     num_steps = len(file[DONE])
     for name, item in file.items():
@@ -208,6 +221,15 @@ def _structure_problems(file: h5py.File, header: FileHeader) -> Iterator[str]:
             yield f"dataset {name!r} has filters {found}, not {filters}"
         if dataset.id.get_num_chunks() != num_steps:
             yield f"dataset {name!r} stores {dataset.id.get_num_chunks()} frames of {num_steps}"
+    for name, item in file.items():
+        if isinstance(item, h5py.Dataset) and not is_pixels(name) and not item.is_virtual:
+            claimed, stored = math.prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size()
+            if item.external or claimed > stored:
+                yield f"dataset {name!r} claims {claimed:,} bytes, but {stored:,} are stored in the file"
+                return
+    if len(file[EP_LEN]) > num_steps or len(file[EP_OFFSET]) > num_steps:
+        yield f"there are more episodes ({len(file[EP_LEN])}) than steps ({num_steps})"
+        return
     try:
         lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
     except (OSError, RuntimeError) as error:

@@ -10,7 +10,10 @@ from typing import BinaryIO, NamedTuple
 
 import av
 
-from lewm_data.conversion.source_info import is_lfs_pointer
+from lewm_data.conversion.source_info import is_file, is_lfs_pointer
+
+MAX_FRAME_PIXELS = 1 << 26
+"""8192x8192, twice what 8K video has. A decoder keeps some twenty frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +66,7 @@ def read_header(path: Path) -> VideoHeader:
         VideoProblem: The file is absent, empty, a Git LFS pointer, cut off, unreadable, has no video stream, or
             announces that its codec or size changes midway.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise VideoProblem("file_missing", "the file", "no such file")
     try:
         size = path.stat().st_size

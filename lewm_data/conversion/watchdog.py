@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lewm_data.errors import StalledError
 from lewm_data.resources import resident_memory_bytes
@@ -31,13 +31,11 @@ class Heartbeat:
     Args:
         path: The JSON file, in a folder that exists; None while there is no such folder yet.
         watchdog_seconds: Patience; 0 turns the watchdog off.
-        stderr: Where stacks go; it must have a file descriptor.
     """
 
-    def __init__(self, path: Path | None, *, watchdog_seconds: float, stderr: TextIO | None = None) -> None:
+    def __init__(self, path: Path | None, *, watchdog_seconds: float) -> None:
         self.path = path
         self._seconds = watchdog_seconds
-        self._stderr = stderr
         self._last = float("-inf")
         self._timer = _ExitTimer(StalledError.exit_status) if watchdog_seconds and _ExitTimer.available() else None
 
@@ -61,10 +59,8 @@ class Heartbeat:
         if not force and now - self._last < _BEAT_SECONDS:
             return
         self._last = now
-        if self._seconds:
-            stderr = self._stderr or sys.__stderr__
-            if stderr is not None:  # a daemon may have closed it
-                faulthandler.dump_traceback_later(self._seconds, exit=self._timer is None, file=stderr)
+        if self._seconds and sys.__stderr__ is not None:  # a daemon may have closed it
+            faulthandler.dump_traceback_later(self._seconds, exit=self._timer is None, file=sys.__stderr__)
         if self._timer is not None:
             self._timer.arm(self._seconds + _DUMP_SECONDS)
         if self.path is None:

@@ -38,6 +38,9 @@ SYNC_BYTES = 256 << 20
 flush shows no progress, and the watchdog must not take a slow disk for a hang."""
 
 
+_INDICES: dict[str, tuple[str, int | None]] = {name: (ROW_DTYPES[name], None) for name in (EPISODE_IDX, STEP_IDX)}
+
+
 class FileShape(NamedTuple):
     """What a file's datasets look like, but for the number of rows.
 
@@ -45,7 +48,8 @@ class FileShape(NamedTuple):
         cameras: Frame columns, in order.
         height: Rows of a frame.
         width: Columns of a frame.
-        columns: Small column to (dtype, numbers per row); None stands for plain numbers, shape (N,).
+        columns: Value column to (dtype, numbers per row); None stands for plain numbers, shape (N,). The writer adds
+            the indices ``episode_idx`` and ``step_idx`` itself.
         compression: Codec of the frames.
     """
 
@@ -103,27 +107,20 @@ class FileWriter:
         """Episodes ended so far."""
         return len(self._lengths)
 
-    @property
-    def num_rows(self) -> int:
-        """Steps of the episodes ended so far."""
-        return self._rows
-
-    def write_rows(self, columns: Mapping[str, np.ndarray], *, start: int = 0) -> None:
-        """Writes small columns of the current episode.
+    def write_rows(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Writes the rows of the current episode.
 
         Args:
-            columns: Name to values of shape (n,) or (n, width); every small column, but the indices.
-            start: Step at which the values begin.
+            columns: Name to values of shape (L,) or (L, width); every value column.
         """
         assert self._file is not None
         count = len(next(iter(columns.values())))
-        begin = self._rows + start
         indices = {
             EPISODE_IDX: np.full(count, self.num_episodes, np.int32),
-            STEP_IDX: np.arange(start, start + count, dtype=np.int32),
+            STEP_IDX: np.arange(count, dtype=np.int32),
         }
         for name, values in {**columns, **indices}.items():
-            self._file[name][begin : begin + count] = values
+            self._file[name][self._rows : self._rows + count] = values
 
     def encode(self, frame: np.ndarray) -> Future[StoredChunk]:
         """Compresses a frame, in another thread if there are several.
@@ -152,7 +149,7 @@ class FileWriter:
             self._unsynced_bytes += len(chunk.data)
         if self._unsynced_bytes >= SYNC_BYTES:
             self._file.flush()
-            _sync(self._temporary)
+            sync(self._temporary)
             self._unsynced_bytes = 0
 
     def end_episode(self, length: int) -> None:
@@ -173,8 +170,8 @@ class FileWriter:
         """
         assert self._file is not None
         file = self._file
-        for name in (*self._shape.cameras, *self._shape.columns):
-            file[name].resize(self._rows, axis=0)
+        for dataset in file.values():
+            dataset.resize(self._rows, axis=0)
         lengths = np.array(self._lengths, np.int64)
         file.create_dataset(EP_LEN, data=lengths, dtype=EPISODE_DTYPES[EP_LEN])
         file.create_dataset(EP_OFFSET, data=np.cumsum(lengths) - lengths, dtype=EPISODE_DTYPES[EP_OFFSET])
@@ -201,7 +198,7 @@ class FileWriter:
                 dtype="uint8",
                 **filters,
             )
-        for name, (dtype, width) in shape.columns.items():
+        for name, (dtype, width) in {**shape.columns, **_INDICES}.items():
             tail = () if width is None else (width,)
             file.create_dataset(
                 name,
@@ -222,20 +219,14 @@ class FileWriter:
         self._file = None
 
 
-def small_columns(action_width: int, state_width: int) -> dict[str, tuple[str, int | None]]:
-    """The small columns that every file has, as ``FileShape.columns`` wants them."""
-    widths: dict[str, int | None] = {"action": action_width, "state": state_width}
-    return {name: (dtype, widths.get(name)) for name, dtype in ROW_DTYPES.items()}
-
-
 def replace_durably(temporary: Path, path: Path) -> None:
     """Renames a finished file so that it is whole under its name even after a loss of power."""
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Brings a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -67,11 +67,14 @@ def _decode_blosc2(stored: memoryview, out: Bytes) -> int:
 def _decode_any_blosc2(stored: memoryview, out: Bytes) -> int:
     import blosc2  # costs a second, and only frames of one colour and those of hdf5plugin's own writer come here
 
-    opened = blosc2.from_cframe(bytes(stored))
-    if isinstance(opened, blosc2.NDArray):
-        values = np.ascontiguousarray(opened[...])
+    # not blosc2.from_cframe: that follows what a stranger's frame refers to, over the network too
+    frame = blosc2.schunk_from_cframe(bytes(stored), copy=True)
+    if frame.nbytes > 2 * out.size:  # an array of blocks may be padded
+        raise ChunkError(f"it claims {frame.nbytes} bytes where a frame has {out.size}")
+    if "b2nd" in frame.meta:
+        values = np.ascontiguousarray(blosc2.ndarray_from_cframe(bytes(stored), copy=True)[...])
     else:
-        values = np.frombuffer(b"".join(opened.decompress_chunk(i) for i in range(opened.nchunks)), np.uint8)
+        values = np.frombuffer(b"".join(frame.decompress_chunk(i) for i in range(frame.nchunks)), np.uint8)
     return _copy(memoryview(values.reshape(-1).view(np.uint8)), out)
 
 

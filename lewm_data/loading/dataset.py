@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.batches import BatchDataset, Layout
+from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # found where torch's DataLoader needs it
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
@@ -133,16 +133,41 @@ class WindowDataset(BatchDataset):
         Returns:
             Another dataset with its own window numbers.
         """
-        restricted = object.__new__(WindowDataset)
-        restricted.__dict__.update(self.__dict__)
-        restricted.windows = WindowIndex.build(
+        return self._with_windows(episodes, num_steps=self.num_steps)
+
+    def read_episode(self, episode: int, *, max_frames: int) -> Batch:
+        """A whole episode as one window.
+
+        Args:
+            episode: Its position in the file.
+            max_frames: Kept frames at most; a longer episode is cut off.
+
+        Returns:
+            Column to tensor as ``read`` returns it, B = 1 and T = min(steps // frameskip, max_frames).
+
+        Raises:
+            UsageError: The episode is shorter than ``frameskip``.
+        """
+        num_frames = int(self.store.ep_len[episode]) // self.frameskip
+        if num_frames < 1:
+            raise UsageError(
+                f"{self.store.path}: episode {episode} has {self.store.ep_len[episode]} steps, fewer than frameskip, "
+                f"{self.frameskip}. Lower frameskip."
+            )
+        return self._with_windows([episode], num_steps=min(num_frames, max_frames)).read([0])
+
+    def _with_windows(self, episodes: Sequence[int] | NDArray[np.int64], *, num_steps: int) -> WindowDataset:
+        other = object.__new__(WindowDataset)
+        other.__dict__.update(self.__dict__)
+        other.num_steps = num_steps
+        other.windows = WindowIndex.build(
             self.store.ep_len,
             self.store.ep_offset,
-            num_steps=self.num_steps,
+            num_steps=num_steps,
             frameskip=self.frameskip,
             episodes=episodes,
         )
-        return restricted
+        return other
 
     def values(self, column: str) -> NDArray[Any]:
         """A small column of the whole file, as batches hold it: (N, ...)."""

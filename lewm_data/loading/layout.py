@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, LewmDataError, ResourceError
 from lewm_data.loading.codecs import ChunkCodec
 from lewm_data.loading.index import FrameIndex, frame_index
 from lewm_data.loading.readers import Part
-from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, PIXELS, ROW_DTYPES, is_pixels
+from lewm_data.resources import available_memory_bytes
+from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, MAX_IMAGE_SIDE, PIXELS, ROW_DTYPES, is_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,38 @@ def open_file(path: Path) -> h5py.File:
         ) from error
 
 
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Puts whatever HDF5 and h5py raise for a damaged structure into words.
+
+    Raises:
+        FormatError: Something was raised that is not an error of ours.
+    """
+    try:
+        yield
+    except LewmDataError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FormatError(f"{path}: it is damaged ({reason}). Copy or convert it again.") from error
+
+
+def read_values(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+    """Reads rows [start, stop) of a small column; all of them by default.
+
+    Raises:
+        ResourceError: They claim more than the memory holds.
+    """
+    num_values = len(range(len(dataset))[start:stop]) * math.prod(dataset.shape[1:])
+    claimed, available = num_values * dataset.dtype.itemsize, available_memory_bytes()
+    if claimed > available:
+        raise ResourceError(
+            f"{path}: column {dataset.name.strip('/')!r} claims {claimed / 1e9:.1f} GB, but {available / 1e9:.1f} GB "
+            "of memory are available. Leave it out of columns, or check where the file comes from."
+        )
+    return np.asarray(dataset[start:stop])
+
+
 def read_layout(
     file: h5py.File, path: Path, *, is_ours: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Column]]:
@@ -70,12 +106,24 @@ def read_layout(
         if not holds:
             raise FormatError(f"{path}: {broken}. Convert the dataset again.")
 
-    for name in (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ())):
-        check(name in file, f"dataset {name!r} is missing")
-    datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    ep_len = datasets.pop(EP_LEN)[:].astype(np.int64)
-    ep_offset = datasets.pop(EP_OFFSET)[:].astype(np.int64)
+    required = (*EPISODE_DTYPES, PIXELS, *(ROW_DTYPES if is_ours else ()))
+    for name in required:
+        check(isinstance(file.get(name), h5py.Dataset), f"dataset {name!r} is missing")
+    items = dict(file.items())
+    for name in items if is_ours else required:
+        check(items[name] is not None, f"{name!r} is there, but cannot be opened; the file is damaged")
+    datasets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
+    for name, dataset in datasets.items():
+        is_inside = isinstance(file.get(name, getlink=True), h5py.HardLink) and not dataset.external
+        check(is_inside and _is_beside(dataset), f"{name!r} leads out of the file's folder")
+        check(dataset.ndim > 0, f"{name!r} is a single value")
+        if is_ours and not dataset.is_virtual and not is_pixels(name):
+            claimed, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+            check(claimed <= stored, f"{name!r} claims {claimed:,} bytes, but {stored:,} are stored")
     num_rows = len(datasets[PIXELS])
+    ep_len = read_values(path, datasets.pop(EP_LEN)).astype(np.int64)
+    ep_offset = read_values(path, datasets.pop(EP_OFFSET)).astype(np.int64)
+    check(ep_len.ndim == 1 and ep_offset.ndim == 1, "ep_len and ep_offset are no plain lists")
     check(ep_len.shape == ep_offset.shape, f"ep_len has {len(ep_len)} episodes, ep_offset {len(ep_offset)}")
     least = ep_len.min(initial=0)
     check(least >= 0, f"ep_len holds {least}, but an episode has 0 or more steps")
@@ -91,11 +139,18 @@ def read_layout(
         column = Column(dataset.shape[1:], dataset.dtype)
         if is_pixels(name):
             is_rgb = column.dtype == np.uint8 and len(column.shape) == 3 and column.shape[2] == 3
+            is_rgb = is_rgb and all(1 <= side <= MAX_IMAGE_SIDE for side in column.shape[:2])
             check(is_rgb, f"{name!r} is {column.dtype} {column.shape}, not uint8 (H, W, 3)")
         elif is_ours and name in ROW_DTYPES:
             check(column.dtype == ROW_DTYPES[name], f"{name!r} is {column.dtype}, not {ROW_DTYPES[name]}")
         columns[name] = column
     return ep_len, ep_offset, columns
+
+
+def _is_beside(dataset: h5py.Dataset) -> bool:
+    """Whether the files that a virtual dataset reads lie in the file's own folder or below."""
+    names = [PurePosixPath(source.file_name) for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    return not any(name.is_absolute() or ".." in name.parts for name in names)
 
 
 def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: str) -> list[Part] | None:
@@ -114,7 +169,7 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         FormatError: A shard or a frame is missing, or a file is truncated.
     """
     if not dataset.is_virtual:
-        part = _find_part(path, dataset, column, fingerprint)
+        part = _find_part(Path(dataset.file.filename), dataset, column, fingerprint)  # a link may lead to another file
         return None if part is None else [part]
     parts: list[Part] = []
     next_row = 0
@@ -144,6 +199,11 @@ def _find_part(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
     if filters.get_layout() == h5py.h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
         index = FrameIndex.of_contiguous(dataset)
     elif dataset.chunks == (1, *column.shape):
+        num_chunks = dataset.id.get_num_chunks()
+        if num_chunks < len(dataset):  # before memory is taken for so many
+            raise FormatError(
+                f"{path}: {dataset.name!r} stores {num_chunks} of its {len(dataset)} frames. Convert the dataset again."
+            )
         index = frame_index(path, dataset, fingerprint)
     else:
         return None

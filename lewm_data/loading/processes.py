@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lewm_data.errors import LoaderError
 from lewm_data.loading.batches import Batch, BatchDataset, whole_batch
 from lewm_data.loading.memory import NodeMemory
 from lewm_data.loading.sampler import WindowSampler
@@ -171,9 +172,26 @@ class ProcessBatches:
                 yield slot, windows
 
     def batches(self) -> Iterator[Batch]:
-        """Goes through the rest of the sampler's epoch."""
-        for result in self.dataloader:
-            yield self._receive(result)
+        """Goes through the rest of the sampler's epoch.
+
+        Raises:
+            LoaderError: A worker process died. (Torch raises a RuntimeError of its own where this is noticed while
+                the trainer is at work.)
+        """
+        workers = getattr(getattr(self.dataloader, "_iterator", None), "_workers", ())
+        if not all(worker.is_alive() for worker in workers):
+            self.close()
+        try:
+            for result in self.dataloader:
+                yield self._receive(result)
+        except RuntimeError as error:  # torch's own
+            if "DataLoader worker" not in str(error):
+                raise
+            self.close()  # the next iteration starts new processes
+            raise LoaderError(
+                f"A worker process of the loader died: {str(error).splitlines()[0]} Usually memory ran out: "
+                "lower num_workers or batch_size. The next iteration starts new workers."
+            ) from error
 
     def close(self) -> None:
         """Stops the processes."""

@@ -94,6 +94,7 @@ class ChunkReader:
             weakref.finalize(self, file.close).atexit = False
         maps = [_map(part, file) for part, file in zip(parts, self._files, strict=True)]
         self._maps = maps if not verify_checksums else [None] * len(parts)
+        self._mapped_bytes = [part.index.stop_byte() for part in parts]
         self._most_stored = max(int(part.index.size.max()) for part in parts)
         self._of_thread = threading.local()
         self._is_cold = True
@@ -126,6 +127,9 @@ class ChunkReader:
         masks = itertools.repeat(0) if part.index.mask is None else part.index.mask[rows].tolist()
         if self._is_cold:
             _announce(file, offsets, sizes)
+        if self._maps[number] is not None and os.fstat(file).st_size < self._mapped_bytes[number]:
+            # reading past the end of a map would kill the process
+            raise UnreadableFrameError(first_row + int(rows[0]), part.path, "the file was cut off while it was in use")
         codec, verify, frame_map = part.codec, self._verify, self._maps[number]
         frame_bytes = out.shape[1]
         scratch = memoryview(self._scratch())
@@ -197,7 +201,7 @@ class Hdf5Reader:
             for row, place in zip(rows[order].tolist(), where.tolist(), strict=True):
                 try:
                     self._dataset.read_direct(frames, np.s_[row], np.s_[place])
-                except OSError as error:
+                except (OSError, RuntimeError, ValueError) as error:
                     raise UnreadableFrameError(row, self._path, f"the HDF5 library cannot read it: {error}") from error
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.batches import BatchDataset
+from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.joined import check_alike, join
 from lewm_data.loading.mixture import Mixture
@@ -26,7 +26,7 @@ class Splits:
     """What to train on, to validate on and to predict.
 
     Attributes:
-        stores: The open files.
+        wholes: All windows of each file.
         train: Windows of the training episodes.
         val: Windows of the validation episodes.
         predict: All windows, file after file.
@@ -37,7 +37,7 @@ class Splits:
             an epoch visits a window of its file.
     """
 
-    stores: tuple[FrameStore, ...]
+    wholes: tuple[WindowDataset, ...]
     train: BatchDataset
     val: BatchDataset
     predict: BatchDataset
@@ -45,6 +45,11 @@ class Splits:
     val_episodes: NDArray[np.int64]
     mixture: Mixture | None
     normalizers: dict[str, Normalizer]
+
+    @property
+    def stores(self) -> tuple[FrameStore, ...]:
+        """The open files."""
+        return tuple(whole.store for whole in self.wholes)
 
     @classmethod
     def open(
@@ -91,7 +96,7 @@ class Splits:
             for number in (0, 1)
         )
         return cls(
-            stores=tuple(stores),
+            wholes=tuple(wholes),
             train=join(train),
             val=join(val),
             predict=join(wholes),
@@ -109,6 +114,14 @@ class Splits:
                 if name in wholes[0].columns
             },
         )
+
+    def read_episode(self, episode: int, *, max_frames: int) -> Batch:
+        """A whole episode as a batch of one window (see ``WindowDataset.read_episode``); numbers count on."""
+        for part in self.wholes:
+            if episode < len(part.store.ep_len):
+                return part.read_episode(episode, max_frames=max_frames)
+            episode -= len(part.store.ep_len)
+        raise IndexError(f"there are not so many episodes ({episode} too many)")
 
 
 def _split(whole: WindowDataset, *, val_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

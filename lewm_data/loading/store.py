@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
 from lewm_data.loading.codecs import Bytes
 from lewm_data.loading.index import FileIdentity
-from lewm_data.loading.layout import find_parts, open_file, read_layout
+from lewm_data.loading.layout import find_parts, open_file, read_layout, read_values, telling_damage
 from lewm_data.loading.memory import NodeMemory
 from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader, ResidentReader, UnreadableFrameError
 from lewm_data.schema import PIXELS, FileHeader, is_pixels
@@ -61,10 +61,15 @@ class FrameStore:
         if not self.path.is_file():
             raise UsageError(f"{self.path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
         self.identity = FileIdentity.of(self.path)
-        with open_file(self.path) as file:
+        with telling_damage(self.path), open_file(self.path) as file:
             is_ours = "format_version" in file.attrs
             self.header = FileHeader.from_attributes(file.attrs, path=str(self.path)) if is_ours else None
+            if verify_checksums and not FileHeader.is_as_written(file.attrs):
+                raise FormatError(f"{self.path}: its root attributes are not those that were written. Convert again.")
             self.ep_len, self.ep_offset, self.columns = read_layout(file, self.path, is_ours=is_ours)
+            for name in (*self.header.cameras, *self.header.statistics) if self.header else ():
+                if name not in self.columns:  # h5py passes over what it cannot open
+                    raise FormatError(f"{self.path}: column {name!r} is missing or damaged. Convert the dataset again.")
             self.num_rows = len(file[PIXELS])
             for column in self.frame_columns:
                 self._readers[column] = self._make_reader(file, column)
@@ -74,21 +79,25 @@ class FrameStore:
         """The columns that hold frames, ``pixels`` first."""
         return sorted((name for name in self.columns if is_pixels(name)), key=lambda name: (name != PIXELS, name))
 
-    def read_column(self, column: str) -> NDArray[Any]:
-        """Reads a small column whole.
+    def read_column(self, column: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Reads a small column, whole or in part.
 
         Args:
             column: Its name.
+            start: First row.
+            stop: End of the rows, exclusive; None goes to the last one.
 
         Returns:
-            (N, ...) in its stored dtype.
+            (stop - start, ...) in its stored dtype.
 
         Raises:
             UsageError: There is no such column.
+            FormatError: It cannot be read as it was written.
+            ResourceError: It claims more than the memory holds.
         """
         self._check_column(column)
-        with open_file(self.path) as file:
-            return np.asarray(file[column][:])
+        with telling_damage(self.path), open_file(self.path) as file:
+            return read_values(self.path, file[column], start, stop)
 
     def read_frames(
         self,
@@ -165,6 +174,7 @@ class FrameStore:
                 raise FormatError(f"{self.path}: the file changed while it was in use. Open it again.")
             with (
                 warnings.catch_warnings(action="ignore"),
+                telling_damage(self.path),
                 open_file(self.path) as file,
             ):  # said where it was opened
                 self._readers.setdefault(column, self._make_reader(file, column))

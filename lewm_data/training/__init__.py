@@ -1,1 +1,1 @@
-"""What trains from the batches: a tiny JEPA to prove the pipeline with, and a report of where the time went."""
+"""What trains from the batches: LeWM, the diagnostics that tell whether it sees anything, and a report of the time."""

@@ -57,13 +57,15 @@ class TrainingReport(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Counts, and shows windows/s on the progress bar."""
+        """Counts, and shows windows/s and the share of time spent waiting for data on the progress bar."""
         self.num_steps += 1
         self.num_windows += len(next(iter(batch.values())))
         now = time.perf_counter()
         self.seconds += now - self._since
         self._since = now
         pl_module.log("windows/s", self.num_windows / self.seconds, prog_bar=True)
+        if self._wait is not None:
+            pl_module.log("waiting", self._wait.seconds / self.seconds, prog_bar=True)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stops the clock."""

@@ -14,6 +14,8 @@ UNITS = (
     r"(?:frames?/s|f/s|windows?/s|windows per second|frames per second|[KMG]B\b|dB\b|%|percent|times\b|x as\b|fold\b"
     r"|seconds?\b|ms\b|s per\b)"
 )
+_LIMITS = ("20 MB",)
+"""Settings with a unit, which nobody measured."""
 _CLAIM = re.compile(rf"\d[\d,.]*\s*(?:million|thousand)?\s*{UNITS}")
 
 
@@ -26,7 +28,7 @@ def test_a_readme_says_what_the_results_say(readme: Path) -> None:
 @pytest.mark.parametrize("readme", report.READMES, ids=lambda path: path.parent.name)
 def test_no_measured_number_stands_outside_the_blocks(readme: Path) -> None:
     by_hand = report.MARKED.sub("", readme.read_text())
-    assert _CLAIM.findall(by_hand) == []
+    assert [claim for claim in _CLAIM.findall(by_hand) if claim not in _LIMITS] == []
 
 
 def test_such_a_number_would_be_found() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -13,10 +14,13 @@ from benchmarks import scaling, scaling_report
 from benchmarks.scaling_files import SIDE, build_file, divide_anew
 from benchmarks.scaling_probes import in_new_process, probe_epochs
 from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.fixed_array import read_fixed_array
 
 
 def test_the_file_is_of_format_version_1(tmp_path: Path) -> None:
     build_file(tmp_path / "file.h5", num_frames=1200, num_episodes=30)
+    with h5py.File(tmp_path / "file.h5") as file:
+        assert read_fixed_array(tmp_path / "file.h5", file["pixels"]) is not None, "not indexed as the writer's files"
     dataset = WindowDataset(tmp_path / "file.h5")
     assert len(dataset) == 30 * (40 - 20 + 1)
     batch = dataset[0]

@@ -412,6 +412,14 @@ def unknown_codec(root: Path) -> None:
     overwrite(root / VIDEO, start, b"zzzz")
 
 
+def absurd_size(root: Path) -> None:
+    """A stream of 16,000 x 16,000 pixels, as large as FFmpeg takes a container at its word."""
+    content = (root / VIDEO).read_bytes()
+    entry = content.index(b"avc1", content.index(b"stsd"))
+    overwrite(root / VIDEO, entry, b"png ")  # whose pictures say their size themselves: nothing contradicts it
+    overwrite(root / VIDEO, entry + 28, struct.pack(">HH", 16000, 16000))
+
+
 # --- the tables
 
 
@@ -894,6 +902,15 @@ def _metadata_dirt() -> list[Dirt]:
             also=frozenset({"video_frames_extra"}),
         ),
         dirt(
+            "episode_too_long",
+            "two-to-the-forty",
+            both(meta("length", 2, 1 << 40), info(total_frames=49 + (1 << 40))),
+            episode=2,
+            file=None,
+            found="1,099,511,627,776",
+            also=frozenset({"rows_missing", "span_length", "video_frames_short", "span_overlap"}),
+        ),
+        dirt(
             "episode_short",
             "than-a-window",
             lambda root: None,
@@ -968,6 +985,14 @@ def _video_dirt() -> list[Dirt]:
             second_description(size=(64, 48)),
             expected="one size",
             found="64x48 and 128x96",
+        ),
+        dirt(
+            "video_too_large",
+            "claims-16000",
+            absurd_size,
+            expected="67,108,864 pixels",
+            found="16000x16000",
+            also=frozenset({"video_size"}),
         ),
         dirt(
             "video_codec_changes",

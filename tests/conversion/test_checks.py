@@ -122,9 +122,11 @@ def test_an_extra_column_may_hold_what_its_own_dtype_can() -> None:
     assert row_codes(rows, features={**FEATURES, "wide": narrow}) == ["values_not_finite"]
 
 
-@pytest.mark.parametrize(("length", "expected"), [(0, ["episode_empty"]), (4, ["episode_short"]), (5, [])])
+@pytest.mark.parametrize(
+    ("length", "expected"), [(0, ["episode_empty"]), (4, ["episode_short"]), (5, []), (100, ["episode_too_long"])]
+)
 def test_lengths(length: int, expected: list[str]) -> None:
-    assert codes(check_length(0, length, 5)) == expected
+    assert codes(check_length(0, length, 5, 99)) == expected
 
 
 # --- videos

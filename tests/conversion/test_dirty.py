@@ -139,6 +139,19 @@ def test_keep_keeps_the_frames_before_the_first_that_does_not_decode(
     assert told(header_of(output).findings, "video_frames_short") == [(4, "kept")]
 
 
+def test_an_episode_of_which_nothing_is_left_to_keep_is_dropped(spoiled: Callable[..., Path], tmp_path: Path) -> None:
+    def blank_all(root: Path) -> None:
+        for packet in range(EPISODE_LENGTHS[4]):
+            spoil.blank_packet(VIDEO.replace("000.mp4", "002.mp4"), packet)(root)
+
+    output = tmp_path / "data.h5"
+    run(spoiled(blank_all, "recorded_av1"), output, "keep")
+    header = header_of(output)
+    assert episodes_in(output) == others(4)
+    assert told(header.findings, "video_frames_short") == [(4, "dropped")]
+    assert header.dropped_episodes == (4,)
+
+
 def test_keep_drops_what_cannot_be_aligned(spoiled: Callable[..., Path], tmp_path: Path) -> None:
     output = tmp_path / "data.h5"
     run(spoiled(spoil.blank_packet(VIDEO, 12)), output, "keep")

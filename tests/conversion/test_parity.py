@@ -12,18 +12,8 @@ import pytest
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
-from tests.recording import EPISODE_LENGTHS, camera_key, read_camera, read_code
+from tests.recording import EPISODE_LENGTHS, LAYOUTS, camera_key, read_camera, read_code
 
-LAYOUTS = [
-    "recorded",
-    "recorded_files",
-    "recorded_hevc",
-    "recorded_av1",
-    "recorded_reencoded",
-    "recorded_images",
-    "recorded_v21",
-    "recorded_v20",
-]
 V3_LAYOUTS = [name for name in LAYOUTS if name not in ("recorded_v21", "recorded_v20", "recorded_hevc")]
 
 

@@ -77,3 +77,19 @@ def test_each_batch_may_be_the_same_reused_buffer() -> None:
 
 def test_small_pictures_are_looked_at_whole() -> None:
     assert look(noise(20, size=(4, 4, 3))) == {}
+
+
+def test_findings_say_at_which_step_it_begins_across_batches() -> None:
+    check = PictureCheck("pixels", 5)
+    for batch in (noise(4), flat(3, 0, 0, 0), noise(5, seed=1), flat(2, 0, 0, 0), flat(1, 90, 9, 9)):
+        check.look(batch)
+    check.look(np.repeat(noise(1, seed=2), 8, axis=0))  # a pause at step 15, then
+    still = np.repeat(noise(1, seed=3), 14, axis=0)  # the longest one, at step 23
+    check.look(still[:5])
+    check.look(still[5:])
+    found = {found.code: (found.step, found.found) for found in check.findings(episode=1, file="video.mp4")}
+    assert found == {
+        "frames_black": (4, "5 black frames"),
+        "frames_constant": (14, "1 frames of one colour"),
+        "camera_frozen": (23, "14 equal ones in a row"),
+    }

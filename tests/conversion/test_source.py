@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lewm_data.conversion.layout import LeRobotDataset
+from lewm_data.conversion.layout import Episode, LeRobotDataset
 from lewm_data.conversion.source import Opened, fetch_files, identity, needed_files, open_source
 from lewm_data.conversion.source_info import read_feature
 from lewm_data.errors import SourceError
@@ -32,8 +32,12 @@ def opened(root: Path, **options: str) -> LeRobotDataset:
     return result.dataset
 
 
+def episodes(dataset: LeRobotDataset) -> list[Episode]:
+    return [dataset.episode(row) for row in range(len(dataset.episodes))]
+
+
 def spans(dataset: LeRobotDataset, camera: str = FRONT) -> list[tuple[float, float]]:
-    return [episode.videos[camera][1:] for episode in dataset.iter_episodes()]
+    return [episode.videos[camera][1:] for episode in episodes(dataset)]
 
 
 # --- layouts
@@ -95,20 +99,20 @@ def test_chunk_folders_of_v2_hold_as_many_episodes_as_info_says(copy_of, recorde
 def test_shuffled_metadata_gives_the_same_episodes(copy_of, recorded: Path) -> None:
     root = copy_of(recorded)
     edit_parquet(root / META, lambda table: table.take([3, 0, 4, 2, 1]))
-    assert list(opened(root).iter_episodes()) == list(opened(recorded).iter_episodes())
+    assert episodes(opened(root)) == episodes(opened(recorded))
 
 
 def test_shuffled_lines_give_the_same_episodes(copy_of, recorded_v21: Path) -> None:
     root = copy_of(recorded_v21)
     jsonl("meta/episodes.jsonl", lambda lines: lines[::-1])(root)
-    assert list(opened(root).iter_episodes()) == list(opened(recorded_v21).iter_episodes())
+    assert episodes(opened(root)) == episodes(opened(recorded_v21))
 
 
 def test_after_a_hole_every_episode_still_has_its_own_video(copy_of, recorded: Path) -> None:
     root = copy_of(recorded)
     unlist(1)(root)
-    whole = {episode.index: episode for episode in opened(recorded).iter_episodes()}
-    for episode in opened(root).iter_episodes():
+    whole = {episode.index: episode for episode in episodes(opened(recorded))}
+    for episode in episodes(opened(root)):
         assert episode == whole[episode.index]
 
 
@@ -147,13 +151,13 @@ def test_whole_numbers_that_pandas_made_floats_are_read(copy_of, recorded: Path)
         return table
 
     edit_parquet(root / META, floats)
-    assert list(opened(root).iter_episodes()) == list(opened(recorded).iter_episodes())
+    assert episodes(opened(root)) == episodes(opened(recorded))
 
 
 def test_further_columns_of_the_metadata_are_passed_over(copy_of, recorded: Path) -> None:
     root = copy_of(recorded)
     edit_parquet(root / META, lambda table: table.append_column("operator", pa.array(["Ann"] * table.num_rows)))
-    assert list(opened(root).iter_episodes()) == list(opened(recorded).iter_episodes())
+    assert episodes(opened(root)) == episodes(opened(recorded))
 
 
 @pytest.mark.parametrize("name", ["recorded", "recorded_v21"])
@@ -161,7 +165,7 @@ def test_what_info_need_not_say_is_as_lerobot_has_it(copy_of, name: str, request
     whole = request.getfixturevalue(name)
     root = copy_of(whole)
     no_info("data_path", "video_path", "chunks_size", "total_episodes", "total_frames", "robot_type")(root)
-    assert list(opened(root).iter_episodes()) == list(opened(whole).iter_episodes())
+    assert episodes(opened(root)) == episodes(opened(whole))
     assert opened(root).total_episodes is None
 
 

@@ -31,19 +31,7 @@ from tests.conversion.dirt import (
     retype,
     rows,
 )
-from tests.recording import _quiet as quiet
-from tests.recording import edit_info, record_v3, to_v20
-
-CLEAN = [
-    "recorded",
-    "recorded_files",
-    "recorded_hevc",
-    "recorded_av1",
-    "recorded_reencoded",
-    "recorded_images",
-    "recorded_v21",
-    "recorded_v20",
-]
+from tests.recording import LAYOUTS, edit_info, quiet, record_v3, to_v20
 
 
 def inspect(root: Path, **options: object) -> list[Finding]:
@@ -54,7 +42,7 @@ def inspect(root: Path, **options: object) -> list[Finding]:
     return [*opened.findings, *validate(opened.dataset, **{"cameras": (FRONT,), **options}).findings]
 
 
-@pytest.mark.parametrize("dataset", CLEAN)
+@pytest.mark.parametrize("dataset", LAYOUTS)
 def test_a_clean_dataset_has_no_findings(dataset: str, request: pytest.FixtureRequest) -> None:
     assert inspect(request.getfixturevalue(dataset)) == []
 

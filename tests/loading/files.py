@@ -13,6 +13,7 @@ import numpy as np
 from lewm_data.schema import FileHeader, SourceRecord
 
 CODECS = ("lzf", "none", "lz4", "zstd", "blosc2")
+LIBVER = ("v110", "v110")
 
 
 @dataclass
@@ -148,11 +149,13 @@ def write(
     cameras: Any = (),
     extra: dict[str, np.ndarray] | None = None,
     frame_filters: dict[str, Any] | None = None,
+    libver: Any = LIBVER,
+    userblock_size: int = 0,
     seed: int = 0,
 ) -> Written:
     lengths = np.asarray(lengths)
     data = make_data(lengths, height, width, cameras, seed) | (extra or {})
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=libver, userblock_size=userblock_size) as file:
         for name, values in data.items():
             if not name.startswith("pixels"):
                 file.create_dataset(name, data=values)

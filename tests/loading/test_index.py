@@ -20,19 +20,20 @@ def keep_all(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def scans(monkeypatch):
-    """Counts how often a file's chunks are asked for."""
+def readings(monkeypatch):
+    """Counts how often a file's own index is read."""
     calls = []
-    scan = FrameIndex.scan
-    monkeypatch.setattr(FrameIndex, "scan", lambda dataset: calls.append(dataset.name) or scan(dataset))
+    read = FrameIndex.read
+    monkeypatch.setattr(FrameIndex, "read", lambda path, dataset: calls.append(dataset.name) or read(path, dataset))
     return calls
 
 
+@pytest.mark.parametrize("libver", [files.LIBVER, None])
 @pytest.mark.parametrize("codec", ["lzf", "none"])
-def test_an_index_is_what_h5py_says_of_each_chunk(tmp_path, codec):
-    written = files.write(tmp_path / "a.h5", codec=codec)
+def test_an_index_is_what_h5py_says_of_each_chunk(tmp_path, codec, libver):
+    written = files.write(tmp_path / "a.h5", codec=codec, libver=libver)
     with h5py.File(written.path) as file:
-        index = FrameIndex.scan(file["pixels"])
+        index = FrameIndex.read(written.path, file["pixels"])
         infos = [file["pixels"].id.get_chunk_info(i) for i in range(83)]
     for info in infos:
         row = info.chunk_offset[0]
@@ -40,11 +41,11 @@ def test_an_index_is_what_h5py_says_of_each_chunk(tmp_path, codec):
         assert (index.offset[row], index.size[row], mask) == (info.byte_offset, info.size, info.filter_mask)
 
 
-def test_large_files_are_scanned_once_and_again_when_they_changed(tmp_path, scans):
+def test_the_index_of_large_files_is_read_once_and_again_when_they_changed(tmp_path, readings):
     written = files.write(tmp_path / "a.h5", cameras=["wrist"])
     for _ in range(2):
         np.testing.assert_array_equal(read_all(FrameStore(written.path)), written.data["pixels"])
-        assert len(scans) == 2
+        assert len(readings) == 2
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == [
         "a.h5.pixels.index.npz",
         "a.h5.pixels_wrist.index.npz",
@@ -52,25 +53,25 @@ def test_large_files_are_scanned_once_and_again_when_they_changed(tmp_path, scan
     other = files.write(tmp_path / "b.h5", codec="zstd", cameras=["wrist"], seed=5)
     os.replace(other.path, written.path)
     np.testing.assert_array_equal(read_all(FrameStore(written.path)), other.data["pixels"])
-    assert len(scans) == 4
+    assert len(readings) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 truncated"])
-def test_an_index_file_that_is_broken_is_replaced(tmp_path, scans, content):
+def test_an_index_file_that_is_broken_is_replaced(tmp_path, readings, content):
     written = files.write(tmp_path / "a.h5")
     (tmp_path / "a.h5.pixels.index.npz").write_bytes(content)
     for _ in range(2):
         np.testing.assert_array_equal(read_all(FrameStore(written.path)), written.data["pixels"])
-    assert len(scans) == 1
+    assert len(readings) == 1
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, scans, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, readings, monkeypatch):
     written = files.write(tmp_path / "a.h5")
     beside, cached = module._index_paths(written.path, "pixels")
     beside.mkdir()  # so that nothing can be put there, even by root
     for _ in range(2):
         np.testing.assert_array_equal(read_all(FrameStore(written.path)), written.data["pixels"])
-    assert len(scans) == 1
+    assert len(readings) == 1
     assert cached.is_file()
     cached.unlink()
     cached.mkdir()

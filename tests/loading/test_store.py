@@ -215,6 +215,18 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path):
         FrameStore(written.path)
 
 
+@pytest.mark.parametrize("column", ["pixels", "action", "force", "ep_len"])
+def test_a_column_whose_header_is_damaged_is_named_and_not_left_out(tmp_path, column):
+    written = files.write(tmp_path / "a.h5", extra={"force": np.zeros(83)})
+    with h5py.File(written.path) as file:
+        place = h5py.h5o.get_info(file[column].id).addr + 20
+    content = bytearray(written.path.read_bytes())
+    content[place] ^= 1
+    written.path.write_bytes(content)
+    with pytest.raises(FormatError, match=rf"a\.h5: '{column}' is there, but cannot be opened"):
+        FrameStore(written.path)
+
+
 def test_a_file_that_shrinks_while_it_is_open_is_an_error_not_a_crash(tmp_path):
     written = files.write(tmp_path / "a.h5", [30, 25])
     store = FrameStore(written.path)
@@ -238,7 +250,7 @@ def test_a_frame_that_was_never_written_is_an_error(tmp_path):
         file.create_dataset("pixels", (83, 24, 20, 3), "u1", chunks=(1, 24, 20, 3))[:50] = 1
 
     broken(tmp_path / "a.h5", change)
-    with pytest.raises(FormatError, match="no frame stored for row 50"):
+    with pytest.raises(FormatError, match="stores 50 of its 83 frames"):
         FrameStore(tmp_path / "a.h5")
 
 

@@ -1,0 +1,188 @@
+"""Inspects a dataset of 100,000 episodes: seconds and peak memory of ``lewm-data inspect``, a process of its own.
+
+The dataset is LeRobot v3.0, written here with what inspection reads: 100,000 episodes of metadata, every Parquet row of
+them, and MP4 files whose headers fit. A hundred video files are hard links to one, since only headers are read.
+
+``python benchmarks/inspection.py --episodes 100000 --steps 50`` writes ``results/inspection.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import harness
+
+CAMERA = "observation.images.top"
+FPS = 30
+WIDTH = 7
+EPISODES_PER_FILE = 1000
+
+
+def main() -> None:
+    """Makes the dataset, inspects it, and writes what that took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=100_000)
+    parser.add_argument("--steps", type=int, default=50, help="of each episode")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "inspection.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lewm-data-inspection-") as folder:
+        machine = harness.machine()
+        root = write_dataset(Path(folder) / "data", num_episodes=options.episodes, num_steps=options.steps)
+        report = {
+            "machine": machine,
+            "episodes": options.episodes,
+            "steps": options.episodes * options.steps,
+            "metadata_bytes": _size(root / "meta"),
+            "parquet_bytes": _size(root / "data"),
+            **inspect(root),
+        }
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+def inspect(root: Path) -> dict[str, float]:
+    """Runs ``lewm-data inspect`` once.
+
+    Returns:
+        Seconds, processor seconds, its peak memory, and how many findings it had.
+    """
+    code = (
+        "import sys; from lewm_data.resources import peak_memory_bytes; from lewm_data.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print(peak_memory_bytes(), file=sys.stderr)"
+    )
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", code, "inspect", str(root), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "peak_memory_bytes": int(done.stderr.strip().splitlines()[-1]),
+        "findings": len(json.loads(done.stdout)["findings"]),
+    }
+
+
+def write_dataset(root: Path, *, num_episodes: int, num_steps: int) -> Path:
+    """Writes a dataset of LeRobot v3.0 in which every episode has as many steps.
+
+    Args:
+        root: Folder to be made.
+        num_episodes: A multiple of ``EPISODES_PER_FILE``.
+        num_steps: Steps of each.
+
+    Returns:
+        The folder.
+    """
+    num_files = num_episodes // EPISODES_PER_FILE
+    rows_per_file = EPISODES_PER_FILE * num_steps
+    first_video: Path | None = None
+    for file in range(num_files):
+        data = root / f"data/chunk-000/file-{file:03d}.parquet"
+        video = root / f"videos/{CAMERA}/chunk-000/file-{file:03d}.mp4"
+        for path in (data, video):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _write_rows(data, file * EPISODES_PER_FILE, num_steps)
+        if first_video is None:
+            first_video = video
+            _write_video(video, rows_per_file)
+        else:
+            os.link(first_video, video)
+    _write_metadata(root, num_episodes, num_steps)
+    return root
+
+
+def _write_rows(path: Path, first_episode: int, num_steps: int) -> None:
+    """One row group for each episode, as LeRobot writes them."""
+    rng = np.random.default_rng(first_episode)
+    writer: pq.ParquetWriter | None = None
+    for episode in range(first_episode, first_episode + EPISODES_PER_FILE):
+        step = np.arange(num_steps)
+        values = {key: rng.standard_normal(num_steps * WIDTH, np.float32) for key in ("action", "observation.state")}
+        table = pa.table(
+            {
+                **{key: pa.FixedSizeListArray.from_arrays(pa.array(v), WIDTH) for key, v in values.items()},
+                "timestamp": (step / FPS).astype(np.float32),
+                "frame_index": step,
+                "episode_index": np.full(num_steps, episode),
+                "index": episode * num_steps + step,
+                "task_index": np.zeros(num_steps, np.int64),
+                "next.done": step == num_steps - 1,
+            }
+        )
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+def _write_video(path: Path, num_frames: int) -> None:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+        for _ in range(num_frames):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+
+
+def _write_metadata(root: Path, num_episodes: int, num_steps: int) -> None:
+    index = np.arange(num_episodes)
+    file, place = index // EPISODES_PER_FILE, index % EPISODES_PER_FILE
+    nothing = np.zeros(num_episodes, np.int64)
+    episodes = {
+        "episode_index": index,
+        "length": np.full(num_episodes, num_steps),
+        "tasks": pa.array([["push the block"]] * num_episodes),
+        "data/chunk_index": nothing,
+        "data/file_index": file,
+        "dataset_from_index": index * num_steps,
+        "dataset_to_index": (index + 1) * num_steps,
+        f"videos/{CAMERA}/chunk_index": nothing,
+        f"videos/{CAMERA}/file_index": file,
+        f"videos/{CAMERA}/from_timestamp": place * num_steps / FPS,
+        f"videos/{CAMERA}/to_timestamp": (place + 1) * num_steps / FPS,
+    }
+    (root / "meta/episodes/chunk-000").mkdir(parents=True)
+    pq.write_table(pa.table(episodes), root / "meta/episodes/chunk-000/file-000.parquet")
+    pq.write_table(pa.table({"task_index": [0], "task": ["push the block"]}), root / "meta/tasks.parquet")
+    vector = {"dtype": "float32", "shape": [WIDTH], "names": None}
+    features = {
+        CAMERA: {"dtype": "video", "shape": [48, 64, 3], "names": ["height", "width", "channels"]},
+        "action": vector,
+        "observation.state": vector,
+        "next.done": {"dtype": "bool", "shape": [1], "names": None},
+    }
+    info = {
+        "codebase_version": "v3.0",
+        "fps": FPS,
+        "features": features,
+        "total_episodes": num_episodes,
+        "total_frames": num_episodes * num_steps,
+    }
+    (root / "meta/info.json").write_text(json.dumps(info))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()

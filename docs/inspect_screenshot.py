@@ -1,0 +1,74 @@
+"""Makes the pictures of ``lewm-data inspect``: ``python docs/inspect_screenshot.py``, from the repository's root.
+
+Records a small dataset with LeRobot's own writer, spoils a copy of it, and draws what the command prints of both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from io import StringIO
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np  # noqa: E402
+from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.terminal_theme import MONOKAI  # noqa: E402
+
+from lewm_data.config import ConvertConfig  # noqa: E402
+from lewm_data.conversion.inspect import inspect_source  # noqa: E402
+from lewm_data.display.tables import show_report  # noqa: E402
+from tests.conversion import dirt  # noqa: E402
+from tests.recording import record_v3  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+WIDTH = 100
+
+
+def main() -> None:
+    """Draws both pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        record_v3(Path("pick_cube"), episode_lengths=(40, 32, 55, 47, 12), cameras=("front", "wrist"))
+        draw("pick_cube", IMAGES / "inspect.svg")
+        shutil.copytree("pick_cube", "pick_cube_dirty")
+        spoil(Path("pick_cube_dirty"))
+        draw("pick_cube_dirty", IMAGES / "inspect_dirty.svg", camera="front")
+
+
+def spoil(root: Path) -> None:
+    """Poisons one episode's actions, and loses the video span of another."""
+    dirt.rows(lambda table: dirt.set_column(table, "action", _with_nan(table["action"].to_pylist())))(root)
+    dirt.span(3, 1.0, 0.5)(root)
+
+
+def _with_nan(values: list[list[float]]) -> list[list[float]]:
+    return [[np.nan] * len(row) if 45 <= place < 52 else row for place, row in enumerate(values)]
+
+
+def draw(source: str, image: Path, **settings: str) -> None:
+    """Inspects a source and draws what the command prints."""
+    console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor")
+    flags = "".join(f" --{name} {value}" for name, value in settings.items())
+    console.print(f"[bold]$ lewm-data inspect {source}{flags}[/]", highlight=False)
+    inspection = inspect_source(source, ConvertConfig(**settings), any_camera=True)  # type: ignore[arg-type]
+    show_report(console, inspection, [])
+    console.print()
+    image.parent.mkdir(parents=True, exist_ok=True)
+    # rich's own template fetches its font from the network; the reader's monospaced one serves as well
+    template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    template = template.replace("font-family: Fira Code, monospace", "font-family: monospace")
+    image.write_text(
+        console.export_svg(title="lewm-data inspect", theme=MONOKAI, unique_id=image.stem, code_format=template)
+    )
+
+
+if __name__ == "__main__":
+    main()

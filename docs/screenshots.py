@@ -1,0 +1,126 @@
+"""Takes the pictures of the preview page that the documentation shows: `make screenshots SOURCE=...`.
+
+Needs Chromium, and a dataset folder or a converted file; the pictures in docs/images are of the team's so101-sim.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from lewm_data.config import ConvertConfig, PreviewConfig
+from lewm_data.conversion.inspect import inspect_source
+from lewm_data.conversion.pipeline import convert
+from lewm_data.schema import camera_name
+from lewm_data.sharing.preview import make_preview
+
+MAX_BYTES = 300_000
+_MARGIN = 16
+
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 1000}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+
+
+def main() -> None:
+    """Takes all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", help="dataset folder or converted file")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images")
+    options = parser.parse_args()
+    executable = next(
+        (found for found in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if found), None
+    )
+    if executable is None:
+        sys.exit("This needs Chromium: apt-get install chromium")
+    options.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page = make_page(options.source, Path(folder))
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox"] if os.geteuid() == 0 else []
+        )
+        take(
+            browser,
+            page,
+            options.output / "preview-desktop.png",
+            DESKTOP,
+            start="body",
+            end="#detail-0 .plots figure:nth-child(9)",
+        )
+        take(browser, page, options.output / "preview-window.png", DESKTOP, start="#windows", end=".coverage figure")
+        take(
+            browser,
+            page,
+            options.output / "preview-dark.png",
+            {**DESKTOP, "color_scheme": "dark"},
+            start="#episodes",
+            end="#detail-0 .plots figure:nth-child(12)",
+        )
+        take(
+            browser,
+            page,
+            options.output / "preview-phone.png",
+            PHONE,
+            start="#episodes",
+            end="#detail-0 .plots figure:nth-child(4)",
+        )
+        browser.close()
+
+
+def make_page(source: str, folder: Path) -> Path:
+    """The page of a source, converted with all of its cameras unless it is a converted file."""
+    file = Path(source)
+    if not file.is_file():
+        file = folder / f"{Path(source).name}.h5"
+        dataset = inspect_source(source, ConvertConfig(), any_camera=True).dataset
+        if dataset is None:
+            sys.exit(f"{source} cannot be read.")
+        convert(source, file, ConvertConfig(camera=camera_name(dataset.cameras[0]), cameras="all"))
+    return make_preview(str(file), folder / "preview.html", PreviewConfig()).path
+
+
+def take(browser: Browser, page_file: Path, output: Path, options: dict[str, Any], *, start: str, end: str) -> None:
+    """A picture of the page's full width, from the top of one element to the bottom of another."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.locator("#slider-0").fill("8")
+    width = options["viewport"]["width"]
+    page.set_viewport_size({"width": width, "height": int(page.evaluate("document.documentElement.scrollHeight"))})
+    page.evaluate("window.scrollTo(0, 0); document.activeElement.blur()")
+    page.wait_for_timeout(1000)
+    top, bottom = (
+        page.evaluate("([what, side]) => document.querySelector(what).getBoundingClientRect()[side] + scrollY", place)
+        for place in ([start, "top"], [end, "bottom"])
+    )
+    clip = {"x": 0, "y": top, "width": width, "height": bottom + _MARGIN - top}
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip, full_page=True))).convert("RGB")
+    context.close()
+    data = next(data for colours in (256, 128, 64) if len(data := png(picture, colours)) <= MAX_BYTES or colours == 64)
+    output.write_bytes(data)
+    print(f"{output}: {picture.width}x{picture.height}, {len(data) / 1000:.0f} kB")
+
+
+def png(picture: Image.Image, colours: int) -> bytes:
+    """A picture with a palette."""
+    file = io.BytesIO()
+    # coverage, so that a small thing of a rare colour keeps it
+    picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A look at a handful of real frames: how large they are, how well they compress, how fast it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lewm_data.config import ConvertConfig, parse_image_size
+from lewm_data.conversion.decode import DecodedFrame, Decoder
+from lewm_data.conversion.encode import encoder
+from lewm_data.conversion.episodes import EpisodeReader
+from lewm_data.conversion.layout import Episode, LeRobotDataset
+from lewm_data.conversion.plan import Sample
+from lewm_data.conversion.scale import Scaler
+from lewm_data.errors import UsageError
+from lewm_data.schema import Finding
+
+_FRAMES_PER_EPISODE = 16
+
+
+class Sampled(NamedTuple):
+    """What a few frames told.
+
+    Attributes:
+        size: (height, width) of the stored frames; None where it is the source's own, and no frame can be decoded.
+        sample: The measurements that a plan needs.
+        damage: What decoding found.
+    """
+
+    size: tuple[int, int] | None
+    sample: Sample
+    damage: list[Finding]
+
+
+def sample_frames(
+    dataset: LeRobotDataset,
+    reader: EpisodeReader,
+    episodes: Sequence[Episode],
+    config: ConvertConfig,
+    progress: Callable[[str, int, int], None],
+) -> Sampled:
+    """Decodes, scales and compresses the first frames of a few episodes, from each camera of the reader.
+
+    Raises:
+        UsageError: ``image_size`` is ``native``, but frames differ in size.
+    """
+    encode = encoder(config.compression)
+    wanted = parse_image_size(config.image_size)
+    size, source_size = wanted, (0, 0)
+    frames, stored, seconds = 0, 0, 0.0
+    damage: list[Finding] = []
+    sizes: dict[tuple[int, int], str] = {}
+    with Decoder(dataset.root, threads=config.decode_threads, batch_rows=_FRAMES_PER_EPISODE) as decoder:
+        for number, episode in enumerate(episodes):
+            progress("a few frames", number, len(episodes))
+            timestamps = np.arange(min(_FRAMES_PER_EPISODE, episode.length)) / dataset.fps
+            for job in reader.jobs(episode, timestamps):
+                started = time.perf_counter()
+                for event in decoder.run(job):
+                    if not isinstance(event, DecodedFrame):
+                        damage += event.findings  # told by the conversion, if it comes to that
+                        continue
+                    frame = event.frame
+                    sizes.setdefault((frame.height, frame.width), event.job.file)
+                    size = size or (frame.height, frame.width)
+                    source_size = max(source_size, (frame.height, frame.width))
+                    out = np.empty((*size, 3), np.uint8)
+                    Scaler(*size, config.resize).put(frame, out)
+                    stored += len(encode(out).data)
+                    frames += 1
+                seconds += time.perf_counter() - started
+    if wanted is None and len(sizes) > 1:
+        listed = "; ".join(f"{width}x{height} in {file}" for (height, width), file in sizes.items())
+        raise UsageError(f"image_size native, but frames differ in size: {listed}. Choose a size, such as 224.")
+    height, width = size or (0, 0)
+    return Sampled(
+        size,
+        Sample(
+            frames=frames,
+            bytes_per_frame=stored / frames if frames else float(height * width * 3),
+            frames_per_second=frames / seconds if seconds and frames else 1.0,
+            source_height=source_size[0],
+            source_width=source_size[1],
+        ),
+        damage,
+    )

@@ -1,0 +1,56 @@
+// The top of the page: the verdict, the size of things, and where to look first.
+
+function overview() {
+  const steps = episodes.length.reduce((sum, length) => sum + length, 0);
+  const tiles = [
+    [count(numEpisodes), numEpisodes === 1 ? "episode" : "episodes"],
+    [count(steps), "steps"],
+    [duration(steps / data.fps), `at ${short(data.fps)} fps`],
+    [String(data.cameras.length), data.cameras.length === 1 ? "camera" : "cameras", data.cameras.join(", ")],
+  ];
+  if (columns.action) tiles.push([`${columns.action.width} + ${columns.state.width}`, "action + state"]);
+  if (data.frameSize) tiles.push([data.frameSize.join("\u202f×\u202f"), "pixels a frame"]);
+  return el("header", { class: "top" },
+    el("p", { class: "kind" }, data.isConverted ? "Converted file" : "LeRobot dataset, before its conversion"),
+    el("h1", {}, data.name),
+    el("p", { class: `verdict ${data.verdict.level}`, id: "verdict" },
+      el("span", { class: "mark", "aria-hidden": "true" }, { good: "✓", fair: "!", bad: "✕" }[data.verdict.level]),
+      data.verdict.sentence),
+    el("ul", { class: "tiles" }, tiles.map(([number, what, more]) =>
+      el("li", {}, el("b", {}, number), el("span", {}, what), more && el("small", {}, more)))),
+    el("p", { class: "next" }, "Next: ", el("code", {}, data.verdict.next)));
+}
+
+function duration(length) {
+  if (length < 60) return `${short(length)}\u202fs`;
+  return length < 5400 ? `${(length / 60).toFixed(1)}\u202fmin` : `${(length / 3600).toFixed(1)}\u202fh`;
+}
+
+function firstLooks(open) {
+  const looks = Object.values(METRICS).map((metric) => {
+    const [first] = sorted(metric, positions.filter((p) => hasValue(metric, p) && episodes.length[p] > 0));
+    return first === undefined || (metric.key === "still" && episodes.still[first] === 0) ? null : { metric, first };
+  }).filter(Boolean);
+  if (numEpisodes < 2 || looks.length === 0) return null;
+  return el("section", { id: "look", "aria-labelledby": "look-title" },
+    el("h2", { id: "look-title" }, "Look here first"),
+    el("ul", { class: "looks" }, looks.map(({ metric, first }) => el("li", {},
+      el("button", { type: "button", class: isOdd(metric, first) ? "look odd" : "look", onclick: () => open(first) },
+        el("span", { class: "quiet" }, metric.title, isOdd(metric, first) ? " (stands out)" : ""),
+        el("b", {}, nameOf(first)),
+        el("span", {}, metric.text(first)))))));
+}
+
+function origin() {
+  const { seconds: length, deviations } = data.still;
+  return el("section", { id: "origin", "aria-labelledby": "origin-title" },
+    el("h2", { id: "origin-title" }, "Where it comes from"),
+    el("dl", { class: "facts" }, data.facts.map(([label, value]) => [el("dt", {}, label), el("dd", {}, value)])),
+    el("h3", {}, "How the numbers are made"),
+    el("p", {}, "σ is a dimension's standard deviation over the whole dataset. ",
+      el("b", {}, "Still"), ` is the share of the time in which no dimension of the state moves by more than ${deviations} σ within ${length} s. `,
+      el("b", {}, "Extreme"), " is the value farthest from its mean, ",
+      el("b", {}, "jump"), " the largest change from one step to the next, both among action and state. ",
+      `An episode stands out where a number's modified z-score (Iglewicz and Hoaglin) exceeds ${data.oddScore}, among 8 episodes or more.`),
+    el("p", { class: "quiet" }, `Made by lewm_data ${data.version}. This page holds everything it shows and asks nobody for anything.`));
+}

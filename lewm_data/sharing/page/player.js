@@ -1,0 +1,125 @@
+// One episode, opened: its frames under a slider, its curves with a cursor at the same step.
+
+function player(p, startStep) {
+  const detail = data.shown[p];
+  if (!detail) {
+    return el("p", { class: "note" }, `This page shows pictures and curves of ${count(Object.keys(data.shown).length)} of `
+      + `${plural(numEpisodes, "episode")}, and not of this one. To see it: `,
+      el("code", {}, `lewm-data preview … --episodes ${episodes.number[p]}`));
+  }
+  const { steps } = detail;
+  const length = episodes.length[p];
+  const nearest = startStep === null || startStep === undefined ? 0 : closest(steps, startStep);
+  const slider = el("input", { type: "range", min: 0, max: Math.max(0, steps.length - 1), value: nearest,
+    id: `slider-${p}`, "aria-label": `Frame of ${nameOf(p)}`, disabled: steps.length < 2 });
+  const readout = el("output", { for: `slider-${p}` });
+  const boxes = detail.strips.map((strip, camera) => cameraBox(strip, steps.length, data.cameras[camera]));
+  const plots = curves(p, detail);
+  const show = () => {
+    const number = Number(slider.value);
+    const step = steps[number] ?? 0;
+    for (const box of boxes) box.show(number, step);
+    for (const plot of plots) plot.point(step);
+    const words = `${seconds(step)}, step ${count(step)} of ${count(length)}`;
+    readout.textContent = words;
+    slider.setAttribute("aria-valuetext", words);
+  };
+  slider.addEventListener("input", show);
+  const pictures = el("div", { class: "watch" },
+    el("div", { class: "cameras" }, boxes.map((box) => box.element)),
+    el("div", { class: "scrub" }, playButton(slider, show), slider, readout),
+    sourceNote(p) && el("p", { class: "quiet" }, sourceNote(p)),
+    (findingsOf.get(p) ?? []).length > 0 && el("ul", { class: "found" }, findingsOf.get(p).map((found) =>
+      el("li", {}, el("span", { class: `badge ${found.severity}` }, found.code),
+        el("span", {}, `expected ${found.expected}, found ${found.found}. `, el("span", { class: "quiet" }, found.remedy))))));
+  const body = el("div", { class: "player" }, pictures,
+    el("div", {}, plots.length > 0 && legend(p), el("div", { class: "plots" }, plots.map((plot) => plot.element))));
+  show();
+  return body;
+}
+
+const closest = (steps, step) => steps.reduce((best, other, number) =>
+  (Math.abs(other - step) < Math.abs(steps[best] - step) ? number : best), 0);
+
+function cameraBox(strip, numFrames, camera) {
+  const picture = frame(strip, numFrames, 0, camera);
+  const element = el("figure", {}, sheet(strip, { class: "single large" }, picture), el("figcaption", {}, camera));
+  const show = (number, step) => {
+    const isAbsent = strip.picture === null || strip.absent.includes(number);
+    picture.classList.toggle("absent", isAbsent);
+    picture.style.backgroundPosition = `${numFrames > 1 ? (100 * number) / (numFrames - 1) : 0}% 0`;
+    picture.setAttribute("aria-label", `${camera} at step ${step}${isAbsent ? ": no picture" : ""}`);
+  };
+  return { element, show };
+}
+
+function playButton(slider, show) {
+  let timer = null;
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play"; };
+  const button = el("button", { type: "button", onclick: () => {
+    if (timer) { stop(); return; }
+    button.textContent = "Pause";
+    if (Number(slider.value) >= Number(slider.max)) slider.value = -1;
+    timer = setInterval(() => {
+      if (!slider.isConnected || Number(slider.value) >= Number(slider.max)) { stop(); return; }
+      slider.value = Number(slider.value) + 1;
+      show();
+    }, 200);
+  } }, "Play");
+  return button;
+}
+
+// Action and state share a plot where their dimensions have the same names: a command, and what the joint made of it.
+function curves(p, detail) {
+  if (!detail.action) return [];
+  const names = { action: columns.action.names, state: columns.state.names };
+  const unpacked = Object.fromEntries(Object.entries(names).map(([column, own]) => [column, unpack(detail[column], own.length)]));
+  const line = (column, number) => ({ column, shares: unpacked[column][number],
+    low: columns[column].min[number], high: columns[column].max[number] });
+  const plots = [];
+  names.action.forEach((name, number) => {
+    const twin = names.state.indexOf(name);
+    plots.push({ name, lines: [line("action", number), ...(twin >= 0 ? [line("state", twin)] : [])] });
+  });
+  names.state.forEach((name, number) => {
+    if (!names.action.includes(name)) plots.push({ name, lines: [line("state", number)] });
+  });
+  return plots.map(({ name, lines }) => curvePlot(p, detail, name, lines));
+}
+
+function curvePlot(p, detail, name, lines) {
+  const height = 64;
+  const low = Math.min(...lines.map((line) => line.low));
+  const high = Math.max(...lines.map((line) => line.high));
+  const width = high > low ? high - low : 1;
+  const last = Math.max(1, episodes.length[p] - 1);
+  const value = (line, share) => (share === null ? null : line.low + share * (line.high - line.low));
+  const marks = (findingsOf.get(p) ?? []).filter((found) => found.step !== null);
+  const cursor = upright(0, height, "cursor");
+  const label = lines.map((line) => {
+    const known = line.shares.filter((share) => share !== null).map((share) => value(line, share));
+    return `${line.column} from ${short(Math.min(...known))} to ${short(Math.max(...known))}`;
+  }).join(", ");
+  const picture = chart(height, `${name} over time: ${label}`,
+    marks.map((found) => upright(found.step / last, height, `flaw ${found.severity}`)),
+    detail.done.map((step) => upright(step / last, height, "done")),
+    lines.map((line) => path(line.shares.map((share) => (share === null ? null : (value(line, share) - low) / width)),
+      height, { class: line.column })),
+    cursor);
+  const now = el("span", { class: "now" });
+  const point = (step) => {
+    cursor.setAttribute("x1", (WIDTH * step) / last);
+    cursor.setAttribute("x2", (WIDTH * step) / last);
+    const place = Math.min(detail.numPoints - 1, Math.round((step / last) * (detail.numPoints - 1)));
+    now.replaceChildren(...lines.map((line) => el("span", { class: line.column }, within(value(line, line.shares[place]), low, high))));
+  };
+  const element = el("figure", { class: "small" }, el("figcaption", {}, el("b", {}, name), now), picture,
+    el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}, `${within(low, low, high)} to ${within(high, low, high)}`), el("span", {}, seconds(last))));
+  return { element, point };
+}
+
+const legend = (p) => el("p", { class: "legend" },
+  el("span", { class: "action" }, "action"), el("span", { class: "state" }, "state"),
+  el("span", { class: "done" }, "done"),
+  (findingsOf.get(p) ?? []).some((found) => found.step !== null) && el("span", { class: "flaw" }, "finding"),
+  el("span", { class: "quiet" }, "each between its smallest and largest value in the dataset"));

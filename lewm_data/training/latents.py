@@ -1,0 +1,154 @@
+"""Whole episodes as latents, and predictions from every place in them: what the diagnostics measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lewm_data.datamodule import LeWMDataModule
+from lewm_data.schema import ACTION, PIXELS, STATE
+from lewm_data.training.lewm import LeWMModule
+
+_BATCH_FRAMES = 64
+_BATCH_ANCHORS = 512
+
+
+class EpisodeLatents(NamedTuple):
+    """An episode as the model sees it, float32 on the CPU.
+
+    Attributes:
+        episode: Its number in the data module.
+        latents: (T, D) latents of the kept frames.
+        actions: (T, K*A), standardised: what was done from each kept frame up to the next.
+        states: (T, S), standardised; S is 0 where the data has no state.
+    """
+
+    episode: int
+    latents: Tensor
+    actions: Tensor
+    states: Tensor
+
+
+class Anchors(NamedTuple):
+    """Places in episodes from which the future is predicted.
+
+    Attributes:
+        history: (N, H, D) latents up to and including the anchor's own.
+        actions: (N, H - 1 + horizon, K*A) actions from the first of these on; 0 beyond an episode's end.
+        futures: (N, horizon, D) latents that really followed; NaN beyond an episode's end.
+    """
+
+    history: Tensor
+    actions: Tensor
+    futures: Tensor
+
+
+@torch.no_grad()
+def encode_episodes(
+    module: LeWMModule,
+    data: LeWMDataModule,
+    episodes: Iterable[int],
+    *,
+    max_frames: int,
+) -> list[EpisodeLatents]:
+    """Encodes whole episodes until so many frames are done.
+
+    Args:
+        module: In evaluation mode.
+        data: Set up.
+        episodes: Numbers of episodes, in the order they shall be taken.
+        max_frames: Kept frames in all; the last episode may be cut off.
+
+    Returns:
+        One entry per episode.
+    """
+    encoded = []
+    for episode in episodes:
+        if max_frames <= 0:
+            break
+        stored = data.read_episode(int(episode), max_frames=max_frames)
+        num_frames = stored[PIXELS].shape[1]
+        pieces = []
+        for start in range(0, num_frames, _BATCH_FRAMES):
+            frames = stored[PIXELS][:, start : start + _BATCH_FRAMES].to(module.device)
+            with torch.autocast(module.device.type, enabled=False):
+                pieces.append(module.encode(data.normalize_batch({PIXELS: frames})[PIXELS].float())[0].float().cpu())
+        small = data.normalize_batch({name: stored[name] for name in (ACTION, STATE) if name in stored})
+        states = small.get(STATE, torch.empty(1, num_frames, 0))
+        encoded.append(EpisodeLatents(int(episode), torch.cat(pieces), small[ACTION][0].float(), states[0].float()))
+        max_frames -= num_frames
+    return encoded
+
+
+def cut_anchors(episodes: Iterable[EpisodeLatents], *, history_size: int, horizon: int) -> Anchors:
+    """Every place with a full history and at least one frame after it.
+
+    Args:
+        episodes: Encoded episodes.
+        history_size: Latents that a prediction starts from, H.
+        horizon: Frames to look ahead.
+
+    Returns:
+        The anchors, episode after episode; none where all episodes are too short.
+    """
+    history, actions, futures = [], [], []
+    for episode in episodes:
+        num_anchors = len(episode.latents) - history_size
+        if num_anchors < 1:
+            continue
+        ahead = episode.latents.new_full((horizon, episode.latents.shape[1]), float("nan"))
+        latents = torch.cat([episode.latents, ahead])
+        acts = torch.cat([episode.actions, episode.actions.new_zeros(horizon, episode.actions.shape[1])])
+        starts = torch.arange(num_anchors)[:, None]
+        history.append(episode.latents[starts + torch.arange(history_size)])
+        actions.append(acts[starts + torch.arange(history_size - 1 + horizon)])
+        futures.append(latents[starts + history_size + torch.arange(horizon)])
+    if not history:
+        return Anchors(*(torch.empty(0, size, 1) for size in (history_size, history_size - 1 + horizon, horizon)))
+    return Anchors(torch.cat(history), torch.cat(actions), torch.cat(futures))
+
+
+@torch.no_grad()
+def roll_out(module: LeWMModule, history: Tensor, actions: Tensor, *, horizon: int) -> Tensor:
+    """Predicts frame after frame, each prediction taken for the truth by the next.
+
+    Args:
+        module: In evaluation mode.
+        history: float (N, H, D) latents.
+        actions: float (N, H - 1 + horizon, K*A), standardised.
+        horizon: Frames to predict.
+
+    Returns:
+        float32 (N, horizon, D) on the CPU.
+    """
+    size = history.shape[1]
+    rolled = []
+    for start in range(0, len(history), _BATCH_ANCHORS):
+        latents = history[start : start + _BATCH_ANCHORS].to(module.device)
+        acts = actions[start : start + _BATCH_ANCHORS].to(module.device)
+        for step in range(horizon):
+            predicted = module.predict(latents[:, -size:], acts[:, step : step + size])[:, -1:]
+            latents = torch.cat([latents, predicted], dim=1)
+        rolled.append(latents[:, size:].float().cpu())
+    return torch.cat(rolled) if rolled else history.new_empty(0, horizon, history.shape[2])
+
+
+def errors(predicted: Tensor, futures: Tensor) -> NDArray[np.float64]:
+    """Mean squared error at each step ahead.
+
+    Args:
+        predicted: (N, horizon, D), or of a shape that broadcasts to it.
+        futures: (N, horizon, D), NaN where there is nothing to compare with.
+
+    Returns:
+        (horizon,) mean over anchors and dimensions; NaN where no anchor reaches so far.
+    """
+    squares = (predicted - futures).double().square().mean(dim=2)
+    counts = squares.isfinite().sum(dim=0)
+    sums = squares.nan_to_num(0.0).sum(dim=0)
+    return np.asarray(torch.where(counts > 0, sums / counts, float("nan")))

@@ -1,0 +1,68 @@
+"""A world that is known: a dot that moves exactly as its actions say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lewm_data.training.lewm import LeWMModule
+from tests.loading.files import Written, write
+
+SIDE = 28
+_LOW, _HIGH, _STEP = 4.0, 23.0, 3.0
+
+
+def write_dots(path: Path, *, num_episodes: int = 60, length: int = 40, tell_actions: bool = True) -> Written:
+    """A file of frames with one blurred dot; state is its place, action how it moves to the next frame's.
+
+    Where ``tell_actions`` is false, the column holds other numbers of the same kind, which nothing follows from.
+    """
+    random = np.random.default_rng(0)
+    num_steps = num_episodes * length
+    moves = random.uniform(-1, 1, (num_steps, 2))
+    places = np.empty((num_steps, 2))
+    for step in range(num_steps):
+        if step % length == 0:
+            places[step] = random.uniform(_LOW, _HIGH, 2)
+        else:
+            places[step] = places[step - 1] + _STEP * moves[step - 1]
+        ahead = places[step] + _STEP * moves[step]
+        moves[step] *= np.where((ahead < _LOW) | (ahead > _HIGH), -1, 1)  # back from the walls
+    grid = np.arange(SIDE)
+    rows, columns = (np.exp(-np.square(grid - places[:, [axis]]) / 50) for axis in (0, 1))
+    frames = (255 * rows[:, :, None] * columns[:, None, :]).astype(np.uint8)
+    if not tell_actions:
+        moves = random.uniform(-1, 1, moves.shape)
+    return write(
+        path,
+        np.full(num_episodes, length),
+        codec="none",
+        height=SIDE,
+        width=SIDE,
+        extra={
+            "pixels": np.repeat(frames[..., None], 3, axis=-1),
+            "action": moves.astype(np.float32),
+            "state": places.astype(np.float32),
+        },
+    )
+
+
+def small_lewm(**settings: object) -> LeWMModule:
+    """LeWM with some 100,000 parameters, for frames of 28 pixels."""
+    defaults: dict[str, object] = {
+        "embed_dim": 16,
+        "encoder_dim": 48,
+        "encoder_depth": 2,
+        "encoder_heads": 2,
+        "patch_size": 7,
+        "predictor_depth": 2,
+        "predictor_heads": 2,
+        "predictor_head_dim": 16,
+        "predictor_mlp_dim": 64,
+        "predictor_dropout": 0.0,
+        "projector_dim": 64,
+        "sigreg_projections": 64,
+        "learning_rate": 1e-3,
+    }
+    return LeWMModule(**{**defaults, **settings})  # type: ignore[arg-type]

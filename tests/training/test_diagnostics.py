@@ -1,0 +1,111 @@
+"""The diagnostics tell seeing from blind, on a world where the truth is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import nn
+
+from lewm_data.datamodule import LeWMDataModule
+from lewm_data.training.diagnostics import Diagnostics
+from lewm_data.training.lewm import LeWMModule
+from lewm_data.training.metrics import Diagnosis
+from tests.training.dots import small_lewm, write_dots
+
+
+def train(path: Path, folder: Path, *, max_steps: int, module: LeWMModule | None = None, **settings: Any) -> Diagnosis:
+    """Trains on a file and returns what the diagnostics say at the end."""
+    torch.manual_seed(0)
+    data = LeWMDataModule(h5_path=str(path), frameskip=1, batch_size=64, val_fraction=0.2, num_workers=1)
+    diagnostics = Diagnostics(dirpath=folder, max_frames=400, **settings)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=max_steps,
+        val_check_interval=max_steps,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1,
+        gradient_clip_val=1.0,
+        callbacks=[diagnostics],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+    )
+    trainer.fit(module or small_lewm(), data)
+    assert diagnostics.diagnosis is not None
+    metrics = trainer.callback_metrics
+    blindness = diagnostics.diagnosis.blindness
+    if math.isfinite(blindness):
+        assert metrics["val/blindness"] == pytest.approx(blindness)
+    else:  # something over nothing
+        assert "val/blindness" not in metrics
+    assert metrics["val/effective_rank"] == pytest.approx(diagnostics.diagnosis.effective_rank)
+    return diagnostics.diagnosis
+
+
+@pytest.mark.slow
+def test_a_world_that_follows_its_actions_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = train(write_dots(tmp_path / "dots.h5").path, tmp_path, max_steps=300)
+    assert seen.blindness < 0.7
+    assert seen.versus_mean < 0.7
+    assert seen.action_gain > 1.5
+    assert seen.mean_r2 > 0.8
+    assert "It predicts: its one-step error is 0." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_a_world_whose_actions_are_noise_is_not_foreseen(tmp_path: Path) -> None:
+    unseen = train(write_dots(tmp_path / "dots.h5", tell_actions=False).path, tmp_path, max_steps=300)
+    assert unseen.blindness > 0.8
+    assert unseen.action_gain < 1.05
+    assert unseen.verdict().startswith(("Blind: ", "Deaf to actions: "))
+
+
+class OneColour(nn.Module):
+    """A vision transformer that says the same of every frame."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, pixels: torch.Tensor, **options: object) -> Any:
+        class Output:
+            last_hidden_state = self.token.expand(len(pixels), 1, -1) + 0 * pixels.mean()
+
+        return Output
+
+
+def test_a_collapsed_encoder_is_called_collapsed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = small_lewm()
+    module.build(action_dim=2, image_size=(28, 28))
+    assert module.model is not None
+    module.model.encoder = OneColour(48)
+    data = write_dots(tmp_path / "dots.h5", num_episodes=10).path
+    told = train(data, tmp_path, max_steps=2, module=module, horizon=3)
+    assert told.is_collapsed
+    assert told.effective_rank == 0
+    assert "Collapsed: the encoder says much the same of every frame" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_files_say_what_was_measured(tmp_path: Path) -> None:
+    told = train(write_dots(tmp_path / "dots.h5", num_episodes=10).path, tmp_path, max_steps=2, horizon=4)
+    written = json.loads((tmp_path / "diagnostics.json").read_text())
+    assert written["step"] == 2
+    assert written["blindness"] == pytest.approx(told.blindness)
+    assert [len(written[f"{who}_errors"]) for who in ("model", "copy", "mean", "shuffled")] == [4] * 4
+    assert len(written["probe_r2"]) == len(written["state_names"]) == 2
+    assert len(written["variances"]) == 16
+    assert written["verdict"] == told.verdict()
+    png = (tmp_path / "diagnostics.png").read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))
+    assert (width, height) == (1430, 528)
+    assert not list(tmp_path.glob("*tmp*"))
