@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,68 +34,48 @@ SIZES: Sizes = {
              "projections": 1024},
 }  # fmt: skip
 
-HISTORY, NUM_STEPS, EMBEDDING = 3, 4, 192
-"""LeWM's: three frames predict the next one, in 192 dimensions."""
+HISTORY, NUM_STEPS = 3, 4
+"""LeWM's: three frames predict the next one."""
 
 
 def make_step(device: Any, *, side: int, action_width: int, num_projections: int) -> Callable[[Any, Any], Any]:
-    """Builds LeWM with its optimizer, configured as LeWM itself is.
-
-    ViT-tiny (patch 14, not pretrained), history 3, one prediction, embedding 192, SIGReg 0.09 with 17 knots and 1,024
-    projections, AdamW 5e-5 with weight decay 1e-3, clipping at 1.0, bf16 where the device has it.
+    """Builds the LeWM of ``train.py``, by its defaults, with its optimizer.
 
     Args:
         device: A torch device.
         side: Side of a frame, in pixels, a multiple of 14.
         action_width: Numbers per kept frame in ``action``.
-        num_projections: Random projections of SIGReg.
+        num_projections: Random projections of SIGReg; 1,024 by default.
 
     Returns:
         A function of pixels (B, T, 3, side, side) float and action (B, T, action_width) float that makes one step of
-        training and returns the loss.
+        training, bf16 where the device has it, and returns the loss.
     """
     import torch
-    from torch import nn
 
-    with warnings.catch_warnings(action="ignore"):
-        from stable_worldmodel.wm.lewm import LeWM
-        from stable_worldmodel.wm.lewm.module import MLP, Embedder, Predictor
-        from stable_worldmodel.wm.loss import SIGReg
-        from transformers import ViTConfig, ViTModel
+    from lewm_data.training.lewm import LeWMModule
 
-    configuration = ViTConfig(
-        image_size=side, patch_size=14, hidden_size=EMBEDDING, num_hidden_layers=12, num_attention_heads=3,
-        intermediate_size=4 * EMBEDDING,
-    )  # fmt: skip
-    predictor = Predictor(
-        num_frames=HISTORY, depth=6, heads=16, mlp_dim=2048, input_dim=EMBEDDING, hidden_dim=EMBEDDING, dim_head=64,
-        dropout=0.1,
-    )  # fmt: skip
-    model = LeWM(
-        ViTModel(configuration, add_pooling_layer=False),
-        predictor,
-        Embedder(input_dim=action_width, emb_dim=EMBEDDING),
-        projector=MLP(EMBEDDING, 2048, norm_fn=nn.BatchNorm1d),
-        pred_proj=MLP(EMBEDDING, 2048, norm_fn=nn.BatchNorm1d),
-    ).to(device)
-    regularizer = SIGReg(knots=17, num_proj=num_projections).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=1e-3)
+    module = LeWMModule(sigreg_projections=num_projections)
+    module.build(action_dim=action_width, image_size=(side, side))
+    module.to(device).train()
+    settings = module.hparams
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
     mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def step(pixels: Any, action: Any) -> Any:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            encoded = model.encode({"pixels": pixels, "action": action})
-            latents, actions = encoded["emb"], encoded["act_emb"]
-            predicted = model.predict(latents[:, :HISTORY], actions[:, :HISTORY])
+            latents = module.encode(pixels)
+            predicted = module.predict(latents[:, :HISTORY], action[:, :HISTORY])
             prediction_loss = (predicted - latents[:, 1:]).square().mean()
-            loss = prediction_loss + 0.09 * regularizer(latents.transpose(0, 1))
+            loss = prediction_loss + settings["sigreg_weight"] * module.sigreg(latents.transpose(0, 1))
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         return loss
 
-    step.num_parameters = sum(weights.numel() for weights in model.parameters())  # type: ignore[attr-defined]
+    step.num_parameters = sum(weight.numel() for weight in weights)  # type: ignore[attr-defined]
     return step
 
 
