@@ -13,16 +13,22 @@ def open_file(path: Path) -> h5py.File:
     """Opens an HDF5 file to read, ready for every codec.
 
     Raises:
-        FormatError: There is no such file, or it is no HDF5 file.
+        FormatError: There is no such file, or it is no HDF5 file, or a damaged one.
     """
     import hdf5plugin  # noqa: F401  registers the codecs with HDF5
 
     if not path.is_file():
         raise FormatError(f"{path}: no such file.")
     try:
-        return h5py.File(path, "r")
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        file = h5py.File(path, "r")
+    except OSError as error:
         raise FormatError(f"{path}: not an HDF5 file, or one that is cut off ({error}).") from error
+    try:
+        file["/"]  # read here, and again wherever attributes are
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        file.close()
+        raise FormatError(f"{path}: a damaged HDF5 file ({error}).") from error
+    return file
 
 
 def refuse_references(file: h5py.File, path: Path) -> None:

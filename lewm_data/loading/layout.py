@@ -169,7 +169,7 @@ def find_parts(path: Path, dataset: h5py.Dataset, column: Column, fingerprint: s
         FormatError: A shard or a frame is missing, or a file is truncated.
     """
     if not dataset.is_virtual:
-        part = _find_part(Path(dataset.file.filename), dataset, column, fingerprint)  # a link may lead to another file
+        part = _find_part(path, dataset, column, fingerprint)
         return None if part is None else [part]
     parts: list[Part] = []
     next_row = 0
