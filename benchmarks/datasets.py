@@ -119,7 +119,8 @@ def repeat_dataset(root: Path, out: Path, times: int, *, camera: str | None = No
 
     Args:
         root: A v3.0 dataset whose data and videos are in one file each.
-        out: Folder to make; its videos are links to the original.
+        out: Folder to make; its videos are hard links to the original where the disk has them, since a
+            symbolic one that leads out of a dataset is refused.
         times: Repetitions.
         camera: Leave out all cameras but this (its short name); None keeps all.
 
@@ -156,13 +157,20 @@ def repeat_dataset(root: Path, out: Path, times: int, *, camera: str | None = No
                 continue
             link = out / video.relative_to(root).with_name(f"file-{number:03d}.mp4")
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(video.resolve())
+            _same_file(video.resolve(), link)
     (out / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
     pq.write_table(pa.concat_tables(parts), out / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
     shutil.copy(root / "meta" / "tasks.parquet", out / "meta" / "tasks.parquet")
     info |= {"total_episodes": times * len(episodes), "total_frames": times * len(data)}
     (out / "meta" / "info.json").write_text(json.dumps(info))
     return out
+
+
+def _same_file(original: Path, link: Path) -> None:
+    try:
+        os.link(original, link)
+    except OSError:  # on another disk, or one without hard links
+        shutil.copyfile(original, link)
 
 
 def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

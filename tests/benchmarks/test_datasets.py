@@ -52,3 +52,21 @@ def test_frames_come_as_the_conversion_makes_them(recorded: Path, tmp_path: Path
     assert read_code(frames[0]) == (0, 0)
     assert read_code(frames[-1]) == (4, 8)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_laid_out_converts(recorded: Path, tmp_path: Path) -> None:
+    out = repeat_dataset(recorded, tmp_path / "out", 2, camera="front")
+    frames = decoded_frames(out, "front", side=96, num_frames=1000, folder=tmp_path)
+    assert [read_code(frame) for frame in (frames[0], frames[54], frames[-1])] == [(0, 0), (0, 0), (4, 8)]
+
+
+def test_on_another_disk_it_is_a_copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: Path) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    out = repeat_dataset(recorded, tmp_path / "out", 2, camera="front")
+    original = next((recorded / "videos" / "observation.images.front").rglob("*.mp4")).read_bytes()
+    copies = list(out.rglob("*.mp4"))
+    assert len(copies) == 2
+    assert all(path.read_bytes() == original and not path.is_symlink() for path in copies)
