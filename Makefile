@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 comma := ,
 EXTRAS := demo,train,bench,s3,ray,view,docs,dev
 
-.PHONY: install demo test faults test-all check format bench docs screenshots constraints clean
+.PHONY: install demo test faults test-all check format bench bench-full docs screenshots constraints clean
 
 install: $(STAMP)
 
@@ -40,8 +40,16 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# In this order: training looks at what throughput found.
+BENCHMARKS := throughput conversion codecs scaling training
+
 bench: install
-	$(BIN)/python benchmarks/conversion.py
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.report
+
+bench-full: install
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --full; done
+	$(BIN)/python -m benchmarks.report
 
 # docs/ as a site, in site/index.html.
 docs: install

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.processes import tree_cpu_seconds, tree_memory_bytes
 from lewm_data.resources import num_cpus
 
 type Clock = Callable[[], float]
@@ -31,7 +32,8 @@ class Round:
         seconds: The counted time.
         cpu_seconds: Processor time in it, of the process and all below it.
         first_batch_seconds: From asking for an iterator to its first batch; workers start in it.
-        memory_bytes: Memory of these processes at the end, shared memory counted once, page cache not at all.
+        memory_bytes: Most memory of these processes, looked at when the counting began and when it ended; shared
+            memory counted once, page cache not at all.
     """
 
     windows: int
@@ -106,6 +108,7 @@ def measure_round(
     while num_batches < 2 * multiple or clock() - first < warmup_seconds:
         next(iterator)
         num_batches += 1
+    memory_bytes = memory()
     cpu = cpu_clock()
     begun = clock()
     num_batches = windows = 0
@@ -118,6 +121,45 @@ def measure_round(
     return Round(
         windows=windows,
         seconds=elapsed,
+        cpu_seconds=cpu_clock() - cpu,
+        first_batch_seconds=first - asked,
+        memory_bytes=max(memory_bytes, memory()),
+    )
+
+
+def measure_cold(
+    batches: Callable[[], Iterator[int]],
+    *,
+    multiple: int,
+    clock: Clock = time.perf_counter,
+    cpu_clock: Clock | None = None,
+    memory: Callable[[], int] | None = None,
+) -> Round:
+    """Times the batches after the first, while what they need still lies on the disk.
+
+    A warm-up would read the file into the page cache. So as many batches are counted as may be in work at once: workers
+    that deliver in bursts have then delivered once each, wherever in a burst the first batch came.
+
+    Args:
+        batches: As for ``measure_round``.
+        multiple: Batches that may be ready or in work at once, and that are counted.
+        clock: Seconds of wall time.
+        cpu_clock: Seconds of processor time; None asks the kernel about this process and those below it.
+        memory: Bytes in use; None asks the kernel.
+
+    Returns:
+        The round.
+    """
+    cpu_clock = cpu_clock or tree_cpu_seconds
+    memory = memory or tree_memory_bytes
+    asked = clock()
+    iterator = batches()
+    next(iterator)
+    first, cpu = clock(), cpu_clock()
+    windows = sum(next(iterator) for _ in range(multiple))
+    return Round(
+        windows=windows,
+        seconds=clock() - first,
         cpu_seconds=cpu_clock() - cpu,
         first_batch_seconds=first - asked,
         memory_bytes=memory(),
@@ -140,33 +182,6 @@ def interleave(names: Sequence[str], num_rounds: int) -> list[list[str]]:
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
     """One contender's rate over another's, round by round: what a busy moment does to both cancels out."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
-
-
-def tree_cpu_seconds() -> float:
-    """Processor seconds of this process and of all that live below it."""
-    total = sum(psutil.Process().cpu_times()[:2])
-    for process in psutil.Process().children(recursive=True):
-        try:
-            total += sum(process.cpu_times()[:2])
-        except psutil.Error:
-            continue
-    return float(total)
-
-
-def tree_memory_bytes() -> int:
-    """Memory of this process and those below it, each shared page divided among its users; no page cache.
-
-    From ``/proc/<pid>/smaps_rollup`` of Linux; 0 elsewhere.
-    """
-    total = 0
-    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        try:
-            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        sizes = dict(line.split()[:2] for line in lines if line.endswith("kB"))
-        total += 1024 * sum(int(sizes.get(name, 0)) for name in ("Pss_Anon:", "Pss_Shmem:"))
-    return total
 
 
 def machine() -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import os
 import shutil
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets import repeat_dataset
+from benchmarks.datasets import once, repeat_dataset
 from lewm_data.schema import ACTION, COMPRESSIONS, PIXELS, STATE
 
 _ROWS = 256
@@ -65,7 +64,9 @@ class Prepared:
         return sum(file.stat().st_size for file in files) / self.num_frames
 
 
-def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_size: int) -> Prepared:
+def prepare(
+    source: Path, data: Path, *, camera: str, num_frames: int, image_size: int, peers: Collection[str] = ()
+) -> Prepared:
     """Builds what is not there yet.
 
     Args:
@@ -74,6 +75,7 @@ def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_siz
         camera: Short name of the camera to use.
         num_frames: Frames at least; the recording is laid out as often as that takes.
         image_size: Side of the converted frames, in pixels.
+        peers: Contenders that take part and need a format of their own: ``swm_hdf5``, ``swm_lance``.
 
     Returns:
         Where everything lies.
@@ -83,46 +85,49 @@ def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_siz
     folder = data / f"{source.name}-{camera}-x{times}-{image_size}"
     folder.mkdir(parents=True, exist_ok=True)
     done = Prepared(folder=folder, camera=camera, image_size=image_size, num_frames=times * info["total_frames"])
-    _once(done.lerobot, lambda out: repeat_dataset(source.resolve(), out, times, camera=camera))
+    once(done.lerobot, lambda out: repeat_dataset(source.resolve(), out, times, camera=camera))
+    once(done.ours("none"), lambda out: _convert(done, out))
     for codec in COMPRESSIONS:
-        _once(done.ours(codec), lambda out, codec=codec: _convert(done, codec, out))  # type: ignore[misc]
-    _once(done.raw, lambda out: _write_raw(done, out))
-    _once(done.their_hdf5, lambda out: _write_their_hdf5(done, out))
-    _once(done.their_lance.parent, lambda out: _write_their_lance(done, out / done.their_lance.name))
+        once(done.ours(codec), lambda out, codec=codec: _recode(done.ours("none"), out, codec))  # type: ignore[misc]
+    once(done.raw, lambda out: _write_raw(done, out))
+    if "swm_hdf5" in peers:
+        once(done.their_hdf5, lambda out: _write_their_hdf5(done, out))
+    if "swm_lance" in peers:
+        once(done.their_lance.parent, lambda out: _write_their_lance(done, out / done.their_lance.name))
     return done
 
 
-def warm(path: Path) -> None:
-    """Reads a file, or all files of a folder, into the page cache."""
-    for file in [path] if path.is_file() else path.rglob("*"):
-        if file.is_file():
-            with open(file, "rb", buffering=0) as opened:
-                while opened.read(1 << 24):
-                    pass
-
-
-def _once(path: Path, build: Callable[[Path], Any]) -> None:
-    """Lets something be built under another name, and renames it when it is whole."""
-    if path.exists():
-        return
-    print(f"preparing {path}", file=sys.stderr, flush=True)
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    try:
-        build(partial)
-        os.rename(partial, path)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.unlink(missing_ok=True)
-
-
-def _convert(prepared: Prepared, codec: str, out: Path) -> None:
+def _convert(prepared: Prepared, out: Path) -> None:
     from lewm_data.config import ConvertConfig
     from lewm_data.conversion.pipeline import convert
 
-    config = ConvertConfig(camera=prepared.camera, compression=codec, image_size=prepared.image_size)  # type: ignore[arg-type]
+    config = ConvertConfig(camera=prepared.camera, compression="none", image_size=prepared.image_size)
     convert(str(prepared.lerobot), out, config)
     shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
+
+
+def _recode(source: Path, out: Path, codec: str) -> None:
+    """Writes a file again with another codec, as the conversion would have: decoding the video once will do."""
+    import h5py
+
+    from lewm_data.conversion.merge import file_shape
+    from lewm_data.conversion.writer import FileWriter
+    from lewm_data.schema import EP_LEN, FileHeader, is_value
+
+    with h5py.File(source) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(source))
+        header = dataclasses.replace(header, compression=codec)
+        shape = file_shape(file, header)
+        with FileWriter(out, shape, num_rows=len(file[PIXELS])) as writer:
+            start = 0
+            for length in file[EP_LEN][:].tolist():
+                rows = slice(start, start + length)
+                writer.write_rows({name: file[name][rows] for name in file if is_value(name)})
+                chunks = (writer.encode(frame).result() for frame in file[PIXELS][rows])
+                writer.write_chunks(PIXELS, chunks, start=0)
+                writer.end_episode(length)
+                start += length
+            writer.finish(header)
 
 
 def _write_raw(prepared: Prepared, out: Path) -> None:

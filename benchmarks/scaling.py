@@ -1,235 +1,86 @@
-"""What a very large file costs to open and to read: time and memory, each in a process of its own.
+"""How cost grows: opening, memory and windows per second over frames and episodes, conversion memory over length.
 
-The file has tiny frames, so that ten million of them fit on the disk: what grows with the number of frames and episodes
-is the byte index, the small columns and the order of the windows, and these do not depend on the size of a frame. Its
-frames are noise, stored raw behind an lzf filter, as the writer does with what does not compress.
+Each number is taken in a process of its own. Files have tiny frames, so that ten million of them fit on the disk; the
+largest is held against targets. Each curve gets its fitted slopes: the exponent b of cost ~ size^b (0: it does not
+grow; 1: twice the size, twice the cost), and what a further step of the size costs.
 
-    python benchmarks/scaling.py            10,000,000 frames in 50,000 episodes; made at the first run (2.4 GB)
-    python benchmarks/scaling.py --quick    a thousandth of it
+    python benchmarks/scaling.py            up to 10,000,000 frames and 100,000 episodes; made at the first run (5 GB)
+    python benchmarks/scaling.py --full     more sizes between, longer epochs
+    python benchmarks/scaling.py --quick    thousands: to see that it works, not to believe its numbers
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+if not __package__:  # run as a script, whose folder would hide other packages' datasets and codecs
+    sys.path[0] = str(Path(__file__).parents[1])
 
-import numpy as np
+from benchmarks import scaling_report as report
+from benchmarks.conversions.cases import Case, convert_apart
+from benchmarks.datasets import log, once, recorded, repeat_dataset
+from benchmarks.harness import Spread
+from benchmarks.results import Run, Sizes, make_parser, parse
+from benchmarks.scaling_files import build_file, divide_anew
+from benchmarks.scaling_probes import in_new_process
+from benchmarks.synthetic import Recording
+from benchmarks.words import show
 
-from benchmarks.harness import Spread, machine, markdown, versions
+EPISODE_STEPS = 200
+"""Steps of an episode where the number of frames grows."""
 
-HERE = Path(__file__).parent
-SIDE = 8
-
-
-def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
-    """Writes a file of format version 1 by writing its chunks directly.
-
-    Args:
-        path: The file to make.
-        num_frames: Frames in all, a multiple of the episodes.
-        num_episodes: Episodes, all of one length.
-    """
-    import h5py
-    import imagecodecs
-
-    from lewm_data.conversion.writer import LIBVER
-    from lewm_data.schema import CODEC_SKIPPED_MASK, ROWS_PER_CHUNK, FileHeader, SourceRecord
-
-    random = np.random.default_rng(0)
-    length = num_frames // num_episodes
-    frames = random.integers(0, 256, (1000, SIDE, SIDE, 3), np.uint8)
-    chunks = []
-    for frame in frames:
-        checksum = int(imagecodecs.h5checksum_fletcher32(frame.tobytes())).to_bytes(4, "little")
-        chunks.append(frame.tobytes() + checksum)
-    header = FileHeader(
-        lewm_data_version="0",
-        sources=(
-            SourceRecord(
-                repo_id="benchmark/scaling", revision=None, codebase_version="v3.0", episodes=tuple(range(num_episodes))
-            ),
-        ),
-        fps=30.0,
-        cameras={"pixels": "observation.images.front"},
-        image_height=SIDE,
-        image_width=SIDE,
-        resize="stretch",
-        compression="lzf",
-        done_source="last_step",
-        fingerprint="scaling",
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    with h5py.File(partial, "w", libver=LIBVER) as file:  # it decides how chunks are indexed
-        shape = (num_frames, SIDE, SIDE, 3)
-        pixels = file.create_dataset("pixels", shape, "u1", chunks=(1, *shape[1:]), compression="lzf", fletcher32=True)
-        write = pixels.id.write_direct_chunk
-        for row in range(num_frames):
-            write((row, 0, 0, 0), chunks[row % 1000], CODEC_SKIPPED_MASK)
-        steps = np.arange(num_frames)
-        columns = {
-            "action": random.normal(size=(num_frames, 2)).astype(np.float32),
-            "state": random.normal(size=(num_frames, 2)).astype(np.float32),
-            "done": steps % length == length - 1,
-            "episode_idx": (steps // length).astype(np.int32),
-            "step_idx": (steps % length).astype(np.int32),
-        }
-        for name, values in columns.items():
-            file.create_dataset(name, data=values, chunks=(min(ROWS_PER_CHUNK, num_frames), *values.shape[1:]))
-        file["ep_len"] = np.full(num_episodes, length, np.int32)
-        file["ep_offset"] = (np.arange(num_episodes) * length).astype(np.int64)
-        file.attrs.update(header.to_attributes())
-    os.rename(partial, path)
+SIZES: Sizes = {
+    "quick": {
+        "frames": (1000, 4000), "episodes": (10, 100), "episode_frames": 4000, "steps_per_epoch": 2, "epochs": 2,
+        "openings": 1, "times": (1, 2), "recording": Recording(num_episodes=2, num_steps=30, height=64, width=64,
+                                                               codec="h264"),
+    },
+    "bench": {
+        "frames": (1000, 10_000, 100_000, 1_000_000, 10_000_000), "episodes": (10, 100, 1000, 10_000, 100_000),
+        "episode_frames": 1_000_000, "steps_per_epoch": 150, "epochs": 3, "openings": 3, "times": (1, 8, 64, 256),
+        "recording": Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264"),
+    },
+    "full": {
+        "frames": (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000),
+        "episodes": (10, 100, 1000, 10_000, 100_000), "episode_frames": 1_000_000, "steps_per_epoch": 3000,
+        "epochs": 3, "openings": 5, "times": (1, 4, 16, 64, 256, 1024),
+        "recording": Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264"),
+    },
+}  # fmt: skip
 
 
-def probe_open(path: Path) -> dict[str, float]:
-    """Opens the store in this process, and nothing else."""
-    from lewm_data.loading.store import FrameStore
-    from lewm_data.resources import peak_memory_bytes
-
-    before = peak_memory_bytes()
-    began = time.perf_counter()
-    store = FrameStore(path)
-    seconds = time.perf_counter() - began
-    assert store.num_rows
-    return {"seconds": seconds, "imports_mb": before / 1e6, "peak_mb": peak_memory_bytes() / 1e6}
-
-
-def probe_epochs(path: Path, *, num_epochs: int, steps_per_epoch: int, num_workers: int) -> dict[str, Any]:
-    """Opens the file, takes the first batch, and goes through some epochs; memory after each."""
-    from lewm_data.loading.dataset import WindowDataset
-    from lewm_data.loading.loader import WindowLoader
-    from lewm_data.loading.sampler import WindowOrder, WindowSampler
-    from lewm_data.loading.store import FrameStore
-    from lewm_data.resources import peak_memory_bytes, resident_memory_bytes
-
-    began = time.perf_counter()
-    store = FrameStore(path)
-    opened = time.perf_counter()
-    dataset = WindowDataset(store)
-    order = WindowOrder(num_windows=len(dataset), batch_size=256, steps_per_epoch=steps_per_epoch)
-    loader = WindowLoader(dataset, WindowSampler(order), num_workers=num_workers)
-    resident, rates = [], []
-    first_batch = 0.0
-    for _ in range(num_epochs):
-        begun = time.perf_counter()
-        for batch in loader:
-            first_batch = first_batch or time.perf_counter() - opened
-            del batch
-        rates.append(256 * steps_per_epoch / (time.perf_counter() - begun))
-        resident.append(resident_memory_bytes() / 1e6)
-    loader.close()
-    return {
-        "open_seconds": opened - began,
-        "first_batch_seconds": first_batch,
-        "resident_mb_after_epochs": resident,
-        "windows_per_second": rates,
-        "peak_mb": peak_memory_bytes() / 1e6,
-        "num_windows": len(dataset),
-    }
-
-
-def judge(result: dict[str, Any]) -> list[tuple[str, float, float, str]]:
-    """Holds the measurement against issue B's targets.
+def measure_file(path: Path, options: argparse.Namespace, *, num_steps: int, frameskip: int) -> dict[str, Any]:
+    """Everything of one file: its first opening, later ones, and some epochs.
 
     Args:
-        result: As ``main`` writes it.
+        path: The file.
+        options: ``openings``, ``epochs``, ``steps_per_epoch`` and ``num_workers``.
+        num_steps: Frames of a window.
+        frameskip: Steps from one to the next.
 
     Returns:
-        What, the measured value, the target below which it must lie, and PASS or FAIL.
+        ``file_bytes``, ``index_bytes``, ``first_opening``, ``later_openings`` (spreads) and ``epochs``.
     """
-    resident = result["epochs"]["resident_mb_after_epochs"]
-    measured = (
-        ("first opening, s", result["first_opening"]["seconds"], 20.0),
-        ("later openings, s (median)", result["later_openings"]["seconds"]["median"], 3.0),
-        ("peak memory of a process that opens it first, MB", result["first_opening"]["peak_mb"], 400.0),
-        ("peak memory of a process that opens it later, MB", result["later_openings"]["peak_mb"]["median"], 400.0),
-        ("first batch after opening, s", result["epochs"]["first_batch_seconds"], 1.0),
-        ("growth of memory from the first to the last epoch, share", resident[-1] / resident[0] - 1, 0.02),
-    )
-    return [(what, value, below, "PASS" if value < below else "FAIL") for what, value, below in measured]
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
-    rows = [(what, f"{value:,.3g}", f"< {below:g}", outcome) for what, value, below, outcome in judge(result)]
-    epochs = result["epochs"]
-    resident = ", ".join(f"{value:,.0f}" for value in epochs["resident_mb_after_epochs"])
-    rates = ", ".join(f"{value:,.0f}" for value in epochs["windows_per_second"])
-    return "\n\n".join(
-        [
-            f"{result['num_frames']:,} frames in {result['num_episodes']:,} episodes, "
-            f"{result['file_bytes'] / 1e9:.2f} GB and an index of {result['index_bytes'] / 1e6:,.0f} MB:",
-            markdown(("what", "measured", "target", ""), rows),
-            f"Resident MB after each epoch of {result['steps_per_epoch']:,} batches (torch and all columns included): "
-            f"{resident}; windows/s in it: {rates}.",
-        ]
-    )
-
-
-def _in_new_process(path: Path, probe: str, **keywords: int) -> dict[str, Any]:
-    """Runs a probe of this file in a fresh interpreter."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--probe", probe, "--file", str(path)]
-    done = subprocess.run([*command, "--keywords", json.dumps(keywords)], capture_output=True, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
-PROBES: dict[str, Callable[..., dict[str, Any]]] = {"open": probe_open, "epochs": probe_epochs}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Builds the file where it is not there, measures, prints a table and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="10,000 frames in 50 episodes, 20 batches an epoch")
-    parser.add_argument("--frames", type=int, help="frames in all (10000000)")
-    parser.add_argument("--episodes", type=int, help="episodes, all of one length (50000)")
-    parser.add_argument("--steps_per_epoch", type=int, help="batches of 256 in an epoch (3000)")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs")
-    parser.add_argument("--openings", type=int, default=5, help="later openings")
-    parser.add_argument("--num_workers", type=int, default=2, help="threads that load")
-    parser.add_argument("--data", type=Path, default=HERE / "data", help="folder that keeps the file")
-    parser.add_argument("--output", type=Path, help="JSON to write (benchmarks/results/scaling.json)")
-    parser.add_argument("--probe", choices=PROBES, help=argparse.SUPPRESS)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--keywords", type=json.loads, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.probe:
-        print(json.dumps(PROBES[options.probe](options.file, **options.keywords)))
-        return
-    num_frames = options.frames or (10_000 if options.quick else 10_000_000)
-    num_episodes = options.episodes or (50 if options.quick else 50_000)
-    steps_per_epoch = options.steps_per_epoch or (20 if options.quick else 3000)
-    output = options.output or HERE / ("data/quick" if options.quick else "results") / "scaling.json"
-    circumstances = machine()
-    path = options.data / f"scaling-{num_frames}-{num_episodes}-fixed-array.h5"
-    if not path.exists():
-        print(f"preparing {path}", file=sys.stderr, flush=True)
-        build_file(path, num_frames=num_frames, num_episodes=num_episodes)
     index = path.with_name(f"{path.name}.pixels.index.npz")
     index.unlink(missing_ok=True)
-    first = _in_new_process(path, "open")
-    later = [_in_new_process(path, "open") for _ in range(options.openings)]
-    epochs = _in_new_process(
-        path, "epochs", num_epochs=options.epochs, steps_per_epoch=steps_per_epoch, num_workers=options.num_workers
+    first = in_new_process(path, "open")
+    later = [in_new_process(path, "open") for _ in range(options.openings)]
+    epochs = in_new_process(
+        path,
+        "epochs",
+        num_epochs=options.epochs,
+        steps_per_epoch=options.steps_per_epoch,
+        num_workers=options.num_workers,
+        num_steps=num_steps,
+        frameskip=frameskip,
     )
-    result = {
-        "benchmark": "scaling",
-        "machine": circumstances,
-        "versions": versions("lewm_data", "h5py", "numpy", "torch", "imagecodecs"),
-        "num_frames": num_frames,
-        "num_episodes": num_episodes,
-        "steps_per_epoch": steps_per_epoch,
+    log(f"{path.name}: first opened in {first['seconds']:.3f} s, {max(epochs['windows_per_second']):,.0f} windows/s")
+    return {
         "file_bytes": path.stat().st_size,
         "index_bytes": index.stat().st_size if index.exists() else 0,
         "first_opening": first,
@@ -238,10 +89,89 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
         "epochs": epochs,
     }
-    result["targets"] = judge(result)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=2) + "\n")
-    print(table(result))
+
+
+def over_frames(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A point for each number of frames, in episodes of one length."""
+    points = []
+    for count in sorted(options.frames):
+        num_episodes = max(1, count // EPISODE_STEPS)
+        path = _file(options.data, count, num_episodes)
+        found = measure_file(path, options, num_steps=4, frameskip=5)
+        points.append({"num_frames": count, "num_episodes": num_episodes, **found})
+    return points
+
+
+def over_episodes(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A point for each number of episodes, of as many frames in all; windows of four neighbouring steps fit in each."""
+    count = options.episode_frames
+    whole = _file(options.data, count, max(1, count // EPISODE_STEPS))
+    points = []
+    for num_episodes in sorted(options.episodes):
+        path = once(
+            _path(options.data, count, num_episodes),
+            lambda out, number=num_episodes: divide_anew(whole, out, num_episodes=number),  # type: ignore[misc]
+        )
+        found = measure_file(path, options, num_steps=4, frameskip=1)
+        points.append({"num_frames": count, "num_episodes": num_episodes, **found})
+    return points
+
+
+def over_length(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory of a whole conversion for each number of repetitions of a recording."""
+    source = recorded(options.data, [options.recording])[0]
+    points = []
+    for times in sorted(options.times):
+        folder = options.data / f"{source.name}-x{times}"
+        dataset = once(folder, lambda out, times=times: repeat_dataset(source.resolve(), out, times))  # type: ignore[misc]
+        output = options.data / "scaling-conversion.h5"
+        done = convert_apart(Case(source=dataset, camera="front", settings={"image_size": 64}), output)
+        output.unlink()
+        point = {"num_frames": done["num_steps"], "peak_mb": done["peak_memory_bytes"] / 1e6}
+        log(f"converted {point['num_frames']:,} frames in {point['peak_mb']:,.0f} MB")
+        points.append(point)
+    return points
+
+
+def _file(data: Path, num_frames: int, num_episodes: int) -> Path:
+    return once(
+        _path(data, num_frames, num_episodes),
+        lambda out: build_file(out, num_frames=num_frames, num_episodes=num_episodes),
+    )
+
+
+def _path(data: Path, num_frames: int, num_episodes: int) -> Path:
+    return data / f"scaling-{num_frames}-{num_episodes}-fixed-array.h5"  # as the writer's files index their chunks
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Builds the files where they are not there, measures, prints tables, and writes JSON and chart."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--frames", type=int, nargs="+", help="sizes of the files, multiples of 200 (1000 to 10000000)")
+    parser.add_argument("--episodes", type=int, nargs="+", help="numbers of episodes (10 to 100000)")
+    parser.add_argument("--episode_frames", type=int, help="frames in all of these, a multiple of each (1000000)")
+    parser.add_argument("--times", type=int, nargs="+", help="lengths of the dataset to convert, in repetitions of "
+                        "120 frames (1 to 256)")  # fmt: skip
+    parser.add_argument("--steps_per_epoch", type=int, help="batches of 256 in an epoch (150; full 3000)")
+    parser.add_argument("--epochs", type=int, help="epochs (3)")
+    parser.add_argument("--openings", type=int, help="later openings of each file (3; full 5)")
+    parser.add_argument("--num_workers", type=int, default=2, help="threads that load")
+    options = parse(parser, arguments, name=report.NAME, sizes=SIZES)
+    this = Run(report.NAME, options.form, "h5py", "torch", "imagecodecs")
+    frames, episodes, length = over_frames(options), over_episodes(options), over_length(options)
+    largest = frames[-1]
+    measured = {
+        **largest,
+        "steps_per_epoch": options.steps_per_epoch,
+        "targets": report.judge(largest),
+        "frames": frames,
+        "episodes": episodes,
+        "conversion": length,
+        "slopes": report.slopes(frames, episodes, length),
+    }
+    result = this.finish(options.output, measured)
+    report.draw(result, options.output.parent)
+    print(show(report.blocks(result)))
 
 
 if __name__ == "__main__":

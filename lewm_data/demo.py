@@ -78,7 +78,7 @@ def record_demo(
             process = left.name.removeprefix(prefix)
             if process.isdigit() and not psutil.pid_exists(int(process)):
                 shutil.rmtree(left)
-        with _quiet():
+        with quiet_recorder():
             _record(scratch, num_episodes, image_size, max_episode_steps, seed)
         if root.exists():
             root.rmdir()
@@ -102,7 +102,7 @@ def _is_complete(root: Path, num_episodes: int) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_recorder() -> Iterator[None]:
     """Hides what the recorder and the encoder print about their own internals, under our progress bar."""
     import av
 

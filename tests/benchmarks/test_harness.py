@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.harness import Round, Spread, interleave, markdown, measure_round, ratios, tree_memory_bytes
+from benchmarks.harness import (
+    Round,
+    Spread,
+    interleave,
+    markdown,
+    measure_cold,
+    measure_round,
+    ratios,
+)
 
 
 class FakeClock:
@@ -99,9 +107,45 @@ def test_a_spread_says_median_least_and_greatest() -> None:
     assert str(Spread.of([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
 
 
-def test_this_process_uses_memory() -> None:
-    assert tree_memory_bytes() > 1 << 20
-
-
 def test_a_table_is_markdown() -> None:
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def _measure_cold(arrivals: list[float], *, multiple: int) -> Round:
+    clock = FakeClock()
+    return measure_cold(
+        lambda: _batches(clock, arrivals),
+        multiple=multiple,
+        clock=clock,
+        cpu_clock=lambda: 2 * clock.now,
+        memory=lambda: 7,
+    )
+
+
+def test_a_cold_round_begins_with_the_first_batch() -> None:
+    """Five seconds to start the workers, then a batch a second, and for ever faster once the file is read."""
+    done = _measure_cold([5.0, 1.0, 1.0, 1.0, 0.01], multiple=3)
+    assert done.first_batch_seconds == 5.0
+    assert (done.windows, done.seconds) == (30, 3.0)
+    assert done.cpu_seconds == 6.0
+
+
+def test_bursts_do_not_flatter_a_cold_round() -> None:
+    """Four workers deliver together every two seconds: the three that came with the first are made up for."""
+    assert _measure_cold([2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0], multiple=4).windows_per_second == 20
+
+
+def test_the_greater_memory_counts() -> None:
+    """A loader that gives memory back before the round is over has had it all the same."""
+    clock = FakeClock()
+    sizes = iter([9, 5])
+    done = measure_round(
+        lambda: _batches(clock, [1.0]),
+        seconds=1,
+        warmup_seconds=0,
+        multiple=1,
+        clock=clock,
+        cpu_clock=clock,
+        memory=lambda: next(sizes),
+    )
+    assert done.memory_bytes == 9

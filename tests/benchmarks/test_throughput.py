@@ -1,87 +1,31 @@
-"""The pure parts of the throughput benchmark, and our own contenders over a tiny file."""
+"""The throughput benchmark: its judgement and words, and a run of our own contenders."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from benchmarks.contenders import CONTENDERS, MemoryLimit, Ours, Settings, first_batch
+from benchmarks import throughput
+from benchmarks import throughput_report as report
+from benchmarks.contenders.contest import CHILLED, SWEPT
+from benchmarks.contenders.registry import CONTENDERS
 from benchmarks.harness import Round
-from benchmarks.prepared import Prepared
-from benchmarks.throughput import LABELS, TARGETS, chart, compare, judge, reference_windows, summarize, table
-from tests.loading import files
-
-SETTINGS = Settings(batch_size=8, num_steps=2, frameskip=3)
+from benchmarks.throughput_targets import TARGETS, judge
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Prepared:
-    """A file of 24x24 frames in two codecs, and its frames alone."""
-    for codec in ("none", "lzf"):
-        written = files.write(tmp_path / f"{codec}.h5", height=24, width=24, codec=codec)
-    written.data["pixels"].tofile(tmp_path / "frames.raw")
-    return Prepared(folder=tmp_path, camera="front", image_size=24, num_frames=len(written.data["pixels"]))
-
-
-def test_every_contender_has_words_and_every_target_a_contender() -> None:
-    assert set(LABELS) == set(CONTENDERS)
+def test_every_target_has_a_contender() -> None:
     assert {above for above, _, _ in TARGETS} <= set(CONTENDERS)
+    assert {*SWEPT, *CHILLED, *report.NOT_CHARTED} <= set(CONTENDERS)
 
 
-@pytest.mark.parametrize("cache", [False, True])
-def test_ours_gives_the_windows_of_the_reference(data: Prepared, cache: bool) -> None:
-    reference = reference_windows(data.ours("none"), 8, SETTINGS)
-    contender = Ours(data, SETTINGS, codec="lzf", cache=cache, worker_type="thread")
-    arrays, bytes_per_frame = first_batch(contender, 8)
-    found = compare(reference, arrays)
-    assert found.columns == ("pixels", "action", "state", "done")
-    assert str(found) == "equal"
-    assert bytes_per_frame == (data.folder / "lzf.h5").stat().st_size / data.num_frames
-
-
-@pytest.mark.parametrize("mapped", [False, True])
-def test_the_memory_limit_gathers_the_same_frames(data: Prepared, mapped: bool) -> None:
-    reference = reference_windows(data.ours("none"), 8, SETTINGS)
-    arrays, _ = first_batch(MemoryLimit(data, SETTINGS, mapped=mapped), 8)
-    assert compare(reference, arrays).columns == ("pixels",)
-
-
-def _windows(**changed: Any) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    windows = {
-        "pixels": random.integers(0, 256, (3, 2, 8, 8, 3), np.uint8),
-        "action": random.normal(size=(3, 2, 6)).astype(np.float32),
-    }
-    return windows | changed
-
-
-def test_another_frame_is_not_the_same_window() -> None:
-    wrong = _windows()["pixels"].copy()
-    wrong[1, 1, 4, 4, 0] ^= 1
-    with pytest.raises(ValueError, match="frames are not equal"):
-        compare(_windows(), _windows(pixels=wrong))
-
-
-def test_another_action_is_not_the_same_window() -> None:
-    with pytest.raises(ValueError, match="column 'action' is not that of the reference"):
-        compare(_windows(), _windows(action=np.zeros((3, 2, 6), np.float32)), least_psnr_db=10)
-
-
-def test_lossy_frames_must_be_near() -> None:
-    near = np.clip(_windows()["pixels"].astype(int) + 1, 0, 255).astype(np.uint8)
-    found = compare(_windows(), _windows(pixels=near), least_psnr_db=40)
-    assert found.psnr_db == pytest.approx(48.1, abs=0.1)
-    assert found.columns == ("action",)
-    with pytest.raises(ValueError, match="less than 60 dB"):
-        compare(_windows(), _windows(pixels=near), least_psnr_db=60)
-
-
-def test_larger_frames_are_reduced_before_they_are_compared() -> None:
-    large = _windows()["pixels"].repeat(2, axis=2).repeat(2, axis=3)
-    assert compare(_windows(), _windows(pixels=large), least_psnr_db=45).windows == 3
+@pytest.mark.parametrize(
+    ("cpus", "workers"), [(1, [0, 1, 2]), (2, [0, 1, 2]), (4, [0, 1, 2, 4]), (12, [0, 1, 2, 4, 8, 12])]
+)
+def test_workers_double_up_to_the_processors(cpus: int, workers: list[int]) -> None:
+    assert throughput.default_workers(cpus) == workers
 
 
 def test_targets_are_judged_against_the_best_peer() -> None:
@@ -100,28 +44,78 @@ def test_targets_are_judged_against_the_best_peer() -> None:
     assert outcomes["ram_thread", "lerobot_torchcodec"]["outcome"] == "not measured"
 
 
-def test_the_result_becomes_a_table_and_a_chart(tmp_path: Path) -> None:
-    def rounds(seconds: float) -> list[Round]:
-        common = {"windows": 256, "cpu_seconds": 2 * seconds, "first_batch_seconds": 0.5, "memory_bytes": 10**9}
-        return [Round(seconds=seconds * factor, **common) for factor in (1, 1.5)]  # type: ignore[arg-type]
+def _rounds(seconds: float) -> list[Round]:
+    common: dict[str, Any] = {
+        "windows": 256, "cpu_seconds": 2 * seconds, "first_batch_seconds": 0.5, "memory_bytes": 10**9,
+    }  # fmt: skip
+    return [Round(seconds=seconds * factor, **common) for factor in (1, 1.5)]
 
+
+def _row(name: str, seconds: float) -> dict[str, Any]:
+    return report.summarize(name, _rounds(seconds), num_steps=4, frame_bytes=150_528)
+
+
+def test_the_result_becomes_words_and_charts(tmp_path: Path) -> None:
     rows = [
-        summarize(name, rounds(seconds), num_steps=4, frame_bytes=150_528)
-        | {"bytes_per_frame": 110_000.0, "compared": {"words": "equal"}}
-        for name, seconds in (("limit_mmap", 0.01), ("ram_thread", 0.02), ("swm_lance", 0.5))
+        _row(name, seconds) | {"bytes_per_frame": 110_000.0, "setup_seconds": 1.5, "compared": {"words": "equal"}}
+        for name, seconds in (("limit_ram", 0.01), ("ram_thread", 0.02), ("swm_lance", 0.5), ("cached_batch", 1e-6))
     ]
     result = {
         "rows": rows,
-        "targets": judge({"limit_mmap": [2.0, 2.0], "ram_thread": [1.9, 1.8]}),
+        "workers": [{"num_workers": number, **_row("ram_thread", 0.04 / number)} for number in (1, 2)],
+        "cold": [_row("ram_thread", 0.2) | {"cached_share_before": 0.0}],
+        "cold_refused": None,
+        "targets": judge({"limit_ram": [2.0, 2.0], "ram_thread": [1.9, 1.8], "swm_lance": [1.0, 1.0]}),
         "left_out": {"lerobot_torchcodec": "no FFmpeg"},
-        "settings": {"num_steps": 4, "batch_size": 256, "num_workers": 2},
+        "settings": {
+            "num_steps": 4, "frameskip": 5, "batch_size": 256, "mp4_batch_size": 8, "num_workers": 2, "rounds": 2,
+        },
         "machine": {"cpus": 2, "processor": "a processor"},
         "source": "a recording",
-    }
-    words = table(result)
-    assert "| RAM cache, threads | 10,667 (8,533 to 12,800) |" in words
-    assert "0.93 (0.90 to 0.95) | PASS |" in words
-    assert "Left out: lerobot_torchcodec: no FFmpeg" in words
+    }  # fmt: skip
+    blocks = report.blocks(result)
+    assert set(blocks) == set(report.BLOCKS)
+    assert "| RAM cache, threads | 10,667 (8,533 to 12,800) |" in blocks["table"]
+    assert "Left out: lerobot_torchcodec: no FFmpeg" in blocks["table"]
+    assert "| 0.93 (0.90 to 0.95) | PASS |" in blocks["targets"]
+    assert "- **0.93 (0.90 to 0.95)** of what threads reach that only copy memory" in blocks["summary"]
+    assert "1.85 (1.80 to 1.90), our aim was 20" in blocks["summary"]
+    assert "| RAM cache, threads | 5,333 (4,267 to 6,400) | 10,667 (8,533 to 12,800) |" in blocks["workers"]
+    assert "| RAM cache, threads | 1,067 (853 to 1,280) | 0.10 | 0.50 | 0% |" in blocks["cold"]
     pytest.importorskip("matplotlib")
-    chart(result, tmp_path / "chart.png")
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    report.draw(result, tmp_path)
+    for name in (report.CHART, report.WORKERS_CHART):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def _run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    output = tmp_path / "results" / "throughput.json"
+    throughput.main(["--quick", "--data", str(tmp_path / "data"), "--output", str(output), *arguments])
+    assert (output.parent / report.CHART).exists()
+    result: dict[str, Any] = json.loads(output.read_text())
+    return result
+
+
+def test_it_runs_over_a_recording_of_ours(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    window = ["--num_steps", "2", "--frameskip", "2", "--batch_size", "8", "--num_workers", "0", "2"]
+    result = _run(tmp_path, "--source", str(recorded), *window, "--contenders", "limit_mmap", "lzf_thread")
+    assert [row["name"] for row in result["rows"]] == ["limit_mmap", "lzf_thread"]
+    assert all(row["compared"]["words"] == "equal" for row in result["rows"])
+    assert {(row["name"], row["num_workers"]) for row in result["workers"]} == {
+        (name, number) for name in ("limit_mmap", "lzf_thread") for number in (0, 2)
+    }
+    assert result["cold"] or result["cold_refused"]
+    assert result["form"] == "quick"
+    assert "| lzf, threads |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_everybody_runs(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    result = _run(tmp_path)
+    assert result["left_out"] == {}
+    assert [row["name"] for row in result["rows"]] == list(throughput.ALMOST_ALL)
+    assert all(target["ratio"] for target in result["targets"])
+    for row in result["rows"]:
+        assert row["compared"]["psnr_db"] is None or row["compared"]["psnr_db"] > 30

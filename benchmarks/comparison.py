@@ -1,0 +1,116 @@
+"""Whether a contender returns the same windows: compared with a plain h5py loop over the definition of a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contenders.base import Arrays, Settings
+from lewm_data.schema import ACTION, DONE, PIXELS, STATE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """How a contender's windows compare with the reference.
+
+    Attributes:
+        windows: How many were compared.
+        columns: Columns that are equal to the last bit.
+        psnr_db: Of the frames; None where they are equal too.
+    """
+
+    windows: int
+    columns: tuple[str, ...]
+    psnr_db: float | None
+
+    def __str__(self) -> str:
+        return "equal" if self.psnr_db is None else f"{self.psnr_db:.1f} dB"
+
+
+def reference_windows(path: Path, num_windows: int, settings: Settings) -> Arrays:
+    """The first windows of the order, by a plain h5py loop over the definition of a window.
+
+    Args:
+        path: Our uncompressed file.
+        num_windows: How many.
+        settings: What a window is.
+
+    Returns:
+        Column to array.
+    """
+    import h5py
+
+    from lewm_data.loading.sampler import WindowOrder
+
+    span, skip = settings.num_steps * settings.frameskip, settings.frameskip
+    read: dict[str, list[NDArray[Any]]] = {PIXELS: [], ACTION: [], STATE: [], DONE: []}
+    with h5py.File(path) as file:
+        starts = [
+            offset + start
+            for length, offset in zip(file["ep_len"][:].tolist(), file["ep_offset"][:].tolist(), strict=True)
+            for start in range(length - span + 1)
+        ]
+        order = WindowOrder(num_windows=len(starts), batch_size=num_windows, seed=settings.seed)
+        for window in order.batch(0, 0):
+            rows = slice(starts[window], starts[window] + span)
+            read[PIXELS].append(file[PIXELS][rows][::skip])
+            read[STATE].append(file[STATE][rows][::skip])
+            read[ACTION].append(file[ACTION][rows].reshape(settings.num_steps, -1))
+            read[DONE].append(file[DONE][rows].reshape(settings.num_steps, skip).any(1))
+    return {name: np.stack(values) for name, values in read.items()}
+
+
+def compare(reference: Arrays, given: Arrays, *, least_psnr_db: float | None = None) -> Comparison:
+    """Compares the windows of a contender with the reference.
+
+    Args:
+        reference: Column to array (B, ...).
+        given: The same, of as many windows or fewer, and of as many columns or fewer. Larger frames are first
+            reduced to the reference's size by averaging areas, as the conversion does it.
+        least_psnr_db: None asks for equal frames; a number for frames at least so near.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: They are not the same windows.
+    """
+    num_windows = len(given[PIXELS])
+    for name, values in given.items():
+        if name != PIXELS and not np.array_equal(values, reference[name][:num_windows]):
+            raise ValueError(f"column {name!r} is not that of the reference")
+    columns = tuple(name for name in given if name != PIXELS)
+    wanted = reference[PIXELS][:num_windows]
+    if least_psnr_db is None:
+        if not np.array_equal(given[PIXELS], wanted):
+            raise ValueError("the frames are not equal to those of the reference")
+        return Comparison(windows=num_windows, columns=(PIXELS, *columns), psnr_db=None)
+    found = psnr_db(_reduce(given[PIXELS], wanted.shape[2]), wanted)
+    if found < least_psnr_db:
+        raise ValueError(f"the frames are {found:.1f} dB from those of the reference, less than {least_psnr_db} dB")
+    return Comparison(windows=num_windows, columns=columns, psnr_db=round(found, 2))
+
+
+def psnr_db(given: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of 8-bit pictures, over all of them together; 138 where they are equal."""
+    error = float(np.mean((given.astype(np.float64) - wanted) ** 2))
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def _reduce(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(B, T, H, W, 3) to (B, T, side, side, 3), through libswscale's AREA."""
+    if pixels.shape[2:4] == (side, side):
+        return pixels
+    import av
+
+    frames = [
+        av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24").to_ndarray(
+            format="rgb24", width=side, height=side, interpolation="AREA"
+        )
+        for frame in pixels.reshape(-1, *pixels.shape[2:])
+    ]
+    return np.stack(frames).reshape(*pixels.shape[:2], side, side, 3)

@@ -1,0 +1,83 @@
+"""What a contender is, and what all of them read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.prepared import Prepared
+
+type Arrays = dict[str, NDArray[Any]]
+"""A batch for comparison: ``pixels`` (B, T, H, W, 3) uint8, ``action`` (B, T, K*A), ``state`` (B, T, S)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What is read, the same for all.
+
+    Attributes:
+        batch_size: Windows in a batch.
+        mp4_batch_size: The same for the MP4 readers, which would take many seconds for a large one; their
+            windows per second do not depend on it.
+        num_steps: Frames that a window keeps.
+        frameskip: Steps from one kept frame to the next.
+        seed: Seed of the order.
+    """
+
+    batch_size: int = 256
+    mp4_batch_size: int = 8
+    num_steps: int = 4
+    frameskip: int = 5
+    seed: int = 0
+
+
+class Contender(Protocol):
+    """Somebody who delivers batches of windows.
+
+    Attributes:
+        batch_size: Windows in a batch when it is timed.
+        bytes_per_frame: What a frame takes on the disk.
+        path: The file or folder that it reads, if any; it is read into the page cache before each round.
+        setup_seconds: What it took to open it, imports not counted: indexing, and filling a cache of its own.
+    """
+
+    batch_size: int
+    bytes_per_frame: float
+    path: Path | None
+    setup_seconds: float
+
+    def num_in_work(self, num_workers: int) -> int:
+        """Batches that may be ready or in work at once."""
+
+    def batches(self, batch_size: int, num_workers: int) -> Iterator[Any]:
+        """Batches without end; workers start at the first, and stop when the iterator is closed."""
+
+    def count(self, batch: Any) -> int:
+        """Looks at a batch, as a trainer would, and tells its windows."""
+
+    def arrays(self, batch: Any) -> Arrays:
+        """The batch for comparison."""
+
+
+def window_order(num_windows: int, batch_size: int, settings: Settings) -> Any:
+    """The order in which everybody draws."""
+    from lewm_data.loading.sampler import WindowOrder
+
+    return WindowOrder(num_windows=num_windows, batch_size=batch_size, seed=settings.seed)
+
+
+def window_index(data: Prepared, settings: Settings) -> tuple[int, Callable[[NDArray[np.int64]], NDArray[np.int64]]]:
+    """How many windows there are, and the first row of each."""
+    import h5py
+
+    from lewm_data.loading.windows import WindowIndex
+
+    with h5py.File(data.ours("none")) as file:
+        lengths, offsets = file["ep_len"][:], file["ep_offset"][:]
+    index = WindowIndex.build(lengths, offsets, num_steps=settings.num_steps, frameskip=settings.frameskip)
+    return len(index), index.rows

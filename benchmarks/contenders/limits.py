@@ -1,0 +1,116 @@
+"""What no loader can beat: memory that is only copied, and a batch that is already there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contenders.base import Arrays, Settings, window_index, window_order
+from benchmarks.prepared import Prepared
+from lewm_data.schema import PIXELS
+
+
+class MemoryLimit:
+    """Threads that gather the frames of whole batches into memory that they use again and again, and do nothing else.
+
+    No window arithmetic, no other columns, no hand-over to a trainer.
+    """
+
+    def __init__(self, data: Prepared, settings: Settings, *, mapped: bool) -> None:
+        """Takes the decoded frames from a map of a file, or from memory in large pages, as a private RAM cache is."""
+        began = time.perf_counter()
+        shape = (data.num_frames, data.image_size * data.image_size * 3)
+        frames: NDArray[np.uint8] = np.memmap(data.raw, np.uint8, "r", shape=shape)
+        self.path: Path | None = data.raw if mapped else None
+        if mapped:
+            frames = frames.view(np.ndarray)
+        else:
+            memory = np.empty(shape, np.uint8)
+            memory[:] = frames
+            frames = memory
+        self.setup_seconds = time.perf_counter() - began
+        self._frames = frames
+        self._side = data.image_size
+        self._settings = settings
+        self._windows, self._first_rows = window_index(data, settings)
+        self.batch_size = settings.batch_size
+        self._rows: list[NDArray[np.int64]] = []
+        self.bytes_per_frame = float(shape[1])
+
+    def num_in_work(self, num_workers: int) -> int:
+        """See ``Contender``."""
+        return max(1, num_workers)
+
+    def batches(self, batch_size: int, num_workers: int) -> Iterator[NDArray[np.uint8]]:
+        """See ``Contender``; each thread has one buffer, and runs on while its last batch is looked at."""
+        rows = self._rows = self._batch_rows(batch_size)
+        num_threads = max(1, num_workers)
+        done: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+        stop = Event()
+
+        def work(first: int) -> None:
+            buffer = np.ones((len(rows[0]), self._frames.shape[1]), np.uint8)
+            number = first
+            while not stop.is_set():
+                self._gather(rows[number % len(rows)], buffer)
+                done.put(buffer)
+                number += num_threads
+
+        threads = [Thread(target=work, args=(first,)) for first in range(num_threads)]
+        for thread in threads:
+            thread.start()
+        try:
+            while True:
+                yield done.get()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def count(self, batch: NDArray[np.uint8]) -> int:
+        """See ``Contender``."""
+        return len(batch) // self._settings.num_steps
+
+    def arrays(self, batch: NDArray[np.uint8]) -> Arrays:
+        """See ``Contender``; the first batch gathered once more, because a thread may be writing to this one again."""
+        again = np.empty_like(batch)
+        self._gather(self._rows[0], again)
+        return {PIXELS: again.reshape(-1, self._settings.num_steps, self._side, self._side, 3)}
+
+    def _batch_rows(self, batch_size: int) -> list[NDArray[np.int64]]:
+        """The rows of each batch of an epoch."""
+        order = window_order(self._windows, batch_size, self._settings)
+        steps = np.arange(self._settings.num_steps) * self._settings.frameskip
+        return [
+            (self._first_rows(order.batch(0, number * batch_size))[:, None] + steps).reshape(-1)
+            for number in range(order.num_batches())
+        ]
+
+    def _gather(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        np.take(self._frames, rows, axis=0, out=out, mode="clip")
+
+
+class CachedBatch(MemoryLimit):
+    """One batch that is handed over again and again: no loader at all, so what is left is the measuring itself."""
+
+    def __init__(self, data: Prepared, settings: Settings) -> None:
+        super().__init__(data, settings, mapped=True)
+        self.path = None
+
+    def num_in_work(self, num_workers: int) -> int:
+        """See ``Contender``."""
+        return 1
+
+    def batches(self, batch_size: int, num_workers: int) -> Iterator[NDArray[np.uint8]]:
+        """See ``Contender``."""
+        self._rows = self._batch_rows(batch_size)[:1]
+        batch = np.empty((len(self._rows[0]), self._frames.shape[1]), np.uint8)
+        self._gather(self._rows[0], batch)
+        while True:
+            yield batch
