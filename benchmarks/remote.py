@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from benchmarks.contenders import Arrays, Settings
+from benchmarks.comparison import compare, reference_windows
+from benchmarks.contenders.base import Arrays, Settings
 from benchmarks.datasets import repeat_dataset
 from benchmarks.harness import Round, Spread, interleave, machine, markdown, measure_round, ratios, versions
 from benchmarks.object_server import serve
-from benchmarks.throughput import compare, reference_windows
 from lewm_data.config import ConvertConfig, RemoteConfig
 from lewm_data.schema import ACTION, PIXELS, STATE
 
