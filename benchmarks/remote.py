@@ -44,10 +44,23 @@ LABELS = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteSettings(Settings):
+    """The same for all, and how many load.
+
+    Attributes:
+        num_workers: Threads or processes.
+    """
+
+    num_workers: int = 2
+
+
 class Ours:
     """lewm_data's ``WindowLoader`` over an address."""
 
-    def __init__(self, address: str, options: dict[str, Any], settings: Settings, folder: Path, *, kept: bool) -> None:
+    def __init__(
+        self, address: str, options: dict[str, Any], settings: RemoteSettings, folder: Path, *, kept: bool
+    ) -> None:
         """Opens the file; with ``kept``, reads every frame once, so that its chunks are on the disk."""
         from lewm_data.loading.dataset import WindowDataset
 
@@ -87,7 +100,7 @@ class Ours:
 class Theirs:
     """stable-worldmodel's ``HDF5Dataset`` with action and state cached, as in its own benchmark's faster rows."""
 
-    def __init__(self, address: str, options: dict[str, Any], settings: Settings) -> None:
+    def __init__(self, address: str, options: dict[str, Any], settings: RemoteSettings) -> None:
         """Opens the file."""
         from fsspec import get_filesystem_class
 
@@ -177,7 +190,7 @@ def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_siz
 
 def run(
     path: Path,
-    settings: Settings,
+    settings: RemoteSettings,
     *,
     latency_seconds: float,
     num_rounds: int,
@@ -296,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     # The script's own folder is in the path, and its datasets.py would hide the package of that name.
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != HERE.resolve()]
-    settings = Settings(batch_size=options.batch_size, mp4_batch_size=4, num_workers=options.num_workers)
+    settings = RemoteSettings(batch_size=options.batch_size, mp4_batch_size=4, num_workers=options.num_workers)
     circumstances = machine()
     options.data.mkdir(parents=True, exist_ok=True)
     path = prepare(
