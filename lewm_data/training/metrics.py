@@ -15,6 +15,9 @@ COLLAPSED_VARIANCE = 0.01
 COLLAPSED_RANK = 1.5
 """Effective rank below which it has, whatever its scale: all latents lie on a line."""
 
+NEARLY_BLIND = 0.9
+"""One-step error, as a share of repeating the last frame's, from which a model is hardly worth its training."""
+
 DEAF_GAIN = 1.05
 """Other windows' actions must raise the one-step error at least so many times, or the model does not listen."""
 
@@ -102,6 +105,8 @@ class Diagnosis:
                 f"Deaf to actions: {seen}, but only {self.action_gain:.2f} times larger with actions of other places; "
                 f"{rest}."
             )
+        if self.blindness > NEARLY_BLIND:
+            return f"Nearly blind: {seen}; {rest}. Train longer, or look at the data."
         return f"It predicts: {seen}, and {self.action_gain:.2f} times larger with actions of other places; {rest}."
 
     def to_json(self) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_ratios_are_of_one_step() -> None:
         ({}, "It predicts: its one-step error is 0.40 of repeating the last frame, and 2.00 times larger"),
         ({"model_errors": (1.1, 1.2)}, "Blind: its one-step error is 1.10 of repeating the last frame, so"),
         ({"model_errors": (1.0, 1.2)}, "Blind: its one-step error is 1.00 of repeating"),
+        ({"model_errors": (0.95, 1.2), "shuffled_errors": (1.1, 2.0)}, "Nearly blind: its one-step error is 0.95 of"),
         ({"mean_errors": (0.2, 0.2)}, "Blind: its one-step error is 2.00 of always predicting the mean"),
         ({"shuffled_errors": (0.41, 0.6)}, "Deaf to actions: "),
         ({"variances": (1e-4,) * 16}, "Collapsed: the encoder says much the same of every frame (variance 0.0001"),
