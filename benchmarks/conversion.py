@@ -46,9 +46,9 @@ SIZES: Sizes = {
     },
     "bench": {
         "rounds": 3, "recording": Recording(num_episodes=1, num_steps=600),
-        "source_steps": 120, "heights": tuple(HEIGHTS), "micro_batches": (1, 8, 64, 100, 512),
-        "chunk_frames": (DIRECT, 1, 16, 64, 100), "write_seconds": 0.2, "side": 224, "times": 2, "source_times": 4,
-        "peer_recording": Recording(num_episodes=3, num_steps=167),
+        "source_steps": 60, "heights": tuple(HEIGHTS), "micro_batches": (1, 8, 64, 512),
+        "chunk_frames": (DIRECT, 1, 64, 100), "write_seconds": 0.2, "side": 224, "times": 1, "source_times": 4,
+        "peer_recording": Recording(num_episodes=2, num_steps=167),
     },
     "full": {
         "rounds": 7, "recording": Recording(num_episodes=1, num_steps=1200),

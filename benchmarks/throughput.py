@@ -44,8 +44,8 @@ SIZES: Sizes = {
         "contenders": ALMOST_ALL,
     },
     "bench": {
-        "frames": 10_000, "image_size": 224, "batch_size": 256, "rounds": 3, "seconds": 1.0, "warmup_seconds": 0.3,
-        "cold_rounds": 2, "recording": Recording(), "contenders": ALMOST_ALL,
+        "frames": 5000, "image_size": 224, "batch_size": 256, "rounds": 3, "seconds": 1.0, "warmup_seconds": 0.3,
+        "cold_rounds": 1, "recording": Recording(), "contenders": ALMOST_ALL,
     },
     "full": {
         "frames": 10_000, "image_size": 224, "batch_size": 256, "rounds": 7, "seconds": 2.0, "warmup_seconds": 1.0,

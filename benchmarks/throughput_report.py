@@ -66,10 +66,12 @@ def blocks(result: Mapping[str, Any]) -> dict[str, str]:
 
 def _conditions(result: Mapping[str, Any]) -> str:
     settings = result["settings"]
+    failures = ", ".join(f"{_label(name)} ({len(said)})" for name, said in result.get("failures", {}).items())
+    again = f" Failed in a round and asked again: {failures}." if failures else ""
     return (
         f"Shuffled windows of {settings['num_steps']} frames {settings['frameskip']} steps apart, batch "
         f"{settings['batch_size']} (MP4: {settings['mp4_batch_size']}), {settings['num_workers']} workers, page cache "
-        f"warm; {result['source']}; medians of {settings['rounds']} interleaved rounds. {circumstances(result)}"
+        f"warm; {result['source']}; medians of {settings['rounds']} interleaved rounds.{again} {circumstances(result)}"
     )
 
 
