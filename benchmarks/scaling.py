@@ -42,7 +42,7 @@ SIZES: Sizes = {
     },
     "bench": {
         "frames": (1000, 10_000, 100_000, 1_000_000, 10_000_000), "episodes": (10, 100, 1000, 10_000, 100_000),
-        "episode_frames": 1_000_000, "steps_per_epoch": 150, "epochs": 3, "openings": 3, "times": (1, 8, 64, 256),
+        "episode_frames": 1_000_000, "steps_per_epoch": 150, "epochs": 3, "openings": 3, "times": (1, 8, 64),
         "recording": Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264"),
     },
     "full": {
