@@ -23,7 +23,10 @@ from tests.faults.campaign import Fault, Lost, Site, TooLate, contents, differen
 
 
 def _signal(number: signal.Signals, *statuses: int, starting: float = 0.0) -> Callable[[Site, random.Random, int], str]:
-    """A signal at a random instant; in a share ``starting`` of the trials before the conversion has made any file."""
+    """A signal at a random instant; in a share ``starting`` of the trials before the conversion has made any file.
+
+    One that comes while the interpreter shuts down, after the work is done, ends the process by its own number.
+    """
 
     def trial(site: Site, rng: random.Random, _: int) -> str:
         folder = site.new_folder()
@@ -34,7 +37,7 @@ def _signal(number: signal.Signals, *statuses: int, starting: float = 0.0) -> Ca
             _wait_for(process, lambda: any(folder.iterdir()))
             time.sleep(rng.uniform(0, site.writing_seconds))
         process.send_signal(number)
-        ended = expect(finish(process), *statuses)
+        ended = expect(finish(process), *statuses, -number)
         site.check_goes_on(folder)
         return ended
 
