@@ -87,6 +87,7 @@ def _parser() -> ArgumentParser:
     pull.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     _add_json(pull)
     commands.add_subcommand("pull", pull, help="download a converted file from the Hub and check it")
+
     preview = ArgumentParser(description="Shows a dataset on one self-contained page, before its conversion or after.")
     preview.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
     preview.add_argument("output", help="page (.html) or contact sheet (.png) to make")

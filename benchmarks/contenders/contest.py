@@ -20,8 +20,8 @@ from benchmarks.throughput_targets import judge
 from lewm_data.schema import PIXELS
 
 SWEPT = ("limit_mmap", "ram_thread", "lzf_thread", "swm_hdf5")
-"""Who is also timed with other numbers of workers. Not LeRobot: without workers it decodes in the process that later
-forks them, and they inherit a decoder whose threads are gone ("Could not push packet to decoder")."""
+"""Who is also timed with other numbers of workers. Not LeRobot: it failed in workers ("Could not push packet to
+decoder") after rounds without any, we suppose because they inherit a decoder whose threads do not survive a fork."""
 
 CHILLED = ("none_thread", "lzf_thread", "swm_hdf5", "swm_lance", "lerobot_torchcodec")
 """Who is also timed with a cold page cache: those that read a file."""

@@ -232,17 +232,15 @@ def test_a_gpu_trains_from_pinned_memory_in_bf16(dots: Path, tmp_path: Path, com
 
 
 @has_gpu
-def test_a_gpu_gives_the_processors_loss() -> None:
+def test_a_gpu_gives_the_processors_prediction_error() -> None:
     module, windows = built(), batch()
     module.eval()
-    with torch.no_grad():
-        torch.manual_seed(0)
-        expected = module._losses(windows, "val") - 0.09 * module.sigreg(
-            module.encode(windows["pixels"]).transpose(0, 1)
-        )
-        module.cuda()
-        on_gpu = {name: values.cuda() for name, values in windows.items()}
-        latents = module.encode(on_gpu["pixels"])
-        predicted = module.predict(latents[:, :-1], on_gpu["action"][:, :-1])
-    error = (predicted - latents[:, 1:]).square().mean().cpu()
-    torch.testing.assert_close(error, expected, atol=0.05, rtol=0.05)
+
+    def error(device: str) -> torch.Tensor:
+        module.to(device)
+        with torch.no_grad():
+            latents = module.encode(windows["pixels"].to(device))
+            predicted = module.predict(latents[:, :-1], windows["action"][:, :-1].to(device))
+        return (predicted - latents[:, 1:]).square().mean().cpu()
+
+    torch.testing.assert_close(error("cuda"), error("cpu"), atol=1e-3, rtol=1e-2)
