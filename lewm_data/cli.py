@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its status."""
     try:
         parsed = _parser().parse_args(arguments)
-        interrupts.install()
-        status = _run(parsed.subcommand, parsed[parsed.subcommand])
+        with interrupts.listening():
+            status = _run(parsed.subcommand, parsed[parsed.subcommand])
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -205,10 +205,11 @@ def _convert(options: Namespace, console: Console) -> dict[str, Any]:
     console.print(
         f"[bold green]{escape(str(done.path))}[/]: {done.num_episodes:,} episodes, {done.num_steps:,} steps, "
         f"{done.file_bytes / 2**20:,.0f} MB in {duration(done.seconds)} "
-        f"({done.frames_per_second:,.0f} frames/s, {done.peak_memory_bytes / 2**20:,.0f} MB of memory at the peak)"
+        f"({done.frames_per_second:,.0f} frames/s, {done.peak_memory_bytes / 2**20:,.0f} MB of memory at the peak)",
+        soft_wrap=True,
     )
     if dropped:
-        console.print(f"[yellow]dropped episodes:[/] {', '.join(map(str, dropped))}")
+        console.print(f"[yellow]dropped episodes:[/] {', '.join(map(str, dropped))}", soft_wrap=True)
     return done.to_json()
 
 
@@ -236,7 +237,7 @@ def _verify(options: Namespace, console: Console) -> dict[str, Any]:
             problems,
         )
     what = f"whole, and equal to {options.against} in all {compared:,} frames" if options.against else "whole"
-    console.print(f"[bold green]{escape(str(path))}[/] is {escape(what)}.")
+    console.print(f"[bold green]{escape(str(path))}[/] is {escape(what)}.", soft_wrap=True)
     return {"path": str(path), "problems": [], "against": options.against, "frames_compared": compared}
 
 
@@ -257,7 +258,7 @@ def _merge(options: Namespace, console: Console) -> dict[str, Any]:
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     episodes = sum(len(record.episodes) for record in header.sources)
-    console.print(f"[bold green]{escape(str(output))}[/]: {episodes:,} episodes of {len(inputs)} files")
+    console.print(f"[bold green]{escape(str(output))}[/]: {episodes:,} episodes of {len(inputs)} files", soft_wrap=True)
     return {"path": str(output), "num_episodes": episodes, "inputs": [str(path) for path in inputs]}
 
 
@@ -319,7 +320,8 @@ def _preview(options: Namespace, console: Console) -> dict[str, Any]:
     told = made.to_json()
     console.print(
         f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
-        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 2**20:,.1f} MB"
+        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 2**20:,.1f} MB",
+        soft_wrap=True,
     )
     console.print(escape(made.preview.data["verdict"]["sentence"]))
     return told
@@ -348,7 +350,7 @@ def _demo(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.demo import record_demo
 
     root = record_demo(Path(options.dir))
-    console.print(f"[bold green]{escape(str(root))}[/]: a PushT dataset, recorded by LeRobot")
+    console.print(f"[bold green]{escape(str(root))}[/]: a PushT dataset, recorded by LeRobot", soft_wrap=True)
     return {"path": str(root)}
 
 
