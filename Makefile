@@ -22,14 +22,15 @@ demo: install
 	$(BIN)/lewm-data demo outputs/demo/pusht
 	$(BIN)/python train.py --config configs/demo.yaml
 
+# Fast tests side by side, slow ones each alone: some of these measure memory or fill all processors.
 test: install
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 faults: install
 	$(BIN)/python -m tests.faults
 
-test-all: install
-	$(BIN)/python -m pytest -q
+test-all: test
+	$(BIN)/python -m pytest -q -m slow
 
 check: install
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # huggingface_hub, datasets and lerobot read these when they are first imported.
 _HOME = tempfile.mkdtemp(prefix="lewm-data-tests-")
@@ -45,60 +46,75 @@ def so101() -> Path:
     return SHARED_SO101
 
 
+type Record = Callable[[str, Callable[[Path], Path]], Path]
+
+
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def record_once(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """``record_once(name, make)`` gives a dataset of that name, made once for all processes that run these tests."""
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+
+    def record(name: str, make: Callable[[Path], Path]) -> Path:
+        folder = common / "recordings" / f"of-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "done").exists():
+                make(folder / name)
+                (folder / "done").touch()
+        return folder / name
+
+    return record
+
+
+@pytest.fixture(scope="session")
+def recorded(record_once: Record) -> Path:
     """h264, cameras ``front`` and ``top``, five episodes in one MP4 per camera and one Parquet file."""
-    return record_v3(tmp_path_factory.mktemp("v3") / "recorded", cameras=("front", "top"))
+    return record_once("recorded", lambda root: record_v3(root, cameras=("front", "top")))
 
 
 @pytest.fixture(scope="session")
-def recorded_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_files(record_once: Record) -> Path:
     """h264 with B-frames, camera ``front``; episodes 2 to 4 begin in later files of each kind."""
-    return record_v3(
-        tmp_path_factory.mktemp("v3") / "recorded_files",
-        bframes=3,
-        episodes_per_video_file=2,
-        episodes_per_data_file=1,
-        episodes_per_meta_file=1,
-    )
+    files = {"episodes_per_video_file": 2, "episodes_per_data_file": 1, "episodes_per_meta_file": 1}
+    return record_once("recorded_files", lambda root: record_v3(root, bframes=3, **files))
 
 
 @pytest.fixture(scope="session")
-def recorded_hevc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_hevc(record_once: Record) -> Path:
     """HEVC with B-frames, camera ``front``."""
-    return record_v3(tmp_path_factory.mktemp("v3") / "recorded_hevc", vcodec="hevc", bframes=3)
+    return record_once("recorded_hevc", lambda root: record_v3(root, vcodec="hevc", bframes=3))
 
 
 @pytest.fixture(scope="session")
-def recorded_av1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_av1(record_once: Record) -> Path:
     """AV1, camera ``front``, two episodes per MP4."""
-    return record_v3(tmp_path_factory.mktemp("v3") / "recorded_av1", vcodec="av1", episodes_per_video_file=2)
+    return record_once("recorded_av1", lambda root: record_v3(root, vcodec="av1", episodes_per_video_file=2))
 
 
 @pytest.fixture(scope="session")
-def recorded_reencoded(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_reencoded(recorded: Path, record_once: Record) -> Path:
     """``recorded`` with B-frames over the episodes' borders: most episodes begin without a keyframe."""
-    root = tmp_path_factory.mktemp("v3") / "recorded_reencoded"
-    shutil.copytree(recorded, root)
-    return reencode(root)
+    return record_once("recorded_reencoded", lambda root: reencode(Path(shutil.copytree(recorded, root))))
 
 
 @pytest.fixture(scope="session")
-def recorded_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_images(record_once: Record) -> Path:
     """``dtype: image``: PNG in Parquet, camera ``front``."""
-    return record_v3(tmp_path_factory.mktemp("v3") / "recorded_images", use_videos=False)
+    return record_once("recorded_images", lambda root: record_v3(root, use_videos=False))
 
 
 @pytest.fixture(scope="session")
-def recorded_v21(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_v21(recorded: Path, record_once: Record) -> Path:
     """``recorded`` in the layout of v2.1."""
-    return to_v21(recorded, tmp_path_factory.mktemp("v21") / "recorded_v21")
+    return record_once("recorded_v21", lambda root: to_v21(recorded, root))
 
 
 @pytest.fixture(scope="session")
-def recorded_v20(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_v20(recorded: Path, record_once: Record) -> Path:
     """``recorded`` in the layout of v2.0."""
-    return to_v20(recorded, tmp_path_factory.mktemp("v20") / "recorded_v20")
+    return record_once("recorded_v20", lambda root: to_v20(recorded, root))
 
 
 @pytest.fixture
