@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import sys
@@ -12,6 +13,7 @@ import psutil
 
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
+_CGROUP_V1_CPU = Path("/sys/fs/cgroup/cpu")
 
 
 def available_memory_bytes() -> int:
@@ -60,11 +62,25 @@ def return_free_memory() -> None:
 
 
 def num_cpus() -> int:
-    """Processors this process may run on (affinity respected)."""
+    """Processors that this process may use: those it may run on, or fewer where a container has a quota of time."""
     try:
-        return len(os.sched_getaffinity(0))
+        allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
+        allowed = os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, _cpu_quota())))
+
+
+def _cpu_quota() -> float:
+    """Processors' worth of time that the container may take; infinite without a limit."""
+    try:
+        limit, period = (_CGROUP_V2 / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        limit, period = (
+            str(_read_int(_CGROUP_V1_CPU / f"cpu.cfs_{name}_us")) for name in ("quota", "period")
+        )  # a quota of -1 is none
+    if not (limit.isdecimal() and period.isdecimal() and int(period)):  # "max" is none
+        return math.inf
+    return int(limit) / int(period)
 
 
 def _read_int(path: Path) -> int | None:
