@@ -19,6 +19,12 @@ _MARKS = ("o", "s", "^", "D", "v", "P")
 _WIDTH_INCHES = 9.0
 _DPI = 120
 
+_NAME_PLACES = (
+    (7, 4, "left", "bottom"), (7, -4, "left", "top"), (-7, 4, "right", "bottom"), (-7, -4, "right", "top"),
+    (0, 8, "center", "bottom"), (0, -8, "center", "top"), (24, 20, "left", "bottom"), (24, -20, "left", "top"),
+)  # fmt: skip
+"""Where a point's name may stand, the best first: its offset in points, and which of its edges lies there."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
@@ -153,10 +159,50 @@ def draw_panels(path: Path, panels: Sequence[Panel], *, title: str, note: str) -
             _draw_panel(axes, panel, labels)
         for axes in grid[len(panels) :]:
             axes.remove()
+        named = [
+            (axes, panel) for axes, panel in zip(grid, panels, strict=False) if any(line.names for line in panel.lines)
+        ]
         figure.legend(
             labels.values(), labels.keys(), loc="outside upper left", fontsize=10, ncols=3 if len(labels) > 2 else 2,
             frameon=False, title=title, title_fontsize=13, alignment="left",
         )  # fmt: skip
+        if named:
+            figure.canvas.draw()  # what overlaps is known when everything has its place
+        for axes, panel in named:
+            _name_points(axes, panel)
+
+
+def _name_points(axes: Any, panel: Panel) -> None:
+    """Writes each point's name beside it, where it covers no point and no other name, as far as there is room."""
+    from matplotlib.transforms import Bbox
+
+    points = [
+        (x, y.median, name) for line in panel.lines for x, y, name in zip(line.x, line.y, line.names, strict=False)
+    ]
+    centres = [axes.transData.transform((x, y)) for x, y, _ in points]
+    taken = [Bbox.from_extents(x - 7, y - 7, x + 7, y + 7) for x, y in centres]
+
+    def covered(box: Any) -> float:
+        shared = [Bbox.intersection(box, other) for other in taken]
+        inside = Bbox.intersection(box, axes.bbox)
+        area = float(box.width * box.height)
+        outside = area - (float(inside.width * inside.height) if inside is not None else 0.0)
+        return outside + sum(float(both.width * both.height) for both in shared if both is not None)
+
+    for x, y, name in points:
+        tried = []
+        for right, up, horizontal, vertical in _NAME_PLACES:
+            text = axes.annotate(
+                name, (x, y), xytext=(right, up), textcoords="offset points", fontsize=10, ha=horizontal, va=vertical,
+                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.8} if right > 20 else None,
+            )  # fmt: skip
+            text.set_in_layout(False)
+            tried.append((covered(text.get_window_extent().padded(4)), text))
+        best = min(tried, key=lambda pair: pair[0])
+        for pair in tried:
+            if pair is not best:
+                pair[1].remove()
+        taken.append(best[1].get_window_extent())
 
 
 def _draw_panel(axes: Any, panel: Panel, labels: dict[str, Any]) -> None:
@@ -171,9 +217,6 @@ def _draw_panel(axes: Any, panel: Panel, labels: dict[str, Any]) -> None:
             elinewidth=1.2, **style,
         )  # fmt: skip
         labels.setdefault(line.label, drawn)
-        for place, (x, y, name) in enumerate(zip(line.x, medians, line.names, strict=False)):
-            # Above and below in turn, so that neighbours do not write over each other.
-            axes.annotate(name, (x, y), xytext=(6, 5 if place % 2 else -13), textcoords="offset points", fontsize=10)
     if any(line.names for line in panel.lines):
         axes.margins(x=0.2, y=0.15)
     if panel.log_x:

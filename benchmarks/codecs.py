@@ -31,7 +31,7 @@ from benchmarks.datasets import SYNTHETIC, decoded_frames, log, recorded
 from benchmarks.harness import Clock, interleave
 from benchmarks.results import Run, Sizes, make_parser, parse
 from benchmarks.scenes import cartoon
-from benchmarks.synthetic import Recording
+from benchmarks.synthetic import STANDARD, Recording
 from benchmarks.words import show
 from lewm_data.conversion.encode import encoder
 from lewm_data.loading.codecs import ChunkCodec
@@ -43,8 +43,7 @@ _JPEG_QUALITY = 95
 SIZES: Sizes = {
     "quick": {"frames": 4, "rounds": 1, "seconds": 0.0, "side": 64,
               "recording": Recording(num_episodes=1, num_steps=24, height=96, width=128, codec="h264")},
-    "bench": {"frames": 64, "rounds": 5, "seconds": 0.2, "side": 224, "recording": Recording(num_episodes=1,
-                                                                                              num_steps=600)},
+    "bench": {"frames": 64, "rounds": 5, "seconds": 0.2, "side": 224, "recording": STANDARD},
     "full": {"frames": 256, "rounds": 11, "seconds": 1.0, "side": 224, "recording": Recording(num_episodes=1,
                                                                                                num_steps=1200)},
 }  # fmt: skip

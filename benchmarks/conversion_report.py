@@ -51,7 +51,8 @@ def blocks(result: Mapping[str, Any]) -> dict[str, str]:
 def _conditions(result: Mapping[str, Any]) -> str:
     size = result.get("image_size", 224)
     return (
-        f"Resized to {size}x{size}; {result['source']}; medians of {result['repeats']} interleaved runs. "
+        f"Resized to {size}x{size}; {result['source']}; medians of {result['repeats']} interleaved runs "
+        f"(source codecs, micro-batches and stable-worldmodel: one fewer). "
         f"{circumstances(result)}"
     )
 

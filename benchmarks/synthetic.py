@@ -69,6 +69,10 @@ class Recording:
         return f"camera-{self.codec}-{size}-{self.num_episodes}x{self.num_steps}-seed{self.seed}"
 
 
+STANDARD = Recording(num_episodes=4, num_steps=150)
+"""What several benchmarks of the form `bench` share, since recording takes longer than measuring."""
+
+
 def record(root: Path, recording: Recording, *, progress: Callable[[int], None] = lambda episode: None) -> Path:
     """Records a LeRobot v3.0 dataset of one camera, ``front``.
 

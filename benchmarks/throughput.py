@@ -30,7 +30,7 @@ from benchmarks.contenders.registry import CONTENDERS
 from benchmarks.datasets import SYNTHETIC, apart, recorded
 from benchmarks.prepared import prepare
 from benchmarks.results import Run, Sizes, make_parser, parse
-from benchmarks.synthetic import Recording
+from benchmarks.synthetic import STANDARD, Recording
 from benchmarks.words import show
 from lewm_data.resources import num_cpus
 
@@ -44,11 +44,11 @@ SIZES: Sizes = {
         "contenders": ALMOST_ALL,
     },
     "bench": {
-        "frames": 5000, "image_size": 224, "batch_size": 256, "rounds": 3, "seconds": 1.0, "warmup_seconds": 0.3,
-        "cold_rounds": 1, "recording": Recording(), "contenders": ALMOST_ALL,
+        "frames": 10_000, "image_size": 224, "batch_size": 256, "rounds": 3, "seconds": 1.0, "warmup_seconds": 1.0,
+        "cold_rounds": 1, "recording": STANDARD, "contenders": ALMOST_ALL,
     },
     "full": {
-        "frames": 10_000, "image_size": 224, "batch_size": 256, "rounds": 7, "seconds": 2.0, "warmup_seconds": 1.0,
+        "frames": 20_000, "image_size": 224, "batch_size": 256, "rounds": 7, "seconds": 2.0, "warmup_seconds": 1.0,
         "cold_rounds": 5, "recording": Recording(), "contenders": tuple(CONTENDERS),
     },
 }  # fmt: skip
@@ -59,7 +59,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--source", default=SYNTHETIC, help="LeRobot v3.0 dataset whose data and videos are in one "
                         "file each (recorded for the purpose)")  # fmt: skip
     parser.add_argument("--camera", default="front", help="the one camera to use")
-    parser.add_argument("--frames", type=int, help="least frames; the recording is laid out so often (10000)")
+    parser.add_argument("--frames", type=int, help="least frames; the recording is laid out so often (10000; full "
+                        "20000)")  # fmt: skip
     parser.add_argument("--image_size", type=int, help="side of the converted frames, in pixels (224)")
     parser.add_argument("--batch_size", type=int, help="windows per batch (256)")
     parser.add_argument("--num_workers", type=int, nargs="+", help="threads or processes that load; the last is "
@@ -68,9 +69,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_steps", type=int, default=4, help="frames that a window keeps")
     parser.add_argument("--frameskip", type=int, default=5, help="steps from one kept frame to the next")
     parser.add_argument("--rounds", type=int, help="rounds of each (3; full 7)")
-    parser.add_argument("--cold_rounds", type=int, help="rounds of each with a cold page cache (2; full 5)")
+    parser.add_argument("--cold_rounds", type=int, help="rounds of each with a cold page cache (1; full 5)")
     parser.add_argument("--seconds", type=float, help="counted seconds of a round, at least (1; full 2)")
-    parser.add_argument("--warmup_seconds", type=float, help="seconds before them, at least (0.3; full 1)")
+    parser.add_argument("--warmup_seconds", type=float, help="seconds before them, at least (1)")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME",
                         help="only these: " + ", ".join(CONTENDERS))  # fmt: skip
     options = parse(parser, arguments, name=report.NAME, sizes=SIZES)

@@ -66,12 +66,10 @@ def blocks(result: Mapping[str, Any]) -> dict[str, str]:
 
 def _conditions(result: Mapping[str, Any]) -> str:
     settings = result["settings"]
-    failures = ", ".join(f"{_label(name)} ({len(said)})" for name, said in result.get("failures", {}).items())
-    again = f" Failed in a round and asked again: {failures}." if failures else ""
     return (
         f"Shuffled windows of {settings['num_steps']} frames {settings['frameskip']} steps apart, batch "
         f"{settings['batch_size']} (MP4: {settings['mp4_batch_size']}), {settings['num_workers']} workers, page cache "
-        f"warm; {result['source']}; medians of {settings['rounds']} interleaved rounds.{again} {circumstances(result)}"
+        f"warm; {result['source']}; medians of {settings['rounds']} interleaved rounds. {circumstances(result)}"
     )
 
 
@@ -168,7 +166,9 @@ def _workers(result: Mapping[str, Any]) -> str:
         (CONTENDERS[name].label, *(spread(rates[name, number]) if (name, number) in rates else "" for number in counts))
         for name in names
     ]
-    return markdown(("windows/s (min to max)", *(f"{number} workers" for number in counts)), rows)
+    return markdown(
+        ("windows/s (min to max)", *(f"{number} worker{'' if number == 1 else 's'}" for number in counts)), rows
+    )
 
 
 def _cold(result: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ def count(value: float) -> str:
 
 
 def spread(values: Mapping[str, float]) -> str:
-    """Median, least and greatest: ``0.86 (0.82 to 0.90)``."""
+    """Median, least and greatest: ``0.86 (0.82 to 0.90)``; of one value, that alone."""
+    if values["min"] == values["max"]:
+        return count(values["median"])
     return f"{count(values['median'])} ({count(values['min'])} to {count(values['max'])})"
 
 

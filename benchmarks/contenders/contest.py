@@ -19,14 +19,11 @@ from benchmarks.throughput_report import summarize
 from benchmarks.throughput_targets import judge
 from lewm_data.schema import PIXELS
 
-SWEPT = ("limit_mmap", "ram_thread", "lzf_thread", "swm_hdf5")
-"""Who is also timed with other numbers of workers. Not LeRobot: it failed in workers ("Could not push packet to
-decoder") after rounds without any, we suppose because they inherit a decoder whose threads do not survive a fork."""
+SWEPT = ("limit_mmap", "ram_thread", "lzf_thread", "swm_hdf5", "lerobot_torchcodec")
+"""Who is also timed with other numbers of workers."""
 
 CHILLED = ("none_thread", "lzf_thread", "swm_hdf5", "swm_lance", "lerobot_torchcodec")
 """Who is also timed with a cold page cache: those that read a file."""
-
-_ATTEMPTS = 3
 
 type Case = tuple[str, int]
 """A contender and its number of workers."""
@@ -58,8 +55,7 @@ def contest(
         warmup_seconds: Seconds before them, at least.
 
     Returns:
-        Rows, the rows of the sweep over workers and of the cold page cache, targets, who was left out, and what peers
-        said that failed in a round and were asked again.
+        Rows, the rows of the sweep over workers and of the cold page cache, targets, and who was left out.
     """
     num_workers = workers[-1]
     stage = Stage(names, data, settings)
@@ -68,7 +64,6 @@ def contest(
         present = [name for name in names if name in compared]
         cases = [(name, count) for count in workers for name in present if count == num_workers or name in SWEPT]
         rounds: dict[Case, list[Round]] = {case: [] for case in cases}
-        failures: dict[str, list[str]] = {}
         turns = {f"{name}, {count} workers": (name, count) for name, count in cases}
         for number, order in enumerate(interleave(list(turns), num_rounds)):
             for words in order:
@@ -76,7 +71,7 @@ def contest(
                 if count != num_workers and number == 0 < num_rounds - 1:
                     continue  # the sweep over workers makes no ratios: one round fewer will do
                 timing = {"seconds": seconds, "warmup_seconds": warmup_seconds}
-                done: Round = ask_patiently(stage, name, failures, num_workers=count, **timing)
+                done: Round = stage.ask(name, "warm", num_workers=count, **timing)
                 rounds[name, count].append(done)
                 log(f"round {number + 1} of {num_rounds}, {words}: {done.windows_per_second:,.0f} windows/s")
         chilled = [name for name in CHILLED if name in present]
@@ -110,28 +105,7 @@ def contest(
         "cold_refused": cold_refused,
         "targets": judge({name: rates[name, num_workers] for name in present}),
         "left_out": left_out,
-        "failures": failures,
     }  # fmt: skip
-
-
-def ask_patiently(stage: Stage, name: str, failures: dict[str, list[str]], **timing: Any) -> Round:
-    """A warm round; a peer that fails is asked again, and what it said is noted.
-
-    Raises:
-        RuntimeError: One of ours failed, or a peer for the third time.
-    """
-    patience = 1 if CONTENDERS[name].group in ("limit", "ours") else _ATTEMPTS
-    while True:
-        patience -= 1
-        try:
-            done: Round = stage.ask(name, "warm", **timing)
-        except RuntimeError as error:
-            if patience == 0:
-                raise
-            failures.setdefault(name, []).append(str(error).strip().splitlines()[-1])
-            log(f"{name}: asked again: {failures[name][-1]}")
-        else:
-            return done
 
 
 def _compare_all(

@@ -41,6 +41,8 @@ class _TorchLoader:
         """See ``Contender``."""
         from torch.utils.data import DataLoader
 
+        self._before_fork()
+
         loader: DataLoader[Any] = DataLoader(
             self._dataset,
             batch_sampler=_Endless(window_order(self._windows, batch_size, self._settings), self._numbers),
@@ -63,6 +65,9 @@ class _TorchLoader:
         """See ``Contender``."""
         arrays = {name: batch[name].numpy() for name in (PIXELS, ACTION, STATE)}
         return arrays | {PIXELS: arrays[PIXELS].transpose(0, 1, 3, 4, 2)}
+
+    def _before_fork(self) -> None:
+        """Lets go of what worker processes must not inherit."""
 
     def _numbers(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Our window numbers to the dataset's own."""
@@ -155,6 +160,16 @@ class LeRobotMp4(_TorchLoader):
             ACTION: action.reshape(len(action), self._settings.num_steps, -1),
             STATE: state,
         }
+
+    def _before_fork(self) -> None:
+        """Closes the videos that this process has read.
+
+        LeRobot keeps them open, and processes that are forked share an open file's position: two workers then read
+        each other's bytes, and torchcodec says "Could not push packet to decoder". One worker alone does not fail.
+        """
+        from lerobot.datasets import video_utils
+
+        video_utils._default_decoder_cache.clear()
 
     def _numbers(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._first_rows(windows)  # LeRobot counts rows; only those are asked for at which a window fits

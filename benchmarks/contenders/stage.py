@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import multiprocessing
 import os
 import traceback
@@ -101,8 +103,8 @@ def _serve(connection: Connection, name: str, data: Prepared, settings: Settings
     """Runs one contender in this process, as the parent tells it to.
 
     Args:
-        connection: To the parent. It sends a command and its keywords; each answer is ``("ok", value)`` or
-            ``("error", traceback)``.
+        connection: To the parent. It hears None when all is imported; then it sends a command and its keywords, and
+            each answer is ``("ok", value)`` or ``("error", traceback)``.
         name: A key of ``CONTENDERS``.
         data: The files.
         settings: What to read.
@@ -113,6 +115,11 @@ def _serve(connection: Connection, name: str, data: Prepared, settings: Settings
     os.environ["PYTHONWARNINGS"] = "ignore"  # for workers that are spawned
     commands: dict[str, Callable[..., Any]] = {"first": first_batch, "warm": time_warm, "cold": time_cold}
     contender: Contender | None = None
+    module = CONTENDERS[name].imports
+    if module is not None:
+        with contextlib.suppress(ImportError):  # said when it is opened
+            importlib.import_module(module)
+    connection.send(None)
     while True:
         command, keywords = connection.recv()
         if command == "stop":
@@ -131,7 +138,7 @@ class Stage:
     """The contenders' processes."""
 
     def __init__(self, names: Sequence[str], data: Prepared, settings: Settings) -> None:
-        """Starts them; each opens its files when it is first asked for something."""
+        """Starts them, and waits until they have imported what they need; files are opened at the first question."""
         context = multiprocessing.get_context("spawn")
         self._connections = {}
         self._processes = []
@@ -142,6 +149,9 @@ class Stage:
             theirs.close()
             self._connections[name] = ours
             self._processes.append(process)
+        for connection in self._connections.values():
+            with contextlib.suppress(EOFError):  # said when it is asked
+                connection.recv()
 
     def ask(self, name: str, command: str, **keywords: Any) -> Any:
         """Has a contender do something.

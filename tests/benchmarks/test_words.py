@@ -26,6 +26,7 @@ def test_three_digits_matter(value: float, words: str) -> None:
 
 def test_a_spread_says_median_least_and_greatest() -> None:
     assert spread_of([0.9, 0.82, 0.86]) == "0.86 (0.82 to 0.90)"
+    assert spread_of([0.9]) == "0.90"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.comparison import compare, reference_windows
 from benchmarks.contenders.base import Settings
-from benchmarks.contenders.contest import ask_patiently
 from benchmarks.contenders.limits import CachedBatch, MemoryLimit
 from benchmarks.contenders.ours import Ours
 from benchmarks.contenders.registry import CONTENDERS, GROUPS
@@ -72,29 +71,3 @@ def test_a_warm_and_a_cold_round(data: Prepared) -> None:
 def test_who_reads_no_file_has_no_cold_round(data: Prepared) -> None:
     with pytest.raises(ValueError, match="reads no file"):
         time_cold(CachedBatch(data, SETTINGS), num_workers=1)
-
-
-class Fussy:
-    """A stage whose contender fails so many times."""
-
-    def __init__(self, times: int) -> None:
-        self.left = times
-
-    def ask(self, name: str, command: str, **timing: object) -> str:
-        self.left -= 1
-        if self.left >= 0:
-            raise RuntimeError("Traceback\nValueError: no frame")
-        return f"{name} {command}"
-
-
-def test_a_peer_that_fails_is_asked_again_and_that_is_noted() -> None:
-    failures: dict[str, list[str]] = {}
-    assert ask_patiently(Fussy(2), "lerobot_pyav", failures) == "lerobot_pyav warm"  # type: ignore[arg-type, comparison-overlap]
-    assert failures == {"lerobot_pyav": ["ValueError: no frame"] * 2}
-    with pytest.raises(RuntimeError, match="no frame"):
-        ask_patiently(Fussy(3), "lerobot_pyav", {})  # type: ignore[arg-type]
-
-
-def test_ours_must_not_fail() -> None:
-    with pytest.raises(RuntimeError, match="no frame"):
-        ask_patiently(Fussy(1), "lzf_thread", {})  # type: ignore[arg-type]
