@@ -193,7 +193,7 @@ class RemoteConfig:
     """
 
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # secrets stay out of logs
-    num_connections: int = 32
+    num_connections: int = 64
     timeout_seconds: float = 30.0
     retry_seconds: float = 60.0
     chunk_cache_bytes: int = 0

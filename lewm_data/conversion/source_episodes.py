@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from lewm_data.conversion.arrow import NotNumeric, to_vector
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import NULL, CameraColumns, EpisodeTable
-from lewm_data.conversion.rows import PARQUET_ERRORS
+from lewm_data.conversion.rows import PARQUET_ERRORS, leaf_paths
 from lewm_data.conversion.source_info import (
     Unusable,
     check_inside,
@@ -117,7 +117,7 @@ def _read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequen
             raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
         with pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
-            leaves = {file.metadata.schema.column(position).path for position in range(file.metadata.num_columns)}
+            leaves = leaf_paths(file.metadata)
             if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space, until it is read
                 raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
         with pq.ParquetFile(path, read_dictionary=[text for text in texts if text in leaves]) as file:

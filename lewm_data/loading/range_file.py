@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Buffer, Callable
 
 BLOCK_BYTES = 256 << 10
 """HDF5 asks for a few hundred bytes here and there: a node of its chunk index lies alone among megabytes of frames."""
@@ -17,7 +17,7 @@ _MOST_AHEAD = 32
 class RangeFile(io.RawIOBase):
     """Reads blocks of an object and keeps the latest; where reading goes on in order, ever more of them at once."""
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size_bytes: int) -> None:
+    def __init__(self, fetch: Callable[[int, int], Buffer], size_bytes: int) -> None:
         """Takes an object.
 
         Args:
@@ -68,9 +68,9 @@ class RangeFile(io.RawIOBase):
             return self._blocks[number]
         self._num_ahead = min(2 * self._num_ahead, _MOST_AHEAD) if number - 1 in self._blocks else 1
         start = number * BLOCK_BYTES
-        data = self._fetch(start, min(start + self._num_ahead * BLOCK_BYTES, self._size_bytes))
+        data = memoryview(self._fetch(start, min(start + self._num_ahead * BLOCK_BYTES, self._size_bytes)))
         for i in range(0, len(data), BLOCK_BYTES):
-            self._blocks[number + i // BLOCK_BYTES] = data[i : i + BLOCK_BYTES]
+            self._blocks[number + i // BLOCK_BYTES] = bytes(data[i : i + BLOCK_BYTES])
         while len(self._blocks) > _MOST_BLOCKS:
             self._blocks.popitem(last=False)
         return self._blocks[number]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Buffer, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ class RemoteObject:
             task = progress.add_task(f"{self}: index of {dataset.name.strip('/')}", total=len(dataset))
             return FrameIndex.scan(dataset, lambda: progress.advance(task))
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> Buffer:
         """Its bytes [start, stop); asks again where connections drop or the store fails.
 
         Raises:
@@ -127,7 +127,7 @@ class RemoteObject:
             FormatError: It is gone, or another one now.
         """
 
-        def read(fs: AbstractFileSystem, path: str) -> bytes:
+        def read(fs: AbstractFileSystem, path: str) -> Buffer:
             try:
                 data = None if self._signed is None else self._signed.read(start, stop)
                 return read_range(fs, path, start, stop, self.config) if data is None else data

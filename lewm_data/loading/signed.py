@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lewm_data.config import RemoteConfig
+from lewm_data.loading.range_client import RangeClient
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -25,19 +26,15 @@ class SignedUrl:
             path: The object's path in it.
             config: How to reach it.
         """
-        import urllib3
-
         self._fs, self._path = fs, path
-        self._pool = urllib3.PoolManager(
-            maxsize=config.num_connections, retries=False, timeout=urllib3.Timeout(config.timeout_seconds)
-        )
+        self._client = RangeClient(timeout_seconds=config.timeout_seconds)
         self._url, self._signed_at = "", float("-inf")
         self._works: bool | None = None
         # What these add to a request, a URL does not carry.
         if getattr(fs, "req_kw", None) or getattr(fs, "s3_additional_kwargs", None):
             self._works = False
 
-    def read(self, start: int, stop: int) -> bytes | None:
+    def read(self, start: int, stop: int) -> memoryview | None:
         """One request for the bytes [start, stop).
 
         Returns:
@@ -48,24 +45,20 @@ class SignedUrl:
             OSError: The connection failed, where others have worked.
             EOFError: Fewer bytes came.
         """
-        import urllib3
-
         if self._works is False:
             return None
         try:
             if time.monotonic() - self._signed_at > _NEW_AFTER_SECONDS:
                 self._url, self._signed_at = self._fs.sign(self._path, expiration=_VALID_SECONDS), time.monotonic()
-            response = self._pool.request("GET", self._url, headers={"Range": f"bytes={start}-{stop - 1}"})
-        except urllib3.exceptions.HTTPError as error:
+            data = self._client.read(self._url, start, stop)
+        except OSError:
             if self._works:
-                raise ConnectionError(str(error)) from error
+                raise
             self._works = False
             return None
-        if response.status != 206:
+        if data is None:
             self._works = self._works or False
             self._signed_at = float("-inf")
-            return None
-        if len(response.data) != stop - start:
-            raise EOFError(f"{len(response.data)} of {stop - start} bytes came")
-        self._works = True
-        return response.data
+        else:
+            self._works = True
+        return data

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.conversion.rows import RowCursor
+from lewm_data.conversion.rows import RowCursor, leaf_paths, oversized
 
 NUM_ROWS = 50
 
@@ -65,3 +67,22 @@ def test_a_page_that_is_not_what_was_written_is_refused(file: Path, tmp_path: Pa
     damaged.write_bytes(content)
     with RowCursor(damaged, ["row"]) as cursor, pytest.raises(OSError, match="CRC"):
         read(cursor, 0, NUM_ROWS)
+
+
+def test_columns_are_named_as_parquet_names_them(file: Path) -> None:
+    with pq.ParquetFile(file) as parquet:
+        schema = parquet.metadata.schema
+        assert leaf_paths(parquet.metadata) == [schema.column(i).path for i in range(parquet.metadata.num_columns)]
+
+
+def test_a_footer_is_freed_once_it_was_looked_at(file: Path) -> None:
+    """Without Python's collector: a dataset has thousands, and each may take megabytes."""
+    gc.disable()
+    try:
+        with pq.ParquetFile(file) as parquet:
+            footer = weakref.ref(parquet.metadata)
+            assert oversized(parquet.metadata, {"row": 1}) is None
+        del parquet
+        assert footer() is None
+    finally:
+        gc.enable()
