@@ -21,19 +21,23 @@ from lewm_data import __version__
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion import interrupts
 from lewm_data.errors import InterruptedConversionError, LewmDataError, ResourceError, VerificationError
-from lewm_data.terminal import escape
+from lewm_data.terminal import StderrConsole, escape
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its status."""
+    status = 0
     try:
         parsed = _parser().parse_args(arguments)
+        options = parsed[parsed.subcommand]
         with interrupts.listening():
-            status = _run(parsed.subcommand, parsed[parsed.subcommand])
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has had enough
+            status, result = _run(parsed.subcommand, options)
+        if options.json:
+            print(json.dumps(result, indent=2, default=str))
+        if sys.stdout is not None:  # as where it was closed
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has had enough: that changes nothing of what was done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     except MemoryError:  # too little even to say so on a console
         os.write(sys.stderr.fileno(), b"error: out of memory. Close other programs, then run the same command again.\n")
         status = ResourceError.exit_status
@@ -124,10 +128,10 @@ def _add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
-def _run(command: str, options: Namespace) -> int:
-    console = Console(stderr=True, soft_wrap=False)
+def _run(command: str, options: Namespace) -> tuple[int, dict[str, Any]]:
+    """One command's exit status, and what it tells a script."""
+    console = StderrConsole()
     result: dict[str, Any]
-    status = 0
     try:
         result = _COMMANDS[command](options, console)
         status = int(result.pop("status", 0))
@@ -145,9 +149,7 @@ def _run(command: str, options: Namespace) -> int:
         result = {"error": {"type": type(error).__name__, "message": str(error), "status": status}}
         console.print_exception()
         console.print("[bold red]error:[/] unexpected; please report it with the lines above.")
-    if options.json:
-        print(json.dumps(result, indent=2, default=str))
-    return status
+    return status, result
 
 
 def _error_json(error: LewmDataError) -> dict[str, Any]:

@@ -72,7 +72,11 @@ ROW_DTYPES: dict[str, str] = {
 EPISODE_DTYPES: dict[str, str] = {EP_LEN: "int32", EP_OFFSET: "int64"}
 RESERVED_NAMES = frozenset({PIXELS, *ROW_DTYPES, *EPISODE_DTYPES})
 ROWS_PER_CHUNK = 4096
-"""Rows in a chunk of a small column: a few hundred kilobytes for wide states, one chunk for a short episode."""
+"""Most rows in a chunk of a small column: a few hundred kilobytes for wide states, one chunk for a short episode."""
+
+CHUNK_BYTES = 1 << 20
+"""What a chunk of a small column takes at most, unless one row takes more: HDF5's cache of chunks holds as much, and a
+chunk that it cannot hold is read, checked and written again for every episode."""
 
 Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2"]
 Resize = Literal["stretch", "crop", "pad"]
@@ -93,6 +97,15 @@ FLETCHER32_FILTER_ID = 3
 FLETCHER32_BYTES = 4
 CODEC_SKIPPED_MASK = 0b1
 """Filter mask of a chunk that was stored raw: bit 0 stands for the first filter, which is the codec."""
+
+
+def rows_per_chunk(row_bytes: int) -> int:
+    """Rows in a chunk of a small column.
+
+    Args:
+        row_bytes: Bytes of one row.
+    """
+    return max(1, min(ROWS_PER_CHUNK, CHUNK_BYTES // max(1, row_bytes)))
 
 
 def is_pixels(column: str) -> bool:

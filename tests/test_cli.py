@@ -235,11 +235,27 @@ def test_output_that_nobody_reads_or_shows_is_no_failure(recorded: Path, tmp_pat
     )
     assert piped.returncode == 0
     assert "Traceback" not in (tmp_path / "err").read_text()
-    unseen = subprocess.run(
-        f"{lewm} convert {recorded} {tmp_path}/out.h5 --camera=front --image_size=16 2>&-", shell=True
+    settings = "--camera=front --image_size=16"
+    for number, where in enumerate(("2>&-", ">&- --json", "2>&1 >/dev/null | head -c 1 >/dev/null")):
+        output = tmp_path / f"{number}.h5"
+        unseen = subprocess.run(
+            f"set -o pipefail; {lewm} convert {recorded} {output} {settings} {where}",
+            shell=True,
+            executable="/bin/bash",
+            stderr=subprocess.PIPE,
+        )
+        assert (unseen.returncode, output.exists()) == (0, True), where
+        assert b"Traceback" not in unseen.stderr
+
+
+def test_a_closed_pipe_hides_no_failure(recorded: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"set -o pipefail; {sys.executable} -m lewm_data.cli verify {recorded}/meta/info.json --json | true",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
     )
-    assert unseen.returncode == 0
-    assert (tmp_path / "out.h5").exists()
+    assert done.returncode == 2
 
 
 def test_verify_of_damaged_structure_is_status_6_or_2(small: Path, capsys: pytest.CaptureFixture[str]) -> None:

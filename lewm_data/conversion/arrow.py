@@ -33,6 +33,10 @@ def to_numpy(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     rows = len(array)
     is_list = False
+    if isinstance(
+        array, pa.ExtensionArray
+    ):  # lists all the same, once ``datasets`` has registered its own names for them
+        array = array.storage
     while _is_list(array.type):
         is_list = True
         if array.null_count:

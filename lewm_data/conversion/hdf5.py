@@ -40,6 +40,6 @@ def refuse_references(file: h5py.File, path: Path) -> None:
     for name, item in file.items():
         if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
             raise FormatError(
-                f"{path}: {name!r} lies in other files, so this one cannot be passed on alone. Join them: "
-                "lewm-data merge FILE.h5... OUTPUT.h5"
+                f"{path}: {name!r} lies in other files, so this one cannot be passed on alone. Join it with them: "
+                f"lewm-data merge {path} OUTPUT.h5"
             )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lewm_data.errors import SourceError
+
+_DOWNLOADS_AT_ONCE = 8
+"""As many as huggingface_hub makes by itself."""
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -21,13 +26,14 @@ class Location(NamedTuple):
         root: The folder.
         repo_id: Hub repo id, or the folder's name.
         revision: Commit sha of a Hub snapshot; None for a local folder.
-        fetch: Brings files matching glob patterns into the folder; does nothing for a local one.
+        fetch: Brings files into the folder: those that match glob patterns, and those of given names, as far as they
+            are there. Does nothing for a local one.
     """
 
     root: Path
     repo_id: str
     revision: str | None
-    fetch: Callable[[Sequence[str]], None]
+    fetch: Callable[[Sequence[str], Sequence[str]], None]
 
 
 def locate(source: str, *, revision: str | None = None) -> Location:
@@ -58,19 +64,22 @@ def locate(source: str, *, revision: str | None = None) -> Location:
             raise SourceError(
                 f"{source}: a local folder has no revisions, but --revision {revision} was asked for. Leave it out."
             )
-        return Location(path, path.resolve().name, None, lambda patterns: None)
+        return Location(path, path.resolve().name, None, lambda patterns, names: None)
     if not _REPO_ID.fullmatch(source) or ".." in source:
         raise SourceError(
             f"{source}: no such folder, and no Hub repo id either (those look like owner/name). Check the spelling."
         )
     recorded = _lerobot_home() / source
     if revision is None and (recorded / "meta" / "info.json").is_file():
-        return Location(recorded, source, None, lambda patterns: None)
+        return Location(recorded, source, None, lambda patterns, names: None)
     root = _snapshot(source, revision, ["meta/*"])
     sha = root.name
 
-    def fetch(patterns: Sequence[str]) -> None:
-        _snapshot(source, sha, patterns)
+    def fetch(patterns: Sequence[str], names: Sequence[str]) -> None:
+        if patterns:
+            _snapshot(source, sha, patterns)
+        if names:
+            _download(source, sha, names)
 
     return Location(root, source, sha, fetch)
 
@@ -91,14 +100,54 @@ def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Pa
     """Downloads what matches and is not cached yet; returns the snapshot's folder, named by its commit."""
     from huggingface_hub import snapshot_download
 
-    cache = _lerobot_home() / "hub"
-    offline = f", and the dataset is not in the cache ({cache}). Connect to the network, or give a local folder."
-    with hub_errors(repo_id, revision=revision, offline=offline):
+    with _into_cache(repo_id, revision) as cache:
         return Path(
             snapshot_download(
                 repo_id, repo_type="dataset", revision=revision, cache_dir=cache, allow_patterns=list(patterns)
             )
         )
+
+
+def _download(repo_id: str, revision: str, names: Sequence[str]) -> None:
+    """Downloads files by name, those that are there and not cached yet.
+
+    ``snapshot_download`` would hold each name against each file of the repo: half an hour for 5,000 episodes of 76,000.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Silent(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+    with _into_cache(repo_id, revision) as cache:
+
+        def download(name: str) -> None:
+            with contextlib.suppress(RemoteEntryNotFoundError):  # validation says what is missing
+                hf_hub_download(
+                    repo_id, name, repo_type="dataset", revision=revision, cache_dir=cache, tqdm_class=Silent
+                )
+
+        with (
+            tqdm(desc=f"Fetching {len(names):,} files", total=len(names)) as bar,
+            ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads,
+        ):
+            try:
+                for done in as_completed([threads.submit(download, name) for name in names]):
+                    done.result()
+                    bar.update()
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _into_cache(repo_id: str, revision: str | None) -> Iterator[Path]:
+    """LeRobot's own cache, for a download whose failures are put into words."""
+    cache = _lerobot_home() / "hub"
+    offline = f", and the dataset is not in the cache ({cache}). Connect to the network, or give a local folder."
+    with hub_errors(repo_id, revision=revision, offline=offline):
+        yield cache
 
 
 @contextmanager

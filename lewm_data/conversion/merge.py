@@ -13,6 +13,7 @@ import numpy as np
 import lewm_data
 from lewm_data.conversion.encode import StoredChunk, is_whole
 from lewm_data.conversion.hdf5 import open_file
+from lewm_data.conversion.master import shard_problems, shards_of
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.conversion.writer import FileShape, FileWriter
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
@@ -47,13 +48,14 @@ def copy_episodes(file: h5py.File, writer: FileWriter, *, frames: bool = True) -
         DamagedChunkError: A checksum does not match, or something stored cannot be read.
     """
     offset = 0
+    path = Path(file.filename)
     small = [name for name in file if is_value(name)]
     pictures = [name for name in file if frames and is_pixels(name)]
     for length in file[EP_LEN][:].tolist():
         stop = offset + length
         writer.write_rows({name: _values(file[name], offset, stop) for name in small})
         for name in pictures:
-            writer.write_chunks(name, _stored(file[name], offset, stop), start=0)
+            writer.write_chunks(name, _stored(path, file, name, offset, stop), start=0)
         writer.end_episode(length)
         offset = stop
         yield length
@@ -68,7 +70,8 @@ def merge(
 ) -> FileHeader:
     """Joins files of this format into one.
 
-    All parts of one dataset (``--shard i/n``), in whatever order, become the file that a whole conversion makes.
+    All parts of one dataset (``--shard i/n``), in whatever order, become the file that a whole conversion makes; so
+    does the master of a sharded layout.
 
     Args:
         inputs: Files with the same columns, frame size, codec and fps, in the wanted order.
@@ -83,7 +86,7 @@ def merge(
         UsageError: The files do not go together, a part is missing, or the output is one of them.
         OutputError: The output exists or cannot be written.
         ResourceError: The disk is full.
-        FormatError: An input is not of this format.
+        FormatError: An input is not of this format, or a shard of it is missing.
         DamagedChunkError: Something stored in an input is not as it was written.
     """
     if any(path.resolve() == output.resolve() for path in inputs):
@@ -96,9 +99,13 @@ def merge(
             header = FileHeader.from_attributes(file.attrs, path=str(path))
             headers.append(header)
             shapes.append(file_shape(file, header))
+            for name in shapes[-1].cameras:
+                if file[name].is_virtual and (problem := next(shard_problems(path, file, name, header), None)):
+                    raise FormatError(f"{path}: {problem}.")
             rows += int(file[EP_LEN][:].sum())
             episodes += len(file[EP_LEN])
         _check_alike(inputs[0], path, (headers[0], shapes[0]), (headers[-1], shapes[-1]))
+    _refuse_shards(inputs, headers)
     header = _joined_header(headers, with_tasks="task_index" in shapes[0].columns)
     done = 0
     with output_place(output, overwrite=overwrite), FileWriter(output, shapes[0], num_rows=rows) as writer:
@@ -111,7 +118,19 @@ def merge(
     return header
 
 
-def _stored(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChunk]:
+def _stored(path: Path, file: h5py.File, name: str, start: int, stop: int) -> Iterator[StoredChunk]:
+    """The stored frames of the rows [start, stop), also where shards hold them."""
+    if not file[name].is_virtual:
+        yield from _chunks(file[name], start, stop)
+        return
+    for shard, column, first, last in shards_of(path, file, name):
+        begin, end = max(start, first), min(stop, last)
+        if begin < end:
+            with open_file(shard) as opened:
+                yield from _chunks(opened[column], begin - first, end - first)
+
+
+def _chunks(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChunk]:
     if dataset.chunks is None or dataset.chunks[0] != 1:
         raise FormatError(f"{dataset.file.filename}: {dataset.name} is not stored one frame per chunk.")
     for row in range(start, stop):
@@ -158,7 +177,21 @@ def _check_alike(
             )
 
 
+def _refuse_shards(paths: Sequence[Path], headers: Sequence[FileHeader]) -> None:
+    """Refuses the shards of a sharded layout: only their master knows what was found, and what was dropped."""
+    first: dict[str, FileHeader] = {}
+    for path, header in zip(paths, headers, strict=True):
+        before = first.setdefault(header.fingerprint, header)
+        if not header.part and before.sources != header.sources:
+            raise UsageError(
+                f"{path}: is a shard, which does not know all that was found. Give the file that it belongs to, beside "
+                f"the folder {path.parent.name}: lewm-data merge MASTER.h5 OUTPUT.h5"
+            )
+
+
 def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHeader:
+    if len(headers) == 1 and not headers[0].part:
+        return dataclasses.replace(headers[0], lewm_data_version=lewm_data.__version__)
     tasks: dict[int, str] = {}
     for header in headers:
         for index, text in header.tasks.items():

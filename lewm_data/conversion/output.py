@@ -110,6 +110,9 @@ def remove_leftovers(output: Path) -> None:
         return
     with contextlib.suppress(OSError), exclusive_if_free(_lock(output)) as held:
         if held and folder.is_dir() and (_is_new(folder) or _fingerprint(folder) == _header_fingerprint(output)):
+            for replaced in _noted_folders(output, "replaces"):
+                if not _is_in_use(output, replaced):
+                    shutil.rmtree(replaced, ignore_errors=True)
             WorkFolder(output, "").remove()
 
 
@@ -138,7 +141,8 @@ class WorkFolder:
     """Finished shards of this or an interrupted run. A shard has its name only when it is whole.
 
     Shards that stay are made in a folder of their own, ``<output>.shards``, or with a number after it where an older
-    output, which is about to be replaced, still has its shards there. The work folder knows which.
+    output, which is about to be replaced, still has its shards there. The work folder knows which, and which the older
+    output used: these go with it. Others of such a name belong to a file that was renamed.
 
     Args:
         output: The file that the shards are for.
@@ -152,6 +156,7 @@ class WorkFolder:
         self._fingerprint = fingerprint
         self._keeps_shards = keeps_shards
         self._shards = self.path
+        self._replaced: list[Path] = []
 
     def open(self, shards: Sequence[Sequence[int]]) -> list[list[int]]:
         """Takes over an earlier run's work, or begins anew.
@@ -162,11 +167,13 @@ class WorkFolder:
         Returns:
             The shards to make: as cut now, or, to go on, as they were cut then.
         """
+        used = [folder for folder in _shards_folders(self._output) if _is_in_use(self._output, folder)]
         state = {
             "fingerprint": self._fingerprint,
             "lewm_data_version": lewm_data.__version__,
             "shards": [list(shard) for shard in shards],
             "folder": "",
+            "replaces": [folder.name for folder in used],
         }
         state_file = self.path / _STATE
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -176,11 +183,13 @@ class WorkFolder:
             episodes = [index for shard in shards for index in shard]
             if same and [index for shard in known["shards"] for index in shard] == episodes:
                 self._shards = self.path
+                self._replaced = [*used, *_noted_folders(self._output, "replaces")]
                 for folder in _kept_folder(self._output):
                     folder.mkdir(exist_ok=True)
                     self._shards = folder
                 return known["shards"]
         self.remove()
+        self._replaced = used
         self.path.mkdir()
         sync(self.path.parent)
         if self._keeps_shards:
@@ -214,9 +223,8 @@ class WorkFolder:
 
     def finish(self) -> None:
         """Removes what the finished output does not need: the folder, and the shards of an output it replaced."""
-        for folder in self._output.parent.glob(f"{glob.escape(self._output.name)}.shards*"):
-            if _is_shards_folder(self._output, folder.name) and not (self._keeps_shards and folder == self._shards):
-                shutil.rmtree(folder)
+        for folder in set(self._replaced) - {self._shards}:
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.path)
 
     def remove(self) -> None:
@@ -245,11 +253,22 @@ class WorkFolder:
 
 def _kept_folder(output: Path) -> list[Path]:
     """The folder of shards that stay, as an unfinished run noted it; none where there is no such run."""
+    return _noted_folders(output, "folder")
+
+
+def _noted_folders(output: Path, what: str) -> list[Path]:
+    """The folders of shards that an unfinished run noted; none where there is no such run."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        name = json.loads((work_folder(output) / _STATE).read_text())["folder"]
-        if _is_shards_folder(output, name):
-            return [output.with_name(name)]
+        noted = json.loads((work_folder(output) / _STATE).read_text())[what]
+        names = [noted] if isinstance(noted, str) else list(noted)
+        return [output.with_name(name) for name in names if _is_shards_folder(output, name)]
     return []
+
+
+def _shards_folders(output: Path) -> list[Path]:
+    """All folders of shards that lie beside an output and are named as its own would be."""
+    found = output.parent.glob(f"{glob.escape(output.name)}.shards*")
+    return [folder for folder in found if _is_shards_folder(output, folder.name)]
 
 
 def _is_shards_folder(output: Path, name: str) -> bool:

@@ -82,12 +82,9 @@ def fetch_files(location: Location, dataset: LeRobotDataset, cameras: Iterable[s
     if all_episodes:
         patterns = {_pattern(dataset.paths.data, "*")}
         patterns |= {_pattern(dataset.paths.video, _glob_escape(camera)) for camera in video_cameras}
+        location.fetch(sorted(patterns), ())
     else:
-        patterns = set()
-        for row in range(len(dataset.episodes)):
-            paths = [dataset.data_path(row), *(dataset.video_path(row, camera) for camera in video_cameras)]
-            patterns |= {_glob_escape(path) for path in paths if path is not None}
-    location.fetch(sorted(patterns))
+        location.fetch((), sorted(set(needed_files(dataset, tuple(cameras)))))
 
 
 def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
@@ -104,7 +101,10 @@ def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
         return f"{dataset.repo_id}@{dataset.revision}"
     digest = hashlib.sha256()
     for path in sorted(p for p in (dataset.root / "meta").rglob("*") if p.is_file()):
-        digest.update(path.relative_to(dataset.root).as_posix().encode() + path.read_bytes())
+        digest.update(path.relative_to(dataset.root).as_posix().encode())
+        with path.open("rb") as file:  # v2.1's statistics of episodes grow with the dataset
+            while block := file.read(1 << 20):
+                digest.update(block)
     for name in sorted(set(files)):
         try:
             stat = (dataset.root / name).stat()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import h5py
 import numpy as np
 
-from lewm_data.schema import ColumnStatistics, is_value
+from lewm_data.schema import ColumnStatistics, is_value, rows_per_chunk
 
-_BLOCK_ROWS = 65_536
+_BLOCK_VALUES = 1 << 18
+"""Values read at once, unless one chunk holds more: 2 MB in float64, and a few times that while they are summed."""
 
 
 def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:
@@ -19,8 +21,8 @@ def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:
         file: An open file of this format.
 
     Returns:
-        Column name to statistics, per flattened dimension. Two passes in blocks of fixed size, so that the result
-        depends on the rows alone.
+        Column name to statistics, per flattened dimension. Two passes in blocks whose size depends on
+        the column's width alone, so that the result depends on the rows alone.
     """
     return {name: column_statistics(file[name]) for name in file if is_value(name) and file[name].dtype.kind in "iuf"}
 
@@ -28,7 +30,7 @@ def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:
 def column_statistics(column: h5py.Dataset | np.ndarray) -> ColumnStatistics:
     """Statistics of one column of shape (N, ...); values that are not finite are left out."""
     num_rows = len(column)
-    width = int(np.prod(column.shape[1:], dtype=np.int64))
+    width = math.prod(column.shape[1:])
     counts = np.zeros(width, np.int64)
     total = np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
@@ -53,6 +55,14 @@ def column_statistics(column: h5py.Dataset | np.ndarray) -> ColumnStatistics:
     )
 
 
+def rows_at_once(column: h5py.Dataset | np.ndarray) -> int:
+    """Rows of a small column to read at once: whole chunks, of bounded size however wide it is."""
+    width = math.prod(column.shape[1:])
+    unit = rows_per_chunk(column.dtype.itemsize * width)
+    return max(unit, _BLOCK_VALUES // max(1, width) // unit * unit)
+
+
 def _blocks(column: h5py.Dataset | np.ndarray, num_rows: int, width: int) -> Iterator[np.ndarray]:
-    for start in range(0, num_rows, _BLOCK_ROWS):
-        yield np.asarray(column[start : start + _BLOCK_ROWS], np.float64).reshape(-1, width)
+    step = rows_at_once(column)
+    for start in range(0, num_rows, step):
+        yield np.asarray(column[start : start + step], np.float64).reshape(-1, width)

@@ -17,7 +17,7 @@ from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.master import shard_problems
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.source import open_source
-from lewm_data.conversion.statistics import column_statistics
+from lewm_data.conversion.statistics import column_statistics, rows_at_once
 from lewm_data.errors import FormatError, UsageError
 from lewm_data.schema import (
     CODEC_FILTER_IDS,
@@ -40,8 +40,6 @@ Progress = Callable[[int, int], None]
 
 MAX_PROBLEMS = 100
 """After so many problems a file needs no more of them."""
-
-_BLOCK_ROWS = 65_536
 
 
 def verify_file(
@@ -265,8 +263,9 @@ def _content_problems(file: h5py.File, header: FileHeader, progress: Progress) -
         if is_pixels(name) or name in EPISODE_DTYPES:
             continue
         try:
-            for start in range(0, num_steps, _BLOCK_ROWS):
-                values = file[name][start : start + _BLOCK_ROWS]
+            num_rows = rows_at_once(file[name])
+            for start in range(0, num_steps, num_rows):
+                values = file[name][start : start + num_rows]
                 steps = np.arange(start, start + len(values))
                 episode = np.searchsorted(offsets, steps, side="right") - 1
                 if name == EPISODE_IDX and not np.array_equal(values, episode):

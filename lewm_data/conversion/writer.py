@@ -23,10 +23,10 @@ from lewm_data.schema import (
     EPISODE_DTYPES,
     EPISODE_IDX,
     ROW_DTYPES,
-    ROWS_PER_CHUNK,
     STEP_IDX,
     Compression,
     FileHeader,
+    rows_per_chunk,
 )
 
 LIBVER = ("v110", "v110")
@@ -206,7 +206,7 @@ class FileWriter:
                 name,
                 shape=(num_rows, *tail),
                 maxshape=(num_rows, *tail),
-                chunks=(max(1, min(ROWS_PER_CHUNK, num_rows)), *tail),
+                chunks=(max(1, min(rows_per_chunk(np.dtype(dtype).itemsize * (width or 1)), num_rows)), *tail),
                 dtype=dtype,
                 fletcher32=True,
             )

@@ -86,3 +86,23 @@ def test_a_vector_takes_lists_of_one() -> None:
     assert to_vector(pa.array([[1], [2]]), null=0).tolist() == [1, 2]
     with pytest.raises(UnevenRows, match="rows 2 wide"):
         to_vector(pa.array([[1, 2]]), null=0)
+
+
+def test_a_name_that_another_library_registered_for_a_list_changes_nothing() -> None:
+    """``import datasets`` registers such names, and Parquet files of LeRobot's bear them."""
+
+    class Named(pa.ExtensionType):
+        def __init__(self) -> None:
+            super().__init__(pa.list_(pa.list_(pa.float32())), "lewm_data.test")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return b""
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> Named:
+            return cls()
+
+    storage = pa.array([[[1.0, 2.0], [3.0, 4.0]]] * 3, pa.list_(pa.list_(pa.float32())))
+    named = pa.ExtensionArray.from_storage(Named(), storage)
+    for array in (named, named.slice(1), pa.chunked_array([named, named])):
+        np.testing.assert_array_equal(to_numpy(array, null=0), np.tile([1.0, 2.0, 3.0, 4.0], (len(array), 1)))

@@ -13,9 +13,10 @@ import pytest
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import pipeline
+from lewm_data.conversion.merge import merge
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.verify import verify_against, verify_file
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, UsageError
 from lewm_data.loading.readers import ChunkReader
 from lewm_data.loading.store import FrameStore
 from tests.conversion.test_pipeline import assert_equal_contents, header_of
@@ -172,3 +173,31 @@ def test_a_foreign_folder_named_in_the_work_folder_is_left_alone(recorded, tmp_p
     (tmp_path / "out.h5.partial" / "state.json").write_text(json.dumps({"folder": "precious"}))
     convert(str(recorded), output, ConvertConfig(**SETTINGS))
     assert foreign.is_dir()
+
+
+def test_the_shards_of_a_renamed_file_stay(recorded, sharded, single, tmp_path):
+    """A new file of its former name takes no other's shards away, and goes with its own when it is replaced."""
+    renamed = sharded.rename(tmp_path / "renamed.h5")
+    convert(str(recorded), sharded, ConvertConfig(**SETTINGS, **SMALL))
+    assert verify_file(renamed) == verify_file(sharded) == []
+    convert(str(recorded), sharded, ConvertConfig(**SETTINGS, overwrite=True))
+    assert verify_file(renamed) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "out.h5.shards", "renamed.h5"]
+    assert_equal_contents(sharded, single)
+
+
+def test_a_master_is_joined_with_its_shards_into_one_file(recorded, sharded, single, tmp_path):
+    joined = tmp_path / "joined.h5"
+    merge([sharded], joined)
+    assert_equal_contents(joined, single)
+    assert header_of(joined) == header_of(single)
+    assert verify_file(joined, alone=True) == []
+    shards(sharded)[1].unlink()
+    with pytest.raises(FormatError, match="its shard cannot be read"):
+        merge([sharded], tmp_path / "again.h5")
+    assert not (tmp_path / "again.h5").exists()
+
+
+def test_shards_are_not_joined_without_what_their_master_knows(sharded, tmp_path):
+    with pytest.raises(UsageError, match=r"is a shard, .*out\.h5\.shards: lewm-data merge MASTER"):
+        merge(shards(sharded), tmp_path / "joined.h5")

@@ -271,7 +271,7 @@ def test_identity_of_a_folder_changes_with_its_metadata_and_files(copy_of, recor
 def test_only_the_chosen_cameras_and_episodes_are_asked_of_the_hub(recorded_files: Path) -> None:
     result = open_source(str(recorded_files), episodes="2")
     asked: list[str] = []
-    location = result.location._replace(fetch=lambda patterns: asked.extend(patterns))
+    location = result.location._replace(fetch=lambda patterns, names: asked.extend([*patterns, *names]))
     assert result.dataset is not None
     fetch_files(location, result.dataset, [FRONT], all_episodes=False)
     assert asked == ["data/chunk-000/file-002.parquet", f"videos/{FRONT}/chunk-000/file-001.mp4"]
