@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +12,9 @@ import pyarrow.parquet as pq
 
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a file that it cannot read; the last for a damaged column name."""
+
+_STARVED = ("Resource temporarily unavailable", "Cannot allocate memory")
+"""In the words of errors that Arrow does not raise as MemoryError: no thread can be had, for one."""
 
 _BUFFER_BYTES = 1 << 16
 """Parquet pages are read through a buffer of this size, not row group by row group."""
@@ -22,6 +26,22 @@ _MOST_UNASKED_VALUES = 1 << 24
 """Values of a column, beyond those that its rows should have, that are let pass to be found out row by row."""
 
 _MOST_SPARE_BYTES = 1 << 26
+
+
+@contextmanager
+def minding_memory() -> Iterator[None]:
+    """Tells a lack of memory, which is no fault of a file, from a file that cannot be read.
+
+    Raises:
+        MemoryError: Arrow ran out of it; its own is an ArrowException as well.
+        PARQUET_ERRORS: The file cannot be read.
+    """
+    try:
+        yield
+    except PARQUET_ERRORS as error:
+        if not isinstance(error, MemoryError) and any(words in str(error) for words in _STARVED):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
@@ -109,17 +129,20 @@ class RowCursor:
             Record batches with the chosen columns; fewer rows than asked for if the file ends before.
 
         Raises:
+            MemoryError: There is too little memory to read it.
             PARQUET_ERRORS: The file cannot be read.
         """
         if self._file is None or start < self._batch_start:
-            self._open(start)
+            with minding_memory():
+                self._open(start)
         position = start
         while position < stop:
             while self._batch is None or position >= self._batch_start + self._batch.num_rows:
                 if self._batch is not None:
                     self._batch_start += self._batch.num_rows
                     self._batch = None  # freed before the next one is decoded
-                self._batch = next(self._batches, None)
+                with minding_memory():
+                    self._batch = next(self._batches, None)
                 if self._batch is None:
                     return
             offset = position - self._batch_start

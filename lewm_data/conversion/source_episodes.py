@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from lewm_data.conversion.arrow import NotNumeric, to_vector
 from lewm_data.conversion.catalogue import finding
 from lewm_data.conversion.layout import NULL, CameraColumns, EpisodeTable
-from lewm_data.conversion.rows import PARQUET_ERRORS, leaf_paths
+from lewm_data.conversion.rows import PARQUET_ERRORS, leaf_paths, minding_memory
 from lewm_data.conversion.source_info import (
     Unusable,
     check_inside,
@@ -115,15 +115,16 @@ def _read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequen
         check_inside(root, name)
         if is_lfs_pointer(path):
             raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
-        with pq.ParquetFile(path) as file:
+        with minding_memory(), pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
             leaves = leaf_paths(file.metadata)
             if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space, until it is read
                 raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
-        with pq.ParquetFile(path, read_dictionary=[text for text in texts if text in leaves]) as file:
+        dictionaries = [text for text in texts if text in leaves]
+        with minding_memory(), pq.ParquetFile(path, read_dictionary=dictionaries) as file:
             # one thread: where no other can be had, Arrow says that the file cannot be read
             return file.read([column for column in columns if column in present], use_threads=False)
-    except MemoryError:  # Arrow's own is an ArrowException as well, but no fault of the file
+    except MemoryError:
         raise
     except PARQUET_ERRORS as error:
         raise unreadable(name, "a Parquet file", first_line(error)) from error

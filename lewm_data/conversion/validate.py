@@ -19,7 +19,7 @@ from lewm_data.conversion.arrow import NotNumeric, UnevenRows, to_numpy, to_vect
 from lewm_data.conversion.catalogue import CATALOGUE, finding
 from lewm_data.conversion.checks import EpisodeRows
 from lewm_data.conversion.layout import NULL, LeRobotDataset
-from lewm_data.conversion.rows import NUMBER_ROWS, PARQUET_ERRORS, RowCursor, oversized
+from lewm_data.conversion.rows import NUMBER_ROWS, PARQUET_ERRORS, RowCursor, minding_memory, oversized
 from lewm_data.conversion.source_info import first_line, is_file, is_lfs_pointer, leads_out
 from lewm_data.conversion.video import VideoHeader, VideoProblem, read_header
 from lewm_data.schema import DirtyEpisodePolicy, Finding, Handling
@@ -214,7 +214,7 @@ class _RowScan:
                 finding("column_dtype", episode=index, file=file, expected="numbers in every row", found=str(error))
                 for index in wanted.keys() - seen
             ]
-        except MemoryError:  # Arrow's own is an ArrowException as well, but no fault of the file
+        except MemoryError:
             raise
         except PARQUET_ERRORS as error:
             return findings + [
@@ -252,7 +252,7 @@ class _RowScan:
         try:
             if is_lfs_pointer(path):
                 return "lfs_pointer", "the file itself", "a Git LFS pointer"
-            with pq.ParquetFile(path) as parquet:
+            with minding_memory(), pq.ParquetFile(path) as parquet:
                 present = set(parquet.schema_arrow.names)
                 too_much = oversized(parquet.metadata, {key: self._widths.get(key, 1) for key in wanted})
         except MemoryError:

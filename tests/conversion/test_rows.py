@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.conversion.rows import RowCursor, leaf_paths, oversized
+from lewm_data.conversion.rows import RowCursor, leaf_paths, minding_memory, oversized
 
 NUM_ROWS = 50
 
@@ -86,3 +87,14 @@ def test_a_footer_is_freed_once_it_was_looked_at(file: Path) -> None:
         assert footer() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("words", [
+    "Failed to launch worker thread: Resource temporarily unavailable",  # seen under a limit on address space
+    "[Errno 12] Cannot allocate memory",
+])  # fmt: skip
+def test_a_lack_of_memory_is_no_fault_of_a_file(words: str) -> None:
+    with pytest.raises(MemoryError, match=re.escape(words)), minding_memory():
+        raise pa.ArrowException(f"Unknown error: {words}")
+    with pytest.raises(pa.ArrowInvalid), minding_memory():
+        raise pa.ArrowInvalid("Parquet magic bytes not found")
