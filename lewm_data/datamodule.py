@@ -286,6 +286,15 @@ class LeWMDataModule(lightning.LightningDataModule):
         if self._train_loader is not None and self._train_state is not None:
             self._train_loader.load_state_dict(self._train_state)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process (``ddp_spawn``): all but its loaders; the next one goes on where training stands."""
+        state = {"_loaders": None, "_train_loader": None, "_train_state": self.state_dict().get("train")}
+        return {**self.__dict__, **state, "_is_cache_settled": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._loaders = weakref.WeakSet()
+
     def teardown(self, stage: str | None = None) -> None:
         """Stops all threads and worker processes."""
         for loader in list(self._loaders):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -14,23 +15,32 @@ import psutil
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
 _CGROUP_V1_CPU = Path("/sys/fs/cgroup/cpu")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_SPARE_FILES = 64
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping: the machine's, or less where a container's limit is tighter."""
+    """Memory that can be taken without swapping: the machine's, or less where a job or container has less."""
     candidates = [int(psutil.virtual_memory().available)]
-    for limit_file, usage_file, stat_file in (
-        (_CGROUP_V2 / "memory.max", _CGROUP_V2 / "memory.current", _CGROUP_V2 / "memory.stat"),
-        (
-            _CGROUP_V1 / "memory.limit_in_bytes",
-            _CGROUP_V1 / "memory.usage_in_bytes",
-            _CGROUP_V1 / "memory.stat",
-        ),
+    names = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for folders, (limit_name, usage_name) in zip(
+        (_groups(_CGROUP_V2, ""), _groups(_CGROUP_V1, "memory")), names, strict=True
     ):
-        limit, usage = _read_int(limit_file), _read_int(usage_file)
-        if limit is not None and usage is not None:
-            candidates.append(limit - usage + _reclaimable_bytes(stat_file))
+        for folder in folders:
+            limit, usage = _read_int(folder / limit_name), _read_int(folder / usage_name)
+            if limit is not None and usage is not None:
+                candidates.append(limit - usage + _reclaimable_bytes(folder / "memory.stat"))
     return max(0, min(candidates))
+
+
+def allow_open_files(num_files: int) -> None:
+    """Raises this process's own limit on open files, as far as it may, where so many more would not fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = psutil.Process().num_fds() + num_files + _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def resident_memory_bytes() -> int:
@@ -71,16 +81,44 @@ def num_cpus() -> int:
 
 
 def _cpu_quota() -> float:
-    """Processors' worth of time that the container may take; infinite without a limit."""
-    try:
-        limit, period = (_CGROUP_V2 / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        limit, period = (
-            str(_read_int(_CGROUP_V1_CPU / f"cpu.cfs_{name}_us")) for name in ("quota", "period")
-        )  # a quota of -1 is none
-    if not (limit.isdecimal() and period.isdecimal() and int(period)):  # "max" is none
+    """Processors' worth of time that the job or container may take; infinite without a limit."""
+    quotas = [math.inf]
+    for folder in _groups(_CGROUP_V2, ""):
+        with contextlib.suppress(OSError, ValueError):
+            limit, period = (folder / "cpu.max").read_text().split()
+            quotas.append(_ratio(limit, period))
+    for folder in _groups(_CGROUP_V1_CPU, "cpu"):
+        limit, period = (str(_read_int(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+        quotas.append(_ratio(limit, period))
+    return min(quotas)
+
+
+def _ratio(limit: str, period: str) -> float:
+    """A quota of ``max``, of -1, or none at all is no limit."""
+    if not (limit.isdecimal() and period.isdecimal() and int(period)):
         return math.inf
     return int(limit) / int(period)
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """The control groups that this process is in, from its own to the root.
+
+    A container sees its own as the root; a Slurm or systemd job's lies further down.
+
+    Args:
+        root: Where a hierarchy is mounted.
+        controller: Of cgroup v1; empty for v2.
+    """
+    try:
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return [root]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            own = root / path.strip("/")
+            return [folder for folder in (own, *own.parents) if folder.is_relative_to(root)]
+    return [root]
 
 
 def _read_int(path: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lewm_data.errors import FormatError, LewmDataError, ResourceError
 from lewm_data.loading.codecs import ChunkCodec
 from lewm_data.loading.container import Container, Part
 from lewm_data.loading.index import FrameIndex
+from lewm_data.loading.retries import NO_DESCRIPTOR
 from lewm_data.resources import available_memory_bytes
 from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, MAX_IMAGE_SIDE, PIXELS, ROW_DTYPES, is_pixels
 
@@ -45,14 +47,54 @@ def telling_damage(where: str | Path) -> Iterator[None]:
 
     Raises:
         FormatError: Something was raised that is not an error of ours.
+        ResourceError: This process may open no more files.
     """
     try:
         yield
     except LewmDataError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{where}: it is damaged ({reason}). Copy or convert it again.") from error
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise ResourceError(f"{where}: {NO_DESCRIPTOR}") from error
+        raise _damaged(where, error) from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(where, error) from error
+
+
+def _damaged(where: str | Path, error: Exception) -> FormatError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return FormatError(f"{where}: it is damaged ({reason}). Copy or convert it again.")
+
+
+def own_dataset(where: str | Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that lies in a file itself. HDF5 would read whatever links and external storage lead to.
+
+    Raises:
+        FormatError: There is none, or it lies elsewhere.
+    """
+    plain = name.strip("/")
+    if plain not in file:
+        raise FormatError(f"{where}: it has no {plain!r}. Convert the dataset again.")
+    is_own = "/" not in plain and isinstance(file.get(plain, getlink=True), h5py.HardLink)
+    dataset = file[plain] if is_own else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external:
+        raise FormatError(f"{where}: {plain!r} leads out of the file. Do not trust it.")
+    return dataset
+
+
+def check_fits(where: str | Path, dataset: h5py.Dataset, num_rows: int | None = None) -> None:
+    """Refuses a column that claims more than the memory holds; ``num_rows`` of it, or all.
+
+    Raises:
+        ResourceError: It does.
+    """
+    rows = len(dataset) if num_rows is None else num_rows
+    claimed, available = rows * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize, available_memory_bytes()
+    if claimed > available:
+        raise ResourceError(
+            f"{where}: column {dataset.name.strip('/')!r} claims {claimed / 1e9:.1f} GB, but {available / 1e9:.1f} GB "
+            "of memory are available. Leave it out of columns, or check where the file comes from."
+        )
 
 
 def read_values(where: str | Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> NDArray[Any]:
@@ -61,13 +103,7 @@ def read_values(where: str | Path, dataset: h5py.Dataset, start: int = 0, stop: 
     Raises:
         ResourceError: They claim more than the memory holds.
     """
-    num_values = len(range(len(dataset))[start:stop]) * math.prod(dataset.shape[1:])
-    claimed, available = num_values * dataset.dtype.itemsize, available_memory_bytes()
-    if claimed > available:
-        raise ResourceError(
-            f"{where}: column {dataset.name.strip('/')!r} claims {claimed / 1e9:.1f} GB, but {available / 1e9:.1f} GB "
-            "of memory are available. Leave it out of columns, or check where the file comes from."
-        )
+    check_fits(where, dataset, len(range(len(dataset))[start:stop]))
     return np.asarray(dataset[start:stop])
 
 
@@ -137,9 +173,18 @@ def read_layout(
 
 
 def _is_beside(dataset: h5py.Dataset) -> bool:
-    """Whether the files that a virtual dataset reads lie in the file's own folder or below."""
-    names = [PurePosixPath(source.file_name) for source in dataset.virtual_sources()] if dataset.is_virtual else []
-    return not any(name.is_absolute() or ".." in name.parts for name in names)
+    """Whether the files that a virtual dataset reads lie in the file's own folder or below, and read no others."""
+    sources = dataset.virtual_sources() if dataset.is_virtual else []
+    names = [PurePosixPath(source.file_name) for source in sources]
+    if any(name.is_absolute() or ".." in name.parts for name in names):
+        return False
+    if not is_pixels(dataset.name.strip("/")):  # find_parts looks at those of frames
+        folder = Path(dataset.file.filename).parent
+        for source in sources:
+            if source.file_name != "." and (folder / source.file_name).exists():  # HDF5 reads an absent one as zeros
+                with h5py.File(folder / source.file_name, "r") as shard:
+                    own_dataset(folder / source.file_name, shard, source.dset_name)
+    return True
 
 
 def find_parts[C: Container](
@@ -172,9 +217,9 @@ def find_parts[C: Container](
                 f"{container}: its shard {shard_file} is missing. Put it back, or convert the dataset again."
             )
         with shard_file.open() as shard:
-            if source.dset_name.strip("/") not in shard:
-                raise FormatError(f"{container}: its shard {shard_file} has no {source.dset_name!r}. Convert again.")
-            frames = shard[source.dset_name]
+            frames = own_dataset(f"{container}: its shard {shard_file}", shard, source.dset_name)
+            if frames.is_virtual:
+                raise FormatError(f"{container}: its shard {shard_file} has shards itself. Do not trust it.")
             is_whole = len(frames) == last + 1 - first and frames.shape[1:] == column.shape
             part = _find_part(shard_file, frames, column, str(shard.attrs.get("fingerprint", "")))
         if part is None or first != next_row or not is_whole:

@@ -104,7 +104,8 @@ class Normalizer:
     def _constants(self, values: Tensor) -> tuple[Tensor, Tensor]:
         key = values.device, values.dtype
         if key not in self._on_device:
-            self._on_device[key] = self.mean.to(*key), self.std.to(*key)
+            with torch.inference_mode(False):  # else what validation makes here could never be differentiated through
+                self._on_device[key] = self.mean.to(*key), self.std.to(*key)
         return self._on_device[key]
 
 
@@ -154,8 +155,9 @@ def normalize_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
 def _pixel_constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """On their device once and for all: a copy at each batch would make the host wait for it."""
     options: dict[str, Any] = {"device": device, "dtype": dtype}
-    mean, std = (torch.tensor(values, **options).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return 1 / (255 * std), mean / std
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values, **options).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return 1 / (255 * std), mean / std
 
 
 def _pieces(samples: Iterable[Sample]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_], float]]:

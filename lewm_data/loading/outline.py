@@ -25,7 +25,7 @@ from lewm_data.loading.chunk_cache import remote_folder
 from lewm_data.loading.codecs import ChunkCodec
 from lewm_data.loading.container import Part
 from lewm_data.loading.index import FrameIndex
-from lewm_data.loading.layout import Column, find_parts
+from lewm_data.loading.layout import Column, check_fits, find_parts, own_dataset, read_values
 from lewm_data.loading.remote_object import ObjectIdentity, RemoteObject
 from lewm_data.schema import is_pixels
 
@@ -131,13 +131,15 @@ def _copy(obj: RemoteObject, file: h5py.File, outline: h5py.File) -> None:
     for name, dataset in file.items():
         if not isinstance(dataset, h5py.Dataset):
             continue
+        if dataset.external:
+            raise FormatError(f"{obj}: {name!r} lies in another file, which would be looked for on this machine.")
         if is_pixels(name):
             outline.create_dataset(name, dataset.shape, dataset.dtype)  # takes no space while nothing is written
             _copy_index(obj, dataset, file, outline.create_group(f"{_INDEX}/{name}"))
         elif dataset.is_virtual:
             outline[name] = _read_virtual(obj, dataset)
         else:
-            outline[name] = dataset[...]
+            outline[name] = read_values(obj.address, dataset) if dataset.shape else dataset[()]
 
 
 def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, file: h5py.File, group: h5py.Group) -> None:
@@ -161,9 +163,13 @@ def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, file: h5py.File, group
 
 def _read_virtual(obj: RemoteObject, dataset: h5py.Dataset) -> np.ndarray:
     """A small column of a master of virtual datasets, whose shards the HDF5 library would look for on the disk."""
+    check_fits(obj.address, dataset)
     values = np.empty(dataset.shape, dataset.dtype)
     for source in dataset.virtual_sources():
         (first, *_), (last, *_) = source.vspace.get_select_bounds()
-        with obj.sibling(source.file_name).open() as shard:
-            values[first : last + 1] = shard[source.dset_name][...]
+        sibling = obj.sibling(source.file_name)
+        with sibling.open() as shard:
+            values[first : last + 1] = read_values(
+                sibling.address, own_dataset(sibling.address, shard, source.dset_name)
+            )
     return values

@@ -6,14 +6,21 @@ urllib3, 0.59 through ``http.client``, and takes 0.43 here: an answer's head is 
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
 import ssl
+import threading
+import time
 import weakref
 from http.client import HTTPConnection, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 _MOST_HEAD_BYTES = 8 << 10
+_MOST_IDLE_SECONDS = 10.0
+"""Stores close what is idle for longer, and firewalls forget it without a word."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -54,18 +61,33 @@ class _Head(NamedTuple):
         return cls(int(rest[:3]), int(length) if is_plain else None, content_range, stays_open)
 
 
+class _Idle(NamedTuple):
+    """A connection that waits for its next request.
+
+    Attributes:
+        connection: It.
+        since: When it was left, by ``time.monotonic``.
+    """
+
+    connection: socket.socket
+    since: float
+
+
 class RangeClient:
     """Asks for ranges of bytes, from any number of threads; each has a connection to itself while it asks."""
 
-    def __init__(self, *, timeout_seconds: float) -> None:
+    def __init__(self, *, timeout_seconds: float, most_idle: int = 64) -> None:
         """Prepares; nobody is connected to before the first reading.
 
         Args:
             timeout_seconds: How long to wait for a connection, and for each next piece of an answer.
+            most_idle: Connections to keep that nobody uses now.
         """
         self._timeout_seconds = timeout_seconds
+        self._most_idle = most_idle
         self._tls: ssl.SSLContext | None = None
-        self._idle: list[tuple[str, socket.socket]] = []
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[_Idle]] = {}
         weakref.finalize(self, _close_all, self._idle).atexit = False
 
     def read(self, url: str, start: int, stop: int) -> memoryview | None:
@@ -102,18 +124,38 @@ class RangeClient:
                 return self._ask(place, kept, request, start, stop - start)
             except _HungUpError:
                 continue  # while it lay idle, as servers may
+            except TimeoutError:
+                self._forget(place)  # what lies between may have forgotten all of them, and told nobody
+                raise
         return self._ask(place, self._connect(parts.scheme, host, parts.port), request, start, stop - start)
 
     def _take(self, place: str) -> socket.socket | None:
-        """A connection that was kept."""
-        while True:
-            try:
-                of, kept = self._idle.pop()
-            except IndexError:
-                return None
-            if of == place:
-                return kept
-            kept.close()
+        """The connection that was kept last, if any is young enough."""
+        with self._lock:
+            idle = self._idle.get(place, [])
+            if idle and time.monotonic() - idle[-1].since < _MOST_IDLE_SECONDS:
+                return idle.pop().connection
+        self._forget(place)
+        return None
+
+    def _keep(self, place: str, connection: socket.socket) -> None:
+        now = time.monotonic()
+        with self._lock:
+            idle = self._idle.setdefault(place, [])
+            idle.append(_Idle(connection, now))
+            num_kept = sum(map(len, self._idle.values()))
+            dropped = []
+            while idle and (num_kept > self._most_idle or now - idle[0].since >= _MOST_IDLE_SECONDS):
+                dropped.append(idle.pop(0))
+                num_kept -= 1
+        for kept in dropped:
+            kept.connection.close()
+
+    def _forget(self, place: str) -> None:
+        with self._lock:
+            forgotten = self._idle.pop(place, [])
+        for kept in forgotten:
+            kept.connection.close()
 
     def _connect(self, scheme: str, host: str, port: int | None) -> socket.socket:
         if scheme == "https":
@@ -155,14 +197,33 @@ class RangeClient:
             return data[first:stop]
         finally:
             if is_kept:
-                self._idle.append((place, connection))
+                self._keep(place, connection)
             else:
                 connection.close()
 
 
-def _close_all(idle: list[tuple[str, socket.socket]]) -> None:
-    for _, connection in idle:
-        connection.close()
+@functools.cache
+def _client_of(process: int, timeout_seconds: float, most_idle: int) -> RangeClient:
+    return RangeClient(timeout_seconds=timeout_seconds, most_idle=most_idle)
+
+
+def shared_client(*, timeout_seconds: float, most_idle: int) -> RangeClient:
+    """This process's client: all objects share its connections, so that many shards need no more than one.
+
+    Args:
+        timeout_seconds: See ``RangeClient``.
+        most_idle: See ``RangeClient``.
+    """
+    return _client_of(os.getpid(), timeout_seconds, most_idle)
+
+
+os.register_at_fork(after_in_child=_client_of.cache_clear)  # a connection is its parent's
+
+
+def _close_all(idle: dict[str, list[_Idle]]) -> None:
+    for kept in idle.values():
+        for each in kept:
+            each.connection.close()
 
 
 class _HungUpError(ConnectionError):

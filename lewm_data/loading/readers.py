@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lewm_data.loading.codecs import Bytes, ChunkError
 from lewm_data.loading.container import LocalFile, Part
 from lewm_data.loading.memory import NodeMemory
+from lewm_data.resources import allow_open_files
 
 _FALLBACK_CACHE_BYTES = 64 << 20
 _USAGE_OF = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # the former on Linux only
@@ -73,6 +74,7 @@ class ChunkReader:
         self._parts = parts
         self._stops = np.cumsum([len(part.index.offset) for part in parts])
         self._verify = verify_checksums
+        allow_open_files(len(parts))
         self._files = [open(part.container.path, "rb", buffering=0) for part in parts]  # noqa: SIM115  # closed with the reader
         for file in self._files:
             weakref.finalize(self, file.close).atexit = False

@@ -154,8 +154,8 @@ class RemoteReader:
             for job in jobs:
                 job.cancel()
             wait(jobs)  # from here on nobody writes into ``out`` any more
-        for number in numbers:
-            self._parts[number].container.check_unchanged()
+        for _ in threads.map(lambda number: self._parts[number].container.check_unchanged(), numbers):
+            pass
 
     def _threads(self) -> ThreadPoolExecutor:
         """This process's threads: those from before a fork are the parent's."""

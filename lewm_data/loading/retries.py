@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections.abc import Callable
 
-from lewm_data.errors import UnreachableError
+from lewm_data.errors import ResourceError, UnreachableError
 
 _PASSING_STATUS = frozenset({408, 425, 429})
 _PASSING = frozenset(
@@ -22,6 +23,8 @@ _PASSING = frozenset(
     }
 )
 """By name, so that nobody imports what their own store does not need."""
+
+NO_DESCRIPTOR = "too many files and connections are open in this process. Allow more: ulimit -n 65536"
 
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FIRST_PAUSE_SECONDS = 0.1
@@ -63,6 +66,15 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
+def has_no_descriptor(error: BaseException | None) -> bool:
+    """Whether an error, or what led to it, is that this process may open no more files."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def patiently[T](ask: Callable[[], T], *, what: str, retry_seconds: float) -> T:
     """Asks until there is an answer or patience ends; pauses double from 0.1 s to 10 s, with jitter.
 
@@ -76,6 +88,7 @@ def patiently[T](ask: Callable[[], T], *, what: str, retry_seconds: float) -> T:
 
     Raises:
         UnreachableError: No try succeeded.
+        ResourceError: This process may open no more connections.
         Exception: Whatever does not pass by itself.
     """
     deadline = time.monotonic() + retry_seconds
@@ -85,6 +98,8 @@ def patiently[T](ask: Callable[[], T], *, what: str, retry_seconds: float) -> T:
         try:
             return ask()
         except Exception as error:
+            if has_no_descriptor(error):
+                raise ResourceError(f"{what}: {NO_DESCRIPTOR}") from error
             if not may_pass(error):
                 raise
             num_tries += 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from lewm_data.config import RemoteConfig
-from lewm_data.loading.range_client import RangeClient
+from lewm_data.loading.range_client import shared_client
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,11 +29,12 @@ class SignedUrl:
             config: How to reach it.
         """
         self._fs, self._path = fs, path
-        self._client = RangeClient(timeout_seconds=config.timeout_seconds)
+        self._client = shared_client(timeout_seconds=config.timeout_seconds, most_idle=config.num_connections)
         self._url, self._signed_at = "", float("-inf")
         self._works: bool | None = None
-        # What these add to a request, a URL does not carry.
-        if getattr(fs, "req_kw", None) or getattr(fs, "s3_additional_kwargs", None):
+        # What these add to a request, a URL does not carry; and only s3fs goes through a proxy.
+        has_more = getattr(fs, "req_kw", None) or getattr(fs, "s3_additional_kwargs", None)
+        if has_more or (getattr(fs, "config_kwargs", None) or {}).get("proxies"):
             self._works = False
 
     def read(self, start: int, stop: int) -> memoryview | None:
@@ -50,6 +53,9 @@ class SignedUrl:
         try:
             if time.monotonic() - self._signed_at > _NEW_AFTER_SECONDS:
                 self._url, self._signed_at = self._fs.sign(self._path, expiration=_VALID_SECONDS), time.monotonic()
+                if _goes_through_a_proxy(self._url):
+                    self._works = False
+                    return None
             data = self._client.read(self._url, start, stop)
         except OSError:
             if self._works:
@@ -62,3 +68,9 @@ class SignedUrl:
         else:
             self._works = True
         return data
+
+
+def _goes_through_a_proxy(url: str) -> bool:
+    """Whether the environment says so."""
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")

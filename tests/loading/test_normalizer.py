@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lewm_data.loading import normalizer as module
-from lewm_data.loading.normalizer import Normalizer, Sample
+from lewm_data.loading.normalizer import Normalizer, Sample, normalize_pixels
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,20 @@ def test_normalizing_can_be_undone_also_for_steps_side_by_side(shape):
 def test_columns_of_one_number_normalize():
     normalizer = Normalizer.fit(Sample(np.arange(10.0), np.ones(10, bool)))
     torch.testing.assert_close(normalizer.normalize(torch.full((2, 4), 4.5)), torch.zeros(2, 4))
+
+
+@torch.inference_mode()
+def _as_in_validation(normalizer: Normalizer) -> None:
+    normalizer.normalize(torch.zeros(2, 3, dtype=torch.bfloat16))
+    normalize_pixels(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.float64)
+
+
+def test_a_planner_may_differentiate_through_it_after_a_validation() -> None:
+    normalizer = Normalizer(np.zeros(3), np.ones(3))
+    _as_in_validation(normalizer)
+    actions = torch.zeros(2, 3, dtype=torch.bfloat16, requires_grad=True)
+    normalizer.denormalize(actions).sum().backward()
+    assert actions.grad is not None
+    frames = torch.zeros(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    normalize_pixels(frames, torch.float64).sum().backward()
+    assert frames.grad is not None

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from benchmarks.object_server import serve as serve_folder
+from lewm_data.loading import range_client
 from lewm_data.loading.range_client import RangeClient
 
 DATA = np.random.default_rng(0).bytes(5000)
@@ -208,6 +209,53 @@ def test_nobody_listens() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
         RangeClient(timeout_seconds=2).read(f"http://127.0.0.1:{port}/data", 0, 10)
+
+
+def test_connections_that_something_between_has_forgotten_are_given_up_together() -> None:
+    """As a firewall does: nobody hears of it, and no answer ever comes."""
+    silent = threading.Event()
+
+    def say(start: int, stop: int) -> Iterator[bytes]:
+        if silent.is_set():
+            time.sleep(2)
+        yield answer(start, stop)
+
+    client = RangeClient(timeout_seconds=0.3)
+    with scripted(say) as server:  # type: ignore[arg-type]
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda start: client.read(server.url, start, start + 50), range(64)))
+        before = server.num_connections
+        silent.set()
+        with pytest.raises(TimeoutError):
+            client.read(server.url, 5, 55)
+        silent.clear()
+        assert client.read(server.url, 5, 55) == DATA[5:55]
+        assert server.num_connections == before + 1
+
+
+def test_a_connection_that_lay_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = RangeClient(timeout_seconds=20)
+    with scripted(well) as server:
+        client.read(server.url, 0, 50)
+        now = time.monotonic()
+        monkeypatch.setattr(range_client.time, "monotonic", lambda: now + 60)
+        assert client.read(server.url, 5, 55) == DATA[5:55]
+        assert server.num_connections == 2
+
+
+def test_no_more_connections_are_kept_than_that() -> None:
+    client = RangeClient(timeout_seconds=20, most_idle=3)
+    gate = threading.Barrier(6)
+
+    def say(start: int, stop: int) -> list[bytes]:
+        gate.wait(20)  # all at once: each has a connection of its own
+        return [answer(start, stop)]
+
+    with scripted(say) as one, scripted(say) as other, ThreadPoolExecutor(6) as threads:
+        urls = [one.url, other.url] * 3
+        for _ in range(2):
+            list(threads.map(lambda url: client.read(url, 0, 50), urls))
+        assert one.num_connections + other.num_connections == 6 + 3
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import h5py
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from lewm_data import LeWMDataModule, WindowDataset
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import DamagedChunkError, FormatError, UnreachableError, UsageError
-from lewm_data.loading import remote
+from lewm_data.errors import DamagedChunkError, FormatError, ResourceError, UnreachableError, UsageError
+from lewm_data.loading import range_client, remote
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.store import FrameStore
@@ -368,3 +371,78 @@ def test_ranges_are_asked_by_a_url_signed_once_or_else_through_s3fs(tmp_path, bu
     assert has_authorization == (
         [False] * len(has_authorization) if is_allowed else [False, *[True] * (len(has_authorization) - 1)]
     )
+
+
+def test_many_shards_share_connections(tmp_path, bucket):
+    addresses = [bucket.put(files.write(tmp_path / f"s{i}.h5", [9, 8], seed=i).path) for i in range(6)]
+    config = bucket.proxy.config(num_connections=4)
+    stores = [FrameStore(address, remote=config) for address in addresses]
+    before = psutil.Process().num_fds()
+    for store in stores:
+        read_all(store)
+    client = range_client.shared_client(timeout_seconds=config.timeout_seconds, most_idle=4)
+    assert sum(map(len, client._idle.values())) <= 4
+    assert psutil.Process().num_fds() <= before + 16
+
+
+def test_a_proxy_is_left_to_s3fs(tmp_path, bucket, monkeypatch):
+    written = files.write(tmp_path / "a.h5")
+    address = bucket.put(written.path)
+    monkeypatch.setenv("HTTP_PROXY", bucket.proxy.endpoint)
+    asked: list[str] = []
+    monkeypatch.setattr(range_client.RangeClient, "read", lambda *arguments: asked.append("past the proxy"))
+    store = FrameStore(address, remote=bucket.proxy.config())
+    np.testing.assert_array_equal(read_all(store), written.data["pixels"])
+    assert asked == []
+
+
+def test_too_many_open_files_are_told_as_such(tmp_path, bucket):
+    written = files.write(tmp_path / "a.h5")
+    store = FrameStore(bucket.put(written.path), remote=bucket.proxy.config())
+    read_all(store)
+    bucket.proxy.fault = lambda method, headers: "drop"
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() // 2, limits[1]))
+        with pytest.raises(ResourceError, match="too many files and connections are open in this process"):
+            read_all(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_file_that_leads_to_this_machines_files_is_refused(tmp_path):
+    """External storage is read by the HDF5 library, here, wherever the file itself lies."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"TOP-SECRET-KEY!!" * 1000)
+    written = files.write(tmp_path / "a.h5", [30, 25])
+    with h5py.File(written.path, "r+") as file:
+        del file["state"]
+        file.create_dataset("state", (55, 3), "f4", external=[(str(secret), 0, 55 * 12)])
+    fsspec.filesystem("memory").pipe("/a.h5", written.path.read_bytes())
+    with pytest.raises(FormatError, match="'state' lies in another file"):
+        FrameStore("memory://a.h5")
+
+
+def test_so_is_a_shard_that_does(tmp_path, bucket):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"S" * 55 * 24 * 20 * 3)
+    written = files.write(tmp_path / "s0.h5", [30, 25])
+    for name, values in (("pixels", written.data["pixels"]), ("state", written.data["state"])):
+        shard = tmp_path / f"of-{name}.h5"
+        shutil.copy(written.path, shard)
+        with h5py.File(shard, "r+") as file:
+            del file[name]
+            file.create_dataset(name, values.shape, values.dtype, external=[(str(secret), 0, values.nbytes)])
+        with h5py.File(tmp_path / "master.h5", "w") as master:
+            for column, kept in written.data.items():
+                if column != name:
+                    master[column] = kept
+            layout = h5py.VirtualLayout(values.shape, values.dtype)
+            layout[:] = h5py.VirtualSource(shard.name, name, values.shape)
+            master.create_virtual_dataset(name, layout)
+            master["ep_len"], master["ep_offset"] = np.array([30, 25]), np.array([0, 30])
+        with pytest.raises(FormatError, match=rf"of-{name}\.h5: {name!r} leads out of the file"):
+            FrameStore(tmp_path / "master.h5")
+        bucket.put(shard)
+        with pytest.raises(FormatError, match=rf"of-{name}\.h5: {name!r} leads out of the file"):
+            FrameStore(bucket.put(tmp_path / "master.h5"), remote=bucket.proxy.config())
