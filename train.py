@@ -12,11 +12,13 @@ import warnings
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
+from lewm_data.config import ConvertConfig
 from lewm_data.datamodule import LeWMDataModule
-from lewm_data.errors import LewmDataError, UsageError
+from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError
 from lewm_data.training.lewm import LeWMModule
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lewm.yaml"
@@ -35,7 +37,27 @@ class TrainCLI(LightningCLI):
         named = [name for name in SOURCES if any(arg.split("=")[0] == f"--data.{name}" for arg in sys.argv[1:])]
         for name in set(SOURCES).difference(named) if named else ():
             self.config.data[name] = None
+        if named == ["h5_path"]:  # the configuration's conversion is that of its own dataset
+            for name, value in {"camera": None, "image_size": ConvertConfig().image_size}.items():
+                if not any(arg.split("=")[0] == f"--data.{name}" for arg in sys.argv[1:]):
+                    self.config.data[name] = value
+        keep_together(self.config.trainer)
         check_device(str(self.config.trainer.accelerator), str(self.config.trainer.precision))
+
+
+def keep_together(trainer: Namespace) -> None:
+    """Puts log and checkpoints into ``default_root_dir`` too, unless they are given other places.
+
+    Args:
+        trainer: The trainer's settings, before it is built.
+    """
+    root = str(trainer.default_root_dir or ".")
+    if trainer.logger is None:
+        log = Namespace(save_dir=root, name="logs")
+        trainer.logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=log)
+    for callback in trainer.callbacks or ():
+        if callback.class_path.endswith("ModelCheckpoint") and callback.init_args.get("dirpath") is None:
+            callback.init_args.dirpath = str(Path(root) / "checkpoints")
 
 
 def check_device(accelerator: str, precision: str) -> None:
@@ -66,19 +88,45 @@ def make_cli() -> TrainCLI:
     )
 
 
+def checkpoint_to_go_on_from(cli: TrainCLI) -> str | None:
+    """``--ckpt_path``; where it is ``last`` and no run was before, none: the same command starts a run and goes on."""
+    told = [getattr(callback, "dirpath", None) for callback in cli.trainer.checkpoint_callbacks]
+    folders = {str(folder) for folder in told if folder}
+    if cli.config.ckpt_path != "last" or any(any(Path(folder).glob("last*.ckpt")) for folder in folders):
+        return cli.config.ckpt_path
+    say(f"No run to go on from in {', '.join(sorted(folders)) or 'any folder'}: training begins anew.")
+    return None
+
+
+def say(words: str, *, style: str = "") -> None:
+    """Tells the user a sentence."""
+    Console(stderr=True).print(words, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
 def main() -> int:
     """Trains, and returns the exit status that belongs to what went wrong."""
     torch.set_float32_matmul_precision("high")
-    # Lightning's advertisements, and its quarrel with torch over a name inside torch.
+    # Lightning's advertisements, what we say in our own words, and its quarrel with torch over a name inside torch.
+    unsaid = "Tip:", "Detected KeyboardInterrupt", "was raised with message"
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
+        lambda record: not any(words in record.getMessage() for words in unsaid)
     )
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
     try:
         cli = make_cli()
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path)
+        ckpt_path = checkpoint_to_go_on_from(cli)
+        try:
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path)
+        except (KeyboardInterrupt, SystemExit):  # Lightning ends so after Ctrl-C and SIGTERM, callbacks done
+            if not cli.trainer.interrupted:
+                raise
+            saved = getattr(cli.trainer.checkpoint_callback, "last_model_path", "")
+            rest = f" and saved in {saved}. The same command with --ckpt_path last goes on." if saved else "."
+            if cli.trainer.is_global_zero:
+                say(f"Interrupted after {cli.trainer.global_step:,} steps{rest}")
+            return InterruptedConversionError.exit_status
     except LewmDataError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+        say(f"error: {error}", style="red")
         return error.exit_status
     return 0
 

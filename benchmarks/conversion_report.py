@@ -65,7 +65,7 @@ def _rates(row: Mapping[str, Any]) -> tuple[str, ...]:
         spread_of(row["ratios"]),
         count(median["whole_fps"]),
         f"{row['bytes_per_frame'] / 1000:,.1f}",
-        f"{row['peak_memory_bytes'] / 2**20:,.0f}",
+        f"{row['peak_memory_bytes'] / 1e6:,.0f}",
     )
 
 
@@ -91,7 +91,7 @@ def _peer(peer: Mapping[str, Any]) -> str:
             row["label"],
             spread_of(row["fps"]),
             spread_of(row["ratios_to_theirs"]),
-            f"{row['peak_memory_bytes'] / 2**20:,.0f}",
+            f"{row['peak_memory_bytes'] / 1e6:,.0f}",
         )
         for row in peer["rows"]
     ]
@@ -164,7 +164,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
         def line(label: str, key: str) -> Line:
             return Line(label=label, x=heights, y=[Spread.of(row[key]) for row in rows])
 
-        memory = Line(label="convert", x=heights, y=[Spread.of([row["peak_memory_bytes"] / 2**20]) for row in rows])
+        memory = Line(label="convert", x=heights, y=[Spread.of([row["peak_memory_bytes"] / 1e6]) for row in rows])
         panels = [
             Panel(
                 title="Speed", x_axis="rows of a source frame (AV1)", y_axis="frames/s, log scale", ticks=heights,

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from rich.console import Console
 
-from lewm_data import __version__
+from lewm_data.command_line import parse
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion import interrupts
 from lewm_data.errors import InterruptedConversionError, LewmDataError, ResourceError, VerificationError
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its status."""
     status = 0
     try:
-        parsed = _parser().parse_args(arguments)
+        parsed = parse(sys.argv[1:] if arguments is None else arguments)
         options = parsed[parsed.subcommand]
         with interrupts.listening():
             status, result = _run(parsed.subcommand, options)
@@ -42,90 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.write(sys.stderr.fileno(), b"error: out of memory. Close other programs, then run the same command again.\n")
         status = ResourceError.exit_status
     sys.exit(status)
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="lewm-data", description="LeRobot datasets in, random windows for JEPAs out.")
-    parser.add_argument("--version", action="version", version=f"lewm_data {__version__}")
-    commands = parser.add_subcommands(required=True)
-
-    inspect = ArgumentParser(description="Metadata, findings and a plan; converts nothing.")
-    inspect.add_argument("source", help="dataset folder or Hub repo id")
-    _add_settings(inspect)
-    commands.add_subcommand("inspect", inspect, help="metadata, findings and a plan")
-
-    convert = ArgumentParser(
-        description="Inspects a LeRobot dataset, then converts it; goes on by itself after an interruption."
-    )
-    convert.add_argument("source", help="dataset folder or Hub repo id")
-    convert.add_argument("output", help="HDF5 file to make")
-    _add_settings(convert)
-    commands.add_subcommand("convert", convert, help="inspect, then convert to one HDF5 file")
-
-    verify = ArgumentParser(description="Checks every checksum and invariant; or every frame against the source.")
-    verify.add_argument("file", help="HDF5 file")
-    verify.add_argument("--against", default=None, type=str | None, help="dataset folder or Hub repo id it came from")
-    _add_json(verify)
-    commands.add_subcommand("verify", verify, help="every checksum and invariant, or every frame against the source")
-
-    merge = ArgumentParser(description="Joins files by copying their stored chunks.")
-    merge.add_argument("files", nargs="+", help="two or more HDF5 files to join, then the HDF5 file to make")
-    merge.add_argument("--overwrite", action="store_true", help="replace an output that exists")
-    _add_json(merge)
-    commands.add_subcommand("merge", merge, help="join files by copying stored chunks")
-
-    push = ArgumentParser(description="Verifies a converted file, then uploads it with a card to the Hub.")
-    push.add_argument("file", help="HDF5 file")
-    push.add_argument("repo_id", help="dataset repo on the Hub, owner/name; made if need be, private")
-    push.add_argument("--public", action="store_true", help="let everybody see a repo that is made")
-    push.add_argument("--overwrite", action="store_true", help="commit a new version over other content")
-    _add_json(push)
-    commands.add_subcommand("push", push, help="verify a file, then upload it with a card to the Hub")
-
-    pull = ArgumentParser(description="Downloads a converted file from the Hub and checks it before it gets its name.")
-    pull.add_argument("repo_id", help="dataset repo on the Hub, owner/name")
-    pull.add_argument("output", help="HDF5 file to make")
-    pull.add_argument("--revision", default=None, type=str | None, help="branch, tag or commit")
-    pull.add_argument("--file", default=None, type=str | None, help="which file, where the repo holds several")
-    pull.add_argument("--checksums", action="store_true", help="read every frame and compare its checksum, too")
-    pull.add_argument("--overwrite", action="store_true", help="replace an output that exists")
-    _add_json(pull)
-    commands.add_subcommand("pull", pull, help="download a converted file from the Hub and check it")
-
-    preview = ArgumentParser(description="Shows a dataset on one self-contained page, before its conversion or after.")
-    preview.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
-    preview.add_argument("output", help="page (.html) or contact sheet (.png) to make")
-    preview.add_class_arguments(PreviewConfig, as_group=True, skip={"overwrite"})
-    preview.add_argument("--overwrite", action="store_true", help="replace an output that exists")
-    _add_json(preview)
-    commands.add_subcommand("preview", preview, help="a page, or a contact sheet, to look at a dataset")
-
-    view = ArgumentParser(description="Shows an episode of a converted file in Rerun.")
-    view.add_argument("file", help="converted HDF5 file")
-    view.add_argument("--episode", type=int, default=0, help="its number in the file")
-    view.add_argument(
-        "--save", type=str | None, default=None, help="Rerun recording (.rrd) to make, instead of a window"
-    )
-    view.add_argument("--overwrite", action="store_true", help="replace an output that exists")
-    _add_json(view)
-    commands.add_subcommand("view", view, help="an episode in Rerun")
-
-    demo = ArgumentParser(description="Records a small PushT dataset with LeRobot's own writer.")
-    demo.add_argument("dir", help="folder to record into; left alone if it holds the recording already")
-    _add_json(demo)
-    commands.add_subcommand("demo", demo, help="record a small PushT dataset with LeRobot's own writer")
-    return parser
-
-
-def _add_settings(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action="config", help="YAML or JSON file with these settings")
-    parser.add_class_arguments(ConvertConfig, as_group=True, skip={"overwrite"})
-    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
-    _add_json(parser)
-
-
-def _add_json(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def _run(command: str, options: Namespace) -> tuple[int, dict[str, Any]]:
@@ -206,12 +122,18 @@ def _convert(options: Namespace, console: Console) -> dict[str, Any]:
     dropped = done.header.dropped_episodes
     console.print(
         f"[bold green]{escape(str(done.path))}[/]: {done.num_episodes:,} episodes, {done.num_steps:,} steps, "
-        f"{done.file_bytes / 2**20:,.0f} MB in {duration(done.seconds)} "
-        f"({done.frames_per_second:,.0f} frames/s, {done.peak_memory_bytes / 2**20:,.0f} MB of memory at the peak)",
+        f"{done.file_bytes / 1e6:,.0f} MB in {duration(done.seconds)} "
+        f"({done.frames_per_second:,.0f} frames/s, {done.peak_memory_bytes / 1e6:,.0f} MB of memory at the peak)",
         soft_wrap=True,
     )
     if dropped:
         console.print(f"[yellow]dropped episodes:[/] {', '.join(map(str, dropped))}", soft_wrap=True)
+    if kept := done.header.kept_episodes():
+        console.print(
+            f"[yellow]kept although dirty, and marked as such:[/] {', '.join(map(str, kept))}. "
+            "Training draws from them as from all others.",
+            soft_wrap=True,
+        )
     return done.to_json()
 
 
@@ -275,7 +197,7 @@ def _push(options: Namespace, console: Console) -> dict[str, Any]:
             Path(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
         )
     seen = "private" if pushed.is_private else "public"
-    what = " is there already" if pushed.was_there else f", {pushed.file_bytes / 2**20:,.0f} MB, and its card"
+    what = " is there already" if pushed.was_there else f", {pushed.file_bytes / 1e6:,.0f} MB, and its card"
     console.print(f"[bold green]{escape(pushed.url)}[/] ({seen}): {escape(pushed.file)}{what}", soft_wrap=True)
     again = shlex.join(["lewm-data", "pull", pushed.repo_id, pushed.file])
     show_commands(console, [Command(again, "fetch it on another machine")])
@@ -301,7 +223,7 @@ def _pull(options: Namespace, console: Console) -> dict[str, Any]:
         )
     console.print(
         f"[bold green]{escape(str(pulled.path))}[/]: {escape(pulled.file)} of {escape(pulled.repo_id)} at "
-        f"{pulled.revision[:12]}, {pulled.file_bytes / 2**20:,.0f} MB",
+        f"{pulled.revision[:12]}, {pulled.file_bytes / 1e6:,.0f} MB",
         soft_wrap=True,
     )
     if not pulled.checksums:
@@ -322,7 +244,7 @@ def _preview(options: Namespace, console: Console) -> dict[str, Any]:
     told = made.to_json()
     console.print(
         f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
-        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 2**20:,.1f} MB",
+        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 1e6:,.1f} MB",
         soft_wrap=True,
     )
     console.print(escape(made.preview.data["verdict"]["sentence"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.world import World
 from lewm_data.schema import Compression, DirtyEpisodePolicy, Resize
+
+_log = logging.getLogger(__name__)
+_DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
 
 
 class LeWMDataModule(lightning.LightningDataModule):
@@ -86,7 +90,8 @@ class LeWMDataModule(lightning.LightningDataModule):
             root: Folder of a local LeRobot dataset; or several, likewise.
             h5_path: A file that is converted already, or its fsspec address such as ``s3://bucket/data.h5`` or
                 ``hf://datasets/owner/name/data.h5``; or several, likewise. The settings of the conversion hold
-                for all datasets; where one needs others, such as another ``camera``, convert it beforehand.
+                for all datasets; where one needs others, such as another ``camera``, convert it beforehand. A file
+                that holds another ``camera`` or ``image_size`` than those asked for is refused.
             revision: Branch, tag or commit on the Hub.
             data_dir: Folder for converted files.
             camera: The camera that becomes ``pixels``; needed when there are several.
@@ -169,6 +174,19 @@ class LeWMDataModule(lightning.LightningDataModule):
         self._train_loader: WindowLoader | None = None
         self._train_state: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """One line: what is drawn from, and how."""
+        windows = f"windows of {self.num_steps} frames {self.frameskip} steps apart in batches of {self.batch_size}"
+        if self._splits is None:
+            return f"LeWMDataModule({self.source}: {windows}; not set up yet)"
+        train, val = self._splits.train, self._splits.val
+        return (
+            f"LeWMDataModule({self.source}: {windows}; training {len(train):,} of {len(self.train_episodes)} episodes, "
+            f"validation {len(val):,} of {len(self.val_episodes)})"
+        )
+
+    __str__ = __repr__  # Lightning's own would go through all loaders
+
     @property
     def source(self) -> str:
         """The datasets' repo ids or paths, with commas between."""
@@ -199,6 +217,9 @@ class LeWMDataModule(lightning.LightningDataModule):
         """
         if self._splits is None:
             self._splits = self._open()
+            if World.of(self.trainer).rank == 0:
+                for told in self._splits.kept_dirt():
+                    _log.warning(told)
             self.normalizers = self._splits.normalizers
             self.train_episodes, self.val_episodes = self._splits.train_episodes, self._splits.val_episodes
         num_windows, world = len(self._splits.train), World.of(self.trainer)
@@ -276,12 +297,27 @@ class LeWMDataModule(lightning.LightningDataModule):
         Other workers, batch sizes and numbers of processes may go on from there; but where the global batch has
         grown, Lightning, which counts in steps, ends the epoch that was interrupted early.
         """
+        state: dict[str, Any] = {}
+        if self._splits is not None:
+            state["files"] = self._splits.fingerprints()
         if self._train_loader is not None:
-            return {"train": self._train_loader.state_dict()}
-        return {"train": self._train_state} if self._train_state is not None else {}
+            state["train"] = self._train_loader.state_dict()
+        elif self._train_state is not None:
+            state["train"] = self._train_state
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lets training go on with the very next window after ``state_dict`` was taken."""
+        """Lets training go on with the very next window after ``state_dict`` was taken.
+
+        Raises:
+            UsageError: It was taken from other data.
+        """
+        files = state_dict.get("files")
+        if self._splits is not None and files is not None and files != self._splits.fingerprints():
+            raise UsageError(
+                f"{self.source}: the checkpoint was made on other data, or on the same converted otherwise. Give "
+                "each run a folder of its own (in train.py --trainer.default_root_dir), or that run's data."
+            )
         self._train_state = state_dict.get("train")
         if self._train_loader is not None and self._train_state is not None:
             self._train_loader.load_state_dict(self._train_state)
@@ -317,7 +353,7 @@ class LeWMDataModule(lightning.LightningDataModule):
             from lewm_data.conversion.prepare import prepared_file
 
             paths = [prepared_file(name, self.data_dir, self.config) for name in self.sources.names]
-        return Splits.open(
+        splits = Splits.open(
             paths,
             weights=self.sources.weights,
             num_steps=self.num_steps,
@@ -327,6 +363,10 @@ class LeWMDataModule(lightning.LightningDataModule):
             verify_checksums=self.verify_checksums,
             remote=self.remote,
         )
+        if self.sources.kind == "h5_path":
+            size = None if self.config.image_size == _DEFAULT_IMAGE_SIZE else self.config.image_size
+            splits.check_asked(camera=self.config.camera, image_size=size)
+        return splits
 
     def _make_loader(self, dataset: BatchDataset, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:
         world = World.of(self.trainer)

@@ -267,6 +267,14 @@ class FileHeader:
     part: str = ""
     format_version: int = FORMAT_VERSION
 
+    def kept_episodes(self) -> dict[int, tuple[str, ...]]:
+        """Episodes that were kept although they have errors: the source's episode_index to the codes found."""
+        kept: dict[int, list[str]] = {}
+        for found in self.findings:
+            if found.handling == "kept" and found.episode is not None:
+                kept.setdefault(found.episode, []).append(found.code)
+        return {episode: tuple(dict.fromkeys(codes)) for episode, codes in sorted(kept.items())}
+
     def to_attributes(self) -> dict[str, int | float | str]:
         """Root attributes: numbers and text as they are, everything with structure as JSON text."""
         plain = dataclasses.asdict(self)

@@ -312,3 +312,30 @@ def test_view_saves_an_episode_or_says_what_is_missing(
     status, _, err = run("view", small, capsys=capsys)
     assert status == 2
     assert "pip install 'lewm_data[view]'" in err
+
+
+@pytest.mark.parametrize(("typed", "words"), [
+    (("convrt", "x"), "error: there is no convrt. Did you mean convert? There are: inspect, convert,"),
+    (("convert",), "error: SOURCE and OUTPUT are missing. See: lewm-data convert --help"),
+    (("convert", "x", "y", "--camra", "front"), "error: there is no --camra. Did you mean --camera?"),
+    (("inspect", "a", "b"), "error: there is no b. See: lewm-data inspect --help"),
+    (("convert", "x", "y", "--compression=foo"), "compression is 'foo', but must be one of lzf, none, lz4,"),
+    (("convert", "x", "y", "--micro_batch=abc"), "micro_batch is 'abc', but must be a whole number."),
+])  # fmt: skip
+def test_a_slip_gets_one_line(typed: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(*typed, capsys=capsys)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert words in err
+    assert "usage" not in err
+
+
+def test_nothing_at_all_asks_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys=capsys)
+    assert status == 0
+    assert "every checksum and invariant" in out
+
+
+def test_flags_may_have_hyphens(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run("inspect", recorded, "--image-size", "48x80", "--camera", "front", "--json", capsys=capsys)
+    assert (status, json.loads(out)["plan"]["height"]) == (0, 48)

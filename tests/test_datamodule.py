@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import UsageError
 from lewm_data.loading.normalizer import IMAGENET_MEAN, IMAGENET_STD
 from lewm_data.loading.store import FrameStore
+from lewm_data.schema import Finding
 from tests.loading import ddp_script, files
 
 pytestmark = [
@@ -264,7 +266,7 @@ def test_steps_per_epoch_draws_with_replacement(written, tmp_path):
     ("options", "words"),
     [
         ({"num_steps": 9}, r"9 \* 5 = 45 steps, but the longest of 6 episodes has 40"),
-        ({"batch_size": 500}, r"fewer than one batch of batch_size 500 on each of 1 processes. Set batch_size to \d+"),
+        ({"batch_size": 500}, r"fewer than one batch of batch_size 500. Set batch_size to \d+"),
         ({"h5_path": "nowhere.h5"}, r"nowhere\.h5: no such file"),
         ({"num_steps": 8}, "only one episode holds a window of 40 steps"),
     ],
@@ -478,3 +480,58 @@ def test_two_processes_share_the_windows(written, several, tmp_path, worker_type
         assert torch.equal(right, state[1::2])
     val = sum(len(batch) for rank in ranks for batch in rank["val"])
     assert 0 <= len(whole._splits.val) - val < 2  # fewer than ranks may be left out
+
+
+def test_a_file_of_another_camera_or_size_than_asked_for_is_refused(tmp_path):
+    written = files.write(tmp_path / "a.h5", [30, 25])
+    for accepted in ({"camera": "top"}, {"camera": "observation.images.top"}, {"image_size": "24x20"}, {}):
+        make(written, **accepted).setup()
+    with pytest.raises(UsageError, match="its pixels are camera 'top', but camera is 'side'"):
+        make(written, camera="side").setup()
+    with pytest.raises(UsageError, match="its frames are 24x20, but image_size is 96"):
+        make(written, image_size=96).setup()
+
+
+def test_episodes_that_were_kept_although_dirty_are_told(tmp_path, caplog):
+    found = {"severity": "error", "expected": "finite numbers", "found": "NaN", "remedy": "Record it again."}
+    kept = Finding(code="values_not_finite", episode=1, handling="kept", **found)
+    written = files.write(tmp_path / "a.h5", [30, 25], findings=(kept,))
+    make(written).setup()
+    assert "kept although dirty, and drawn from like all others: episode 1 (values_not_finite)" in caplog.text
+    assert "--dirty_episode_policy skip" in caplog.text
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    written = files.write(tmp_path / "a.h5", [30, 25], fingerprint="one")
+    data = make(written)
+    data.setup()
+    state = data.state_dict()
+    again = make(files.write(tmp_path / "copy.h5", [30, 25], fingerprint="one"))
+    again.setup()
+    again.load_state_dict(state)
+    other = make(files.write(tmp_path / "b.h5", [30, 25], fingerprint="two"))
+    other.setup()
+    with pytest.raises(UsageError, match="the checkpoint was made on other data"):
+        other.load_state_dict(state)
+
+
+def test_another_process_goes_on_where_this_one_stands(written):
+    data = make(written)
+    data.setup()
+    batches = iter(data.train_dataloader())
+    next(batches)
+    sent = pickle.loads(pickle.dumps(data))
+    theirs, expected = iter(sent.train_dataloader()), next(batches)
+    for name, values in next(theirs).items():
+        torch.testing.assert_close(values, expected[name])
+    sent.teardown()
+    data.teardown()
+
+
+def test_it_says_what_it_draws_from(written):
+    data = make(written)
+    assert "not set up yet" in str(data)
+    data.setup()
+    assert re.search(
+        r"a\.h5: windows of 4 frames 5 steps apart in batches of 4; training \d+ of \d episodes", str(data)
+    )

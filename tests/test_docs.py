@@ -27,6 +27,7 @@ import pytest
 import yaml
 
 from lewm_data import cli
+from lewm_data.command_line import parse
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.schema import CODEC_FILTER_IDS
@@ -82,7 +83,7 @@ def problem_of(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest
     """What is wrong with a command, asked of its own parser; None if nothing is, or if it is not ours."""
     program, *arguments = words
     if program == "lewm-data":
-        return _parsing(lambda: cli._parser().parse_args(arguments), capsys)
+        return _parsing(lambda: parse(arguments), capsys)
     if program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
         return next((f"no target {word}" for word in arguments if "=" not in word and word not in targets), None)
@@ -161,7 +162,7 @@ def flags(command: str) -> frozenset[str]:
         contextlib.redirect_stdout(told),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        cli._parser().parse_args([command, "--help"])
+        parse([command, "--help"])
     return frozenset() if ended.value.code else frozenset(re.findall(r"--[\w.]+", told.getvalue()))
 
 
@@ -180,7 +181,7 @@ def test_commands_in_the_text_exist_and_have_those_flags(page: Path) -> None:
 def test_flags_in_the_text_exist() -> None:
     """Flags that stand alone, such as ``--data.cache none``: some command of ours has them."""
     told = subprocess.run([sys.executable, "train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
-    commands = re.findall(r"add_subcommand\(\s*\"(\w+)\"", (ROOT / "lewm_data" / "cli.py").read_text())
+    commands = re.findall(r"add_subcommand\(\s*\"(\w+)\"", (ROOT / "lewm_data" / "command_line.py").read_text())
     known = frozenset(re.findall(r"--[\w.]+", told.stdout)).union(*map(flags, commands))
     unknown = {
         f"{page.name}: {span}"

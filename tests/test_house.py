@@ -21,12 +21,14 @@ MAY_IMPORT = {
     "loading": GROUND,
     "datamodule": GROUND | {"conversion", "loading"},
     "terminal": {"errors"},
+    "command_line": {"errors", "config"},
     "display": GROUND | {"terminal", "conversion"},
     "training": GROUND | {"conversion", "loading", "datamodule", "display"},
     "sharing": GROUND | {"conversion", "loading", "datamodule", "display"},
     "demo_policy": set(),
     "demo": GROUND | {"demo_policy"},
-    "cli": GROUND | {"conversion", "loading", "datamodule", "display", "terminal", "training", "sharing", "demo"},
+    "cli": GROUND
+    | {"conversion", "loading", "datamodule", "display", "terminal", "command_line", "training", "sharing", "demo"},
 }
 
 FORBIDDEN = {

@@ -114,6 +114,37 @@ def test_a_source_that_is_none_is_one_sentence_and_a_status(
     assert "Traceback" not in stderr
 
 
+def test_a_run_keeps_all_it_writes_in_one_folder(tmp_path: Path, arguments: Callable[..., None]) -> None:
+    arguments("--data.root=mine", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
+    trainer = train.make_cli().trainer
+    assert trainer.checkpoint_callback is not None
+    assert Path(str(trainer.checkpoint_callback.dirpath)) == tmp_path / "checkpoints"  # type: ignore[attr-defined]
+    assert Path(str(trainer.log_dir)).is_relative_to(tmp_path)
+    arguments("--data.root=mine", f"--trainer.default_root_dir={tmp_path}", "--trainer.logger=false", *ON_CPU)
+    assert train.make_cli().trainer.loggers == []
+
+
+def test_a_first_run_may_ask_to_go_on(
+    tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments("--data.root=mine", "--ckpt_path=last", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
+    cli = train.make_cli()
+    assert train.checkpoint_to_go_on_from(cli) is None
+    assert "training begins anew" in capsys.readouterr().err
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert train.checkpoint_to_go_on_from(cli) == "last"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_converted_file_needs_no_settings_of_a_conversion(arguments: Callable[..., None]) -> None:
+    config = f"--config={ROOT / 'configs' / 'so101.yaml'}"
+    arguments(config, "--data.h5_path=mine.h5", *ON_CPU)
+    assert train.make_cli().datamodule.config.camera is None
+    arguments(config, "--data.h5_path=mine.h5", "--data.camera=side", *ON_CPU)
+    assert train.make_cli().datamodule.config.camera == "side"
+
+
 def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
     settings = {
         "data.root": recorded,
@@ -129,12 +160,11 @@ def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
         "trainer.val_check_interval": 2,
         "trainer.accelerator": "cpu",
         "trainer.default_root_dir": folder,
-        "trainer.logger.init_args.save_dir": folder,
         **flags,
     }
     given = [f"--{key}={value}" for key, value in settings.items()]
     callbacks = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())["trainer"]["callbacks"]
-    callbacks[-1]["init_args"] |= {"dirpath": str(folder / "checkpoints"), "every_n_train_steps": 1}
+    callbacks[-1]["init_args"]["every_n_train_steps"] = 1
     callbacks[-2]["init_args"] |= {"dirpath": str(folder)}
     config = folder / "demo.yaml"
     demo = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
@@ -167,7 +197,10 @@ def test_a_pod_that_is_taken_away_saves_first_and_the_next_one_goes_on(recorded:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         os.kill(process.pid, signal.SIGTERM)
-        process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "The same command with --ckpt_path last goes on." in stderr
+    assert "No run to go on from" not in stderr
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)["global_step"]
     goes_on = command(recorded, tmp_path, **{"trainer.max_steps": saved + 3, "ckpt_path": "last"})
     result = subprocess.run(goes_on, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -81,7 +81,6 @@ CATALOGUE: dict[str, Rule] = {
     "action_constant": Rule("warning", "A constant action teaches nothing; check the recording."),
     "action_zero": Rule("warning", "An action of zeros teaches nothing; check the recording."),
     "state_frozen": Rule("warning", "The robot does not move or its sensors were not read; check the recording."),
-    "done_inferred": Rule("warning", "The last step of each episode is taken for its end."),
     "done_mid_episode": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),
     "done_not_last": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),
     "done_never": Rule("warning", "Written as recorded; the episode was probably cut off by a time limit."),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lewm_data.conversion.catalogue import finding
-from lewm_data.conversion.layout import DONE_KEYS, LAST_STEP, Feature, LeRobotDataset
+from lewm_data.conversion.layout import Feature, LeRobotDataset
 from lewm_data.conversion.video import MAX_FRAME_PIXELS, VideoHeader
 from lewm_data.schema import ACTION, DONE, ROW_DTYPES, STATE, Finding
 
@@ -57,8 +57,6 @@ def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iter
             yield finding("column_width", expected=f"a shape of {key!r}", found="none, or an empty one", **where)
     if not dataset.cameras:
         yield finding("camera_none", expected="a camera (dtype video or image)", found="none", **where)
-    if dataset.done_source == LAST_STEP:
-        yield finding("done_inferred", expected=" or ".join(DONE_KEYS), found="none of them", **where)
     for name, claimed, found in (
         ("total_episodes", dataset.total_episodes, dataset.listed_episodes),
         ("total_frames", dataset.total_steps, dataset.listed_steps),

@@ -17,6 +17,8 @@ def open_file(path: Path) -> h5py.File:
     """
     import hdf5plugin  # noqa: F401  registers the codecs with HDF5
 
+    if path.is_dir():
+        raise FormatError(f"{path}: is a folder, not a converted file. A dataset's folder is converted first.")
     if not path.is_file():
         raise FormatError(f"{path}: no such file.")
     try:

@@ -55,6 +55,11 @@ def locate(source: str, *, revision: str | None = None) -> Location:
     """
     path = Path(source).expanduser()
     if _exists(path):
+        if path.is_file():
+            raise SourceError(
+                f"{source}: is a file, not a dataset's folder. Of a converted file, lewm-data verify, preview and view "
+                "tell more."
+            )
         if not (path / "meta" / "info.json").is_file():
             raise SourceError(
                 f"{source}: no LeRobot dataset, since it has no meta/info.json. "

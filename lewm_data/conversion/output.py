@@ -225,7 +225,7 @@ class WorkFolder:
         """Removes what the finished output does not need: the folder, and the shards of an output it replaced."""
         for folder in set(self._replaced) - {self._shards}:
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.path)
+        self._clear()
 
     def remove(self) -> None:
         """Removes the folder and all in it, and unfinished shards beside it.
@@ -242,7 +242,10 @@ class WorkFolder:
         for folder in _kept_folder(self._output):
             if not _is_in_use(self._output, folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        # the state last: killed in the middle, the folder is still known as ours
+        self._clear()
+
+    def _clear(self) -> None:
+        """Removes the folder, the state last: killed in the middle, it is still known as ours."""
         for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == _STATE):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

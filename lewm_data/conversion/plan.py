@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MEBIBYTE = 1 << 20
+MEGABYTE = 10**6
 
 BASE_MEMORY_BYTES = 165 * MEBIBYTE
 """Interpreter, numpy, pyarrow, PyAV, HDF5 and imagecodecs: 124 to 136 MB resident once imported, on Linux, and 20 MB of
@@ -161,15 +162,15 @@ def shortfalls(plan: Plan, *, available_memory_bytes: int, free_disk_bytes: int)
     problems = []
     if plan.peak_memory_bytes > available_memory_bytes:
         problems.append(
-            f"memory: {plan.peak_memory_bytes / MEBIBYTE:,.0f} MB are needed at the peak, but "
-            f"{available_memory_bytes / MEBIBYTE:,.0f} MB are available. Lower --micro_batch or --image_size, "
+            f"memory: {plan.peak_memory_bytes / MEGABYTE:,.0f} MB are needed at the peak, but "
+            f"{available_memory_bytes / MEGABYTE:,.0f} MB are available. Lower --micro_batch or --image_size, "
             "convert fewer --cameras at a time, or close other programs."
         )
     if plan.temporary_bytes > free_disk_bytes:
         problems.append(
-            f"disk: {plan.temporary_bytes / MEBIBYTE:,.0f} MB are needed (output "
-            f"{plan.output_bytes / MEBIBYTE:,.0f} MB in {plan.num_shards} shards), but "
-            f"{free_disk_bytes / MEBIBYTE:,.0f} MB are free. Choose a smaller --image_size, "
+            f"disk: {plan.temporary_bytes / MEGABYTE:,.0f} MB are needed (output "
+            f"{plan.output_bytes / MEGABYTE:,.0f} MB in {plan.num_shards} shards), but "
+            f"{free_disk_bytes / MEGABYTE:,.0f} MB are free. Choose a smaller --image_size, "
             "--compression blosc2 (the smallest here), fewer --episodes, --layout sharded (no second copy), or another "
             "disk."
         )

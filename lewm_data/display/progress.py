@@ -14,7 +14,7 @@ from rich.progress import (
 )
 
 from lewm_data.conversion.inspect import Inspection
-from lewm_data.conversion.plan import MEBIBYTE
+from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.display.tables import show_inspection
 from lewm_data.resources import resident_memory_bytes
 from lewm_data.schema import camera_name
@@ -140,7 +140,7 @@ class ConversionDisplay:
             return
         task = self._progress.tasks[self._progress.task_ids.index(self._task)]
         rate = f"{task.speed:,.0f} frames/s, " if task.speed else ""
-        memory = f"{resident_memory_bytes() / MEBIBYTE:,.0f} MB"
+        memory = f"{resident_memory_bytes() / MEGABYTE:,.0f} MB"
         self._progress.update(self._task, advance=count, note=escape(f"{note}, {rate}{memory}"))
 
     def _clear(self) -> None:

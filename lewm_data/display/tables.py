@@ -11,8 +11,8 @@ from rich.table import Table
 
 from lewm_data.conversion.catalogue import LEAVE_OUT
 from lewm_data.conversion.inspect import Inspection
-from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY
-from lewm_data.conversion.plan import MEBIBYTE, Plan
+from lewm_data.conversion.layout import ACTION_KEY, LAST_STEP, STATE_KEY
+from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.display.advice import Command, Verdict, next_commands, verdict
 from lewm_data.display.findings import HANDLED, count_of, group_findings
 from lewm_data.schema import ACTION, STATE, Finding, camera_name
@@ -50,7 +50,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     if inspection.dataset is not None:
         console.print(_pairs(_dataset_facts(inspection, _arrow(console))))
         console.print()
-    show_findings(console, inspection.decision.findings)
+    num_episodes = None if inspection.dataset is None else len(inspection.dataset.episodes)
+    show_findings(console, inspection.decision.findings, num_episodes=num_episodes)
     console.print()
     if inspection.plan is not None:
         show_plan(console, inspection.plan)
@@ -79,11 +80,22 @@ def _dataset_facts(inspection: Inspection, arrow: str) -> Iterator[tuple[str, st
             more = ", ..." * (len(feature.names) > _MOST_NAMES)
             names = f": {', '.join(feature.names[:_MOST_NAMES])}{more}" if feature.names else ""
             yield label, f"{feature.width} wide{names}"
-    yield "done from", dataset.done_source.replace("_", " ")
+    yield "done from", done_words(dataset.done_source)
 
 
-def show_findings(console: Console, findings: Iterable[Finding]) -> None:
-    """Prints findings by kind, errors first: how many, where, an example and what to do."""
+def done_words(done_source: str) -> str:
+    """Where ``done`` comes from, in words."""
+    return "each episode's last step" if done_source == LAST_STEP else done_source
+
+
+def show_findings(console: Console, findings: Iterable[Finding], *, num_episodes: int | None = None) -> None:
+    """Prints findings by kind, errors first: how many, where, an example and what to do.
+
+    Args:
+        console: Where to.
+        findings: All of them.
+        num_episodes: Episodes of the dataset, where that is known: with errors in all, none can be left out.
+    """
     findings = list(findings)
     groups = group_findings(findings)
     if not groups:
@@ -114,7 +126,9 @@ def show_findings(console: Console, findings: Iterable[Finding]) -> None:
             f"[dim]{escape(_own_remedy(first))}[/]",
         )
     console.print(table)
-    if any(LEAVE_OUT in group.first.remedy for group in groups):
+    refused = {found.episode for found in findings if found.handling == "refused"}
+    is_any_left = num_episodes is None or len(refused) < num_episodes
+    if refused and is_any_left and any(LEAVE_OUT in group.first.remedy for group in groups):
         console.print("Episodes can be left out: by --episodes, or with --dirty_episode_policy skip.", highlight=False)
     if len(groups) > MAX_GROUPS:
         rest = ", ".join(f"{group.first.code} x {group.count:,}" for group in groups[MAX_GROUPS:])
@@ -128,7 +142,7 @@ def _own_remedy(found: Finding) -> str:
 
 def show_plan(console: Console, plan: Plan) -> None:
     """Prints what a conversion takes."""
-    frame = f"{plan.height}x{plan.width}, {plan.bytes_per_frame / 1024:,.0f} KiB each"
+    frame = f"{plan.height}x{plan.width}, {plan.bytes_per_frame / 1000:,.0f} KB each"
     shards = f", in {plan.num_shards} shards" if plan.num_shards > 1 else ""
     console.print(
         _pairs(
@@ -179,8 +193,8 @@ def _arrow(console: Console) -> str:
 
 def size(num_bytes: float) -> str:
     """Bytes in words for people, such as ``1,150 MB`` or ``28.4 GB``."""
-    megabytes = num_bytes / MEBIBYTE
-    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"
+    megabytes = num_bytes / MEGABYTE
+    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:,.1f} GB"
 
 
 def duration(seconds: float) -> str:

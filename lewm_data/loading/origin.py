@@ -161,6 +161,8 @@ def origin_of(place: str | Path, remote: RemoteConfig | None = None) -> Origin:
         obj = RemoteObject(place, config)
         return RemoteOrigin(obj, outline_of(obj, config))
     path = Path(place)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, not a converted file. Give a dataset's folder as root instead.")
     if not path.is_file():
         raise UsageError(f"{path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
     return LocalOrigin(path, FileIdentity.of(path))

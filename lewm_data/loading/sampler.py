@@ -129,9 +129,10 @@ def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_si
     if batch_size * world_size > num_windows:
         fits = num_windows // world_size
         remedy = f"Set batch_size to {fits} or less" if fits else "Use fewer processes"
+        where = f" on each of {world_size} processes" if world_size > 1 else ""
         raise UsageError(
-            f"{source}: the training split has {num_windows} windows, fewer than one batch of batch_size {batch_size} "
-            f"on each of {world_size} processes. {remedy}, or lower val_fraction."
+            f"{source}: the training split has {num_windows} windows, fewer than one batch of batch_size {batch_size}"
+            f"{where}. {remedy}, or lower val_fraction."
         )
 
 

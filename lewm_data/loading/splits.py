@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import RemoteConfig
+from lewm_data.config import RemoteConfig, parse_image_size
 from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.dataset import WindowDataset
@@ -19,7 +19,7 @@ from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import split_episodes
-from lewm_data.schema import ACTION, STATE
+from lewm_data.schema import ACTION, PIXELS, STATE, camera_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +117,50 @@ class Splits:
                 if name in wholes[0].columns
             },
         )
+
+    def fingerprints(self) -> list[str]:
+        """What tells the files' contents from others; empty for a file that this package did not write."""
+        return [store.header.fingerprint if store.header is not None else "" for store in self.stores]
+
+    def check_asked(self, *, camera: str | None, image_size: int | str | None) -> None:
+        """Makes sure that the files hold what settings of a conversion ask for.
+
+        Args:
+            camera: The camera that shall be ``pixels``; None takes any.
+            image_size: Frame size as ``ConvertConfig`` has it; None takes any.
+
+        Raises:
+            UsageError: A file holds something else.
+        """
+        for store in self.stores:
+            if store.header is None:
+                continue
+            key = store.header.cameras[PIXELS]
+            if camera not in (None, key, camera_name(key)):
+                raise UsageError(
+                    f"{store.path}: its pixels are camera {camera_name(key)!r}, but camera is {camera!r}. Leave camera "
+                    "out, or convert that one."
+                )
+            size = store.header.image_height, store.header.image_width
+            if image_size is not None and parse_image_size(image_size) not in (None, size):
+                raise UsageError(
+                    f"{store.path}: its frames are {size[0]}x{size[1]}, but image_size is {image_size}. Leave "
+                    "image_size out, or convert the dataset again."
+                )
+
+    def kept_dirt(self) -> list[str]:
+        """For each file with episodes that were kept although they are dirty, a sentence that says so."""
+        told = []
+        for store in self.stores:
+            kept = store.header.kept_episodes() if store.header is not None else {}
+            if kept:
+                some = ", ".join(f"{episode} ({', '.join(codes)})" for episode, codes in list(kept.items())[:5])
+                more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
+                told.append(
+                    f"{store.path}: kept although dirty, and drawn from like all others: episode {some}{more}. To "
+                    "train without them, convert with --dirty_episode_policy skip."
+                )
+        return told
 
     def read_episode(self, episode: int, *, max_frames: int) -> Batch:
         """A whole episode as a batch of one window (see ``WindowDataset.read_episode``); numbers count on."""

@@ -64,7 +64,7 @@ class ConvertedFile:
             len(header.dropped_episodes) > _LISTED
         )
         self.facts = [
-            ("file", f"{path.name}, {path.stat().st_size / 2**20:,.1f} MB"),
+            ("file", f"{path.name}, {path.stat().st_size / 1e6:,.1f} MB"),
             *(
                 (
                     "source",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import lewm_data
 from lewm_data.conversion.hub import hub_errors
 from lewm_data.conversion.output import check_output, free_disk_bytes, output_place
+from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.conversion.verify import verify_file
 from lewm_data.conversion.writer import replace_durably
 from lewm_data.errors import (
@@ -27,7 +28,7 @@ from lewm_data.sharing.card import HDF5_SUFFIXES
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, RepoSibling
 
-_MEBIBYTE = 1 << 20
+
 _OFFLINE = ". Connect to the network, then run the same command again."
 
 
@@ -165,7 +166,7 @@ def _check_disk(output: Path, size: int) -> None:
     free = free_disk_bytes(output)
     if size > free:
         raise ResourceError(
-            f"{output}: {size / _MEBIBYTE:,.0f} MB are to be downloaded, but {free / _MEBIBYTE:,.0f} MB are free. "
+            f"{output}: {size / MEGABYTE:,.0f} MB are to be downloaded, but {free / MEGABYTE:,.0f} MB are free. "
             "Free some space, or choose another disk."
         )
 

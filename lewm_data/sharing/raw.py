@@ -13,9 +13,10 @@ from lewm_data.conversion.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.conversion.episodes import EpisodeReader
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.layout import ACTION_KEY, STATE_KEY, LeRobotDataset
-from lewm_data.conversion.plan import MEBIBYTE, Plan
+from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.conversion.scale import Scaler
 from lewm_data.conversion.validate import Progress, decide
+from lewm_data.display.tables import done_words
 from lewm_data.errors import SourceError
 from lewm_data.schema import ACTION, STATE, Finding, camera_name
 from lewm_data.sharing.recording import Picture, Rows
@@ -175,9 +176,9 @@ def _facts(dataset: LeRobotDataset | None, plan: Plan | None) -> list[tuple[str,
         ("revision", dataset.revision or "local folder"),
         *((f"camera {camera_name(key)}", dataset.features[key].dtype) for key in dataset.cameras),
         *((f"camera {camera_name(key)}", "depth, left out") for key in dataset.depth_cameras),
-        ("done from", dataset.done_source.replace("_", " ")),
+        ("done from", done_words(dataset.done_source)),
     ]
     if plan is not None:
-        disk, memory = plan.output_bytes / MEBIBYTE, plan.peak_memory_bytes / MEBIBYTE
+        disk, memory = plan.output_bytes / MEGABYTE, plan.peak_memory_bytes / MEGABYTE
         facts.append(("converting all cameras takes", f"{disk:,.0f} MB of disk, {memory:,.0f} MB of memory"))
     return facts

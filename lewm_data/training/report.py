@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+_SECONDS_BETWEEN_LINES = 30.0
+
 
 class TrainingReport(lightning.Callback):
-    """Prints the keys, dtypes and shapes of the first batch, and a closing summary.
+    """Prints the keys, dtypes and shapes of the first batch, and a closing summary; in a log file, a line now and then.
 
     Validation is left out of the times. Time waiting for data is what Lightning's fetcher spends in the loader.
 
@@ -31,6 +33,7 @@ class TrainingReport(lightning.Callback):
         self.waiting_seconds = 0.0
         self._console = Console()
         self._since = 0.0
+        self._told = 0.0
         self._wait: _WaitProfiler | None = None
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -40,7 +43,7 @@ class TrainingReport(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Starts the clock."""
-        self._since = time.perf_counter()
+        self._since = self._told = time.perf_counter()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -66,6 +69,18 @@ class TrainingReport(lightning.Callback):
         pl_module.log("windows/s", self.num_windows / self.seconds, prog_bar=True)
         if self._wait is not None:
             pl_module.log("waiting", self._wait.seconds / self.seconds, prog_bar=True)
+        if not self._console.is_terminal and now - self._told >= _SECONDS_BETWEEN_LINES and trainer.is_global_zero:
+            self._told = now
+            self._console.print(self._line(trainer), highlight=False, soft_wrap=True)
+
+    def _line(self, trainer: lightning.Trainer) -> str:
+        """Where training stands, for a log file, in which a progress bar shows nothing."""
+        loss = trainer.callback_metrics.get("train/loss")
+        return (
+            f"step {trainer.global_step:,}, epoch {trainer.current_epoch}: "
+            + (f"loss {float(loss):.4g}, " if loss is not None else "")
+            + f"{self.num_windows / self.seconds:,.0f} windows/s"
+        )
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stops the clock."""

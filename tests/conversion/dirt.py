@@ -757,7 +757,6 @@ def _metadata_dirt() -> list[Dirt]:
         dirt("column_width", "no-shape", feature("action", shape=None), expected="a shape of 'action'"),
         dirt("total_mismatch", "episodes", info(total_episodes=6), expected="total_episodes 6", found="5 in"),
         dirt("total_mismatch", "steps", info(total_frames=60), expected="total_frames 60", found="54 in"),
-        dirt("done_inferred", "no-flag", no_features("next.done"), expected="next.done", found="none"),
         dirt(
             "episode_index_hole",
             "v3",

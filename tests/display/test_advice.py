@@ -128,9 +128,10 @@ def test_what_does_not_fit_says_so_and_offers_no_conversion(recorded: Path) -> N
     ids=str,
 )
 def test_flags_give_the_same_settings_back(settings: dict[str, object]) -> None:
-    from lewm_data.cli import _parser, _settings
+    from lewm_data.cli import _settings
+    from lewm_data.command_line import parse
 
     config = ConvertConfig(**settings)  # type: ignore[arg-type]
     line = shlex.join(["convert", "source", "out.h5", *setting_flags(config)])
-    parsed = _parser().parse_args(shlex.split(line))
+    parsed = parse(shlex.split(line))
     assert _settings(parsed.convert) == config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pty
@@ -57,12 +58,22 @@ def test_thousands_of_findings_stay_a_page() -> None:
 
 
 def test_what_every_remedy_ends_in_is_said_once() -> None:
+    found = [
+        dataclasses.replace(finding(code, expected="x", found="y", episode=1), handling="refused")
+        for code in ("rows_extra", "episode_empty")
+    ]
     console, out = shown(200)
-    show_findings(
-        console, [finding(code, expected="x", found="y", episode=1) for code in ("rows_extra", "episode_empty")]
-    )
+    show_findings(console, found, num_episodes=2)
     assert out.getvalue().count("--dirty_episode_policy skip") == 1
     assert LEAVE_OUT not in out.getvalue()
+
+
+def test_no_remedy_is_offered_that_would_leave_nothing_or_was_taken_already() -> None:
+    refused = dataclasses.replace(finding("rows_extra", expected="x", found="y", episode=1), handling="refused")
+    for found, num_episodes in ((refused, 1), (dataclasses.replace(refused, handling="dropped"), 2)):
+        console, out = shown(200)
+        show_findings(console, [found], num_episodes=num_episodes)
+        assert "--dirty_episode_policy skip" not in out.getvalue()
 
 
 def test_a_command_is_one_line_to_copy_however_narrow_the_terminal() -> None:
@@ -84,7 +95,7 @@ def test_a_verdict_needs_neither_colour_nor_unicode(encoding: str, mark: str) ->
 
 
 def test_sizes_in_words() -> None:
-    assert [size(n * (1 << 20)) for n in (0, 5, 9999, 30_000)] == ["0 MB", "5 MB", "9,999 MB", "29.3 GB"]
+    assert [size(n * 10**6) for n in (0, 5, 9999, 29_300)] == ["0 MB", "5 MB", "9,999 MB", "29.3 GB"]
 
 
 def test_stages_come_and_go_without_a_trace_in_a_log() -> None:

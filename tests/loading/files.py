@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ def make_data(lengths: Any, height: int = 24, width: int = 20, cameras: Any = ()
     return data
 
 
-def header(codec: str, num_episodes: int, height: int, width: int, fingerprint: str = "abc") -> dict[str, Any]:
-    return FileHeader(
+def header(codec: str, num_episodes: int, height: int, width: int, **given: Any) -> dict[str, Any]:
+    told = FileHeader(
         lewm_data_version="0.1.0",
         sources=(
             SourceRecord(
@@ -89,8 +90,9 @@ def header(codec: str, num_episodes: int, height: int, width: int, fingerprint: 
         resize="stretch",
         compression=codec,
         done_source="last_step",
-        fingerprint=fingerprint,
-    ).to_attributes()
+        fingerprint="abc",
+    )
+    return dataclasses.replace(told, **given).to_attributes()
 
 
 def filters(codec: str) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def write(
     libver: Any = LIBVER,
     userblock_size: int = 0,
     seed: int = 0,
+    **told: Any,
 ) -> Written:
     lengths = np.asarray(lengths)
     data = make_data(lengths, height, width, cameras, seed) | (extra or {})
@@ -178,7 +181,7 @@ def write(
         file["ep_len"] = lengths.astype(np.int32)
         file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
         if ours:
-            file.attrs.update(header(codec, len(lengths), height, width))
+            file.attrs.update(header(codec, len(lengths), height, width, **told))
     return Written(path, lengths, data)
 
 

@@ -9,7 +9,7 @@ function overview() {
     [String(data.cameras.length), data.cameras.length === 1 ? "camera" : "cameras", data.cameras.join(", ")],
   ];
   if (columns.action) tiles.push([`${columns.action.width} + ${columns.state.width}`, "action + state"]);
-  if (data.frameSize) tiles.push([data.frameSize.join("\u202f×\u202f"), "pixels a frame"]);
+  if (data.frameSize) tiles.push([data.frameSize.join("\u202f×\u202f"), "pixels a frame, as a trainer gets it"]);
   return el("header", { class: "top" },
     el("p", { class: "kind" }, data.isConverted ? "Converted file" : "LeRobot dataset, before its conversion"),
     el("h1", {}, data.name),
