@@ -29,8 +29,8 @@ A converted file keeps its findings in the root attribute `findings`, with what 
 _STATUSES = """\
 ## Exit statuses
 
-The commands and `train.py` end with these; with `--json`, `error.status` and `error.type` on stdout say the same.
-In Python the exception has the status as `exit_status`.
+The commands and `train.py` end with these (a training run that is interrupted saves first); with `--json`,
+`error.status` and `error.type` on stdout say the same. In Python the exception has the status as `exit_status`.
 
 """
 
@@ -39,8 +39,9 @@ _ERRORS = """
 
 The episode, or without an episode the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail`
 (the default) refuses the dataset with status 3. `skip` drops the episodes concerned. `keep` converts where frames and
-rows can still be aligned, which the last column tells, and marks them; else it drops the episode, as `skip` does. An
-error of the whole dataset is never skipped.
+rows can still be aligned, which the last column tells, and marks them; else it drops the episode, as `skip` does.
+Training draws from kept episodes as from all others, NaN and all, and says so when it begins. An error of the whole
+dataset is never skipped.
 
 """
 

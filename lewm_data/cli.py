@@ -234,6 +234,7 @@ def _pull(options: Namespace, console: Console) -> dict[str, Any]:
 
 def _preview(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.display import ConversionDisplay
+    from lewm_data.display.findings import count_of
     from lewm_data.sharing.preview import make_preview
 
     config = PreviewConfig(**{name: options[name] for name in PreviewConfig.__dataclass_fields__})
@@ -244,7 +245,7 @@ def _preview(options: Namespace, console: Console) -> dict[str, Any]:
     told = made.to_json()
     console.print(
         f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
-        f"with pictures, {told['num_findings']:,} findings, {made.file_bytes / 1e6:,.1f} MB",
+        f"with pictures, {count_of(told['num_findings'], 'finding')}, {made.file_bytes / 1e6:,.1f} MB",
         soft_wrap=True,
     )
     console.print(escape(made.preview.data["verdict"]["sentence"]))

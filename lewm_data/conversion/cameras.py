@@ -34,7 +34,8 @@ def choose_cameras(dataset: LeRobotDataset, config: ConvertConfig, *, any_camera
     elif dataset.cameras and not any_camera:
         raise UsageError(
             f"{dataset.repo_id} has {len(dataset.cameras)} cameras: {have}. Say which one is 'pixels', such as "
-            f"--camera {camera_name(dataset.cameras[0])}; --cameras all adds the others."
+            f"--camera {camera_name(dataset.cameras[0])} (camera={camera_name(dataset.cameras[0])!r} in Python); "
+            "cameras 'all' adds the others."
         )
     further: list[str] = []
     if config.cameras == "all" or (any_camera and not chosen):

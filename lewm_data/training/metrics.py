@@ -93,9 +93,10 @@ class Diagnosis:
         if not math.isfinite(self.blindness):
             return "Unknown: no validation episode has a frame to predict."
         seen = f"its one-step error is {self.blindness:.2f} of repeating the last frame"
-        rest = f"the latents use {self.effective_rank:.1f} of {dims} dimensions" + (
-            f", and state can be read from them with R2 {self.mean_r2:.2f}" if math.isfinite(self.mean_r2) else ""
-        )
+        rest = f"the latents use {self.effective_rank:.1f} of {dims} dimensions"
+        if math.isfinite(self.mean_r2):
+            can = "can" if self.mean_r2 > 0 else "cannot"
+            rest += f", and state {can} be read from them (R2 {self.mean_r2:.2f})"
         if self.blindness >= 1:
             return f"Blind: {seen}, so it predicts no better than that; {rest}."
         if self.versus_mean >= 1:
@@ -107,6 +108,11 @@ class Diagnosis:
             )
         if self.blindness > NEARLY_BLIND:
             return f"Nearly blind: {seen}; {rest}. Train longer, or look at the data."
+        if self.mean_r2 <= 0:
+            return (
+                f"It predicts something, but hardly the robot: {seen}, and {self.action_gain:.2f} times larger with "
+                f"actions of other places; {rest}. Validate on more episodes, or train longer."
+            )
         return f"It predicts: {seen}, and {self.action_gain:.2f} times larger with actions of other places; {rest}."
 
     def to_json(self) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def test_without_flags_the_last_step_is_the_end(tmp_path: Path) -> None:
     result = convert(str(tmp_path / "data"), tmp_path / "out.h5", ConvertConfig(image_size=32))
     assert np.flatnonzero(contents(tmp_path / "out.h5")["done"]).tolist() == [3, 6]
     assert result.header.done_source == "last_step"
-    assert result.header.findings == ()
+    assert {found.code for found in result.header.findings} == {"episode_short"}
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
 def test_too_little_memory_or_disk(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "available_memory_bytes", lambda: 64 << 20)
-        with pytest.raises(ResourceError, match="memory: .* 64 MB are available. Lower --micro_batch"):
+        with pytest.raises(ResourceError, match="memory: .* 67 MB are available. Lower --micro_batch"):
             convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front"))
     monkeypatch.setattr(pipeline, "free_disk_bytes", lambda output: 1 << 20)
     with pytest.raises(ResourceError, match="disk: .* 1 MB are free. Choose a smaller --image_size"):
@@ -399,19 +399,19 @@ from lewm_data.conversion import writer
 writer.SYNC_BYTES = 1_000_000
 fsync, synced = writer.os.fsync, []
 def slow(descriptor):
-    time.sleep(0.4)
+    time.sleep(0.6)
     synced.append(descriptor)
     fsync(descriptor)
 writer.os.fsync = slow
 from lewm_data.cli import main
 try:
-    main(["convert", sys.argv[1], sys.argv[2], "--camera=front", "--watchdog_seconds=1.5", "--micro_batch=8"])
+    main(["convert", sys.argv[1], sys.argv[2], "--camera=front", "--watchdog_seconds=4", "--micro_batch=8"])
 finally:
     print(len(synced))
 """
     done = subprocess.run([sys.executable, "-c", code, str(recorded), str(tmp_path / "out.h5")], capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 6
+    assert 0.6 * int(done.stdout) > 4
 
 
 def test_a_native_size_that_is_not_everybodys_is_refused(recorded_images: Path, copy_of, tmp_path: Path) -> None:
