@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lewm_data.config import ConvertConfig, RemoteConfig
     from lewm_data.conversion.pipeline import convert
     from lewm_data.datamodule import LeWMDataModule
-    from lewm_data.loading.dataset import WindowDataset, whole_batch
+    from lewm_data.loading.batches import whole_batch
+    from lewm_data.loading.dataset import WindowDataset
 
 _HOMES = {
     "ConvertConfig": "lewm_data.config",
@@ -22,7 +23,7 @@ _HOMES = {
     "RemoteConfig": "lewm_data.config",
     "WindowDataset": "lewm_data.loading.dataset",
     "convert": "lewm_data.conversion.pipeline",
-    "whole_batch": "lewm_data.loading.dataset",
+    "whole_batch": "lewm_data.loading.batches",
 }
 
 __all__ = ["ConvertConfig", "LeWMDataModule", "RemoteConfig", "WindowDataset", "__version__", "convert", "whole_batch"]
