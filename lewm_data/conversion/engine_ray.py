@@ -126,6 +126,9 @@ def write_shards(
             for reference in running:
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
+            if running:  # until they have ended: what they still wrote would be in the way of whoever tidies up
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.wait(list(running), num_returns=len(running), timeout=_GRACE_SECONDS)
 
 
 def _make_shard(inspection: Inspection, path: Path, episodes: list[int], base: Path, *, whole: bool) -> Any:
