@@ -148,12 +148,18 @@ class RemoteReader:
                     self._verify,
                 )
                 jobs += map(threads.submit, wanted.jobs())
-            for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
-                job.result()
+            errors = (job.exception() for job in wait(jobs, return_when=FIRST_EXCEPTION).done)
+            error = next(filter(None, errors), None)
         finally:
             for job in jobs:
                 job.cancel()
             wait(jobs)  # from here on nobody writes into ``out`` any more
+            jobs.clear()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # else it would hold on to itself, and to this reader and its threads
         for _ in threads.map(lambda number: self._parts[number].container.check_unchanged(), numbers):
             pass
 

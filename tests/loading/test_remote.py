@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import resource
 import shutil
+import threading
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -446,3 +450,23 @@ def test_so_is_a_shard_that_does(tmp_path, bucket):
         bucket.put(shard)
         with pytest.raises(FormatError, match=rf"of-{name}\.h5: {name!r} leads out of the file"):
             FrameStore(bucket.put(tmp_path / "master.h5"), remote=bucket.proxy.config())
+
+
+def test_a_reader_that_failed_goes_when_nobody_uses_it(tmp_path, bucket):
+    """Without Python's collector: its threads would stay until that happens to run."""
+    store = FrameStore(bucket.put(files.write(tmp_path / "a.h5").path), remote=bucket.proxy.config(retry_seconds=0))
+    bucket.proxy.fault = each(3, "drop")
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(UnreachableError):
+            read_all(store)
+        gone = weakref.ref(store)
+        del store
+        assert gone() is None
+        deadline = time.monotonic() + 10
+        while any("lewm_data-remote" in thread.name for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        gc.enable()
