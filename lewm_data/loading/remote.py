@@ -148,8 +148,7 @@ class RemoteReader:
                     self._verify,
                 )
                 jobs += map(threads.submit, wanted.jobs())
-            errors = (job.exception() for job in wait(jobs, return_when=FIRST_EXCEPTION).done)
-            error = next(filter(None, errors), None)
+            error = next(filter(None, map(Future.exception, wait(jobs, return_when=FIRST_EXCEPTION).done)), None)
         finally:
             for job in jobs:
                 job.cancel()

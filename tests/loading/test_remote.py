@@ -457,6 +457,7 @@ def test_a_reader_that_failed_goes_when_nobody_uses_it(tmp_path, bucket):
     store = FrameStore(bucket.put(files.write(tmp_path / "a.h5").path), remote=bucket.proxy.config(retry_seconds=0))
     bucket.proxy.fault = each(3, "drop")
     gc.collect()
+    before = set(threading.enumerate())
     gc.disable()
     try:
         with pytest.raises(UnreachableError):
@@ -465,7 +466,7 @@ def test_a_reader_that_failed_goes_when_nobody_uses_it(tmp_path, bucket):
         del store
         assert gone() is None
         deadline = time.monotonic() + 10
-        while any("lewm_data-remote" in thread.name for thread in threading.enumerate()):
+        while any("lewm_data-remote" in thread.name for thread in set(threading.enumerate()) - before):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
