@@ -65,10 +65,12 @@ class _Idle(NamedTuple):
     """A connection that waits for its next request.
 
     Attributes:
+        place: Scheme and host to which it leads.
         connection: It.
         since: When it was left, by ``time.monotonic``.
     """
 
+    place: str
     connection: socket.socket
     since: float
 
@@ -87,7 +89,7 @@ class RangeClient:
         self._most_idle = most_idle
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
-        self._idle: dict[str, list[_Idle]] = {}
+        self._idle: list[_Idle] = []  # since the longest first
         weakref.finalize(self, _close_all, self._idle).atexit = False
 
     def read(self, url: str, start: int, stop: int) -> memoryview | None:
@@ -130,32 +132,35 @@ class RangeClient:
         return self._ask(place, self._connect(parts.scheme, host, parts.port), request, start, stop - start)
 
     def _take(self, place: str) -> socket.socket | None:
-        """The connection that was kept last, if any is young enough."""
+        """The connection to a place that was kept last, if any is young enough."""
         with self._lock:
-            idle = self._idle.get(place, [])
-            if idle and time.monotonic() - idle[-1].since < _MOST_IDLE_SECONDS:
-                return idle.pop().connection
-        self._forget(place)
-        return None
+            dropped = self._pop_superfluous()
+            found = next((kept for kept in reversed(self._idle) if kept.place == place), None)
+            if found is not None:
+                self._idle.remove(found)
+        _close_all(dropped)
+        return None if found is None else found.connection
 
     def _keep(self, place: str, connection: socket.socket) -> None:
-        now = time.monotonic()
         with self._lock:
-            idle = self._idle.setdefault(place, [])
-            idle.append(_Idle(connection, now))
-            num_kept = sum(map(len, self._idle.values()))
-            dropped = []
-            while idle and (num_kept > self._most_idle or now - idle[0].since >= _MOST_IDLE_SECONDS):
-                dropped.append(idle.pop(0))
-                num_kept -= 1
-        for kept in dropped:
-            kept.connection.close()
+            self._idle.append(_Idle(place, connection, time.monotonic()))
+            dropped = self._pop_superfluous()
+        _close_all(dropped)
 
     def _forget(self, place: str) -> None:
         with self._lock:
-            forgotten = self._idle.pop(place, [])
-        for kept in forgotten:
-            kept.connection.close()
+            dropped = [kept for kept in self._idle if kept.place == place]
+            self._idle[:] = [kept for kept in self._idle if kept.place != place]
+        _close_all(dropped)
+
+    def _pop_superfluous(self) -> list[_Idle]:
+        """Takes out those that lay idle for too long, and the longest idle of too many."""
+        oldest = time.monotonic() - _MOST_IDLE_SECONDS
+        num_old = sum(kept.since <= oldest for kept in self._idle)
+        number = max(num_old, len(self._idle) - self._most_idle)
+        dropped = self._idle[:number]
+        del self._idle[:number]
+        return dropped
 
     def _connect(self, scheme: str, host: str, port: int | None) -> socket.socket:
         if scheme == "https":
@@ -220,10 +225,9 @@ def shared_client(*, timeout_seconds: float, most_idle: int) -> RangeClient:
 os.register_at_fork(after_in_child=_client_of.cache_clear)  # a connection is its parent's
 
 
-def _close_all(idle: dict[str, list[_Idle]]) -> None:
-    for kept in idle.values():
-        for each in kept:
-            each.connection.close()
+def _close_all(idle: list[_Idle]) -> None:
+    for kept in idle:
+        kept.connection.close()
 
 
 class _HungUpError(ConnectionError):

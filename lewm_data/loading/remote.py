@@ -24,6 +24,7 @@ MOST_GAP_BYTES = 64 << 10
 
 MOST_REQUEST_BYTES = 4 << 20
 _KEPT_CHUNKS_PER_JOB = 64
+_CHECKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,15 @@ class RemoteReader:
                 raise error
             finally:
                 del error  # else it would hold on to itself, and to this reader and its threads
-        for _ in threads.map(lambda number: self._parts[number].container.check_unchanged(), numbers):
-            pass
+        self._check_unchanged(numbers)
+
+    def _check_unchanged(self, numbers: list[int]) -> None:
+        """Asks whether each part's object is still the same: not behind the requests of another thread's batch."""
+        if len(numbers) == 1:
+            self._parts[numbers[0]].container.check_unchanged()
+            return
+        with ThreadPoolExecutor(min(len(numbers), _CHECKS_AT_ONCE)) as threads:
+            list(threads.map(lambda number: self._parts[number].container.check_unchanged(), numbers))
 
     def _threads(self) -> ThreadPoolExecutor:
         """This process's threads: those from before a fork are the parent's."""

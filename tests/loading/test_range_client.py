@@ -258,6 +258,15 @@ def test_no_more_connections_are_kept_than_that() -> None:
         assert one.num_connections + other.num_connections == 6 + 3
 
 
+def test_connections_to_one_place_leave_room_for_those_to_another() -> None:
+    client = RangeClient(timeout_seconds=20, most_idle=2)
+    with scripted(well) as one, scripted(well) as other, ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda start: client.read(one.url, start, start + 50), range(8)))
+        for start in range(8):
+            assert client.read(other.url, start, start + 50) == DATA[start : start + 50]
+        assert other.num_connections == 1
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of 127.0.0.1, signed by itself, with its key."""
