@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from lewm_data.errors import FormatError, LewmDataError, ResourceError
 from lewm_data.loading.codecs import ChunkCodec
 from lewm_data.loading.container import Container, Part
 from lewm_data.loading.index import FrameIndex
-from lewm_data.loading.retries import NO_DESCRIPTOR
+from lewm_data.loading.retries import NO_DESCRIPTOR, has_no_descriptor
 from lewm_data.resources import available_memory_bytes
 from lewm_data.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, MAX_IMAGE_SIDE, PIXELS, ROW_DTYPES, is_pixels
 
@@ -53,17 +52,11 @@ def telling_damage(where: str | Path) -> Iterator[None]:
         yield
     except LewmDataError:
         raise
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if has_no_descriptor(error):
             raise ResourceError(f"{where}: {NO_DESCRIPTOR}") from error
-        raise _damaged(where, error) from error
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise _damaged(where, error) from error
-
-
-def _damaged(where: str | Path, error: Exception) -> FormatError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return FormatError(f"{where}: it is damaged ({reason}). Copy or convert it again.")
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FormatError(f"{where}: it is damaged ({reason}). Copy or convert it again.") from error
 
 
 def own_dataset(where: str | Path, file: h5py.File, name: str) -> h5py.Dataset:

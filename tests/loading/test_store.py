@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import pickle
 import shutil
@@ -9,7 +10,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from lewm_data.errors import DamagedChunkError, FormatError, UsageError
+from lewm_data.errors import DamagedChunkError, FormatError, ResourceError, UsageError
+from lewm_data.loading.layout import telling_damage
 from lewm_data.loading.readers import ChunkReader, Hdf5Reader
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
@@ -314,3 +316,10 @@ def test_stable_worldmodels_own_files_are_accepted(tmp_path):
     assert "reward" in store.columns
     assert "done" not in store.columns
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged():
+    with pytest.raises(ResourceError, match=r"a\.h5: too many files .*ulimit -n"), telling_damage("a.h5"):
+        raise OSError(errno.EMFILE, "Too many open files")
+    with pytest.raises(FormatError, match="it is damaged"), telling_damage("a.h5"):
+        raise OSError("bad symbol table")
