@@ -33,9 +33,9 @@ from benchmarks.results import Run, Sizes, make_parser, parse
 from benchmarks.scenes import cartoon
 from benchmarks.synthetic import STANDARD, Recording
 from benchmarks.words import show
-from lewm_data.conversion.encode import encoder
-from lewm_data.loading.codecs import ChunkCodec
-from lewm_data.schema import COMPRESSIONS
+from lewm_data.config import COMPRESSIONS
+from lewm_data.format.codecs import ChunkCodec
+from lewm_data.format.encode import encoder
 
 JPEG = "jpeg"
 _JPEG_QUALITY = 95
@@ -53,7 +53,7 @@ type Frames = NDArray[np.uint8]
 
 
 class Stored(NamedTuple):
-    """A frame as a codec stores it: the bytes, and HDF5's filter mask (see ``lewm_data.conversion.encode``)."""
+    """A frame as a codec stores it: the bytes, and HDF5's filter mask (see ``lewm_data.format.encode``)."""
 
     data: bytes
     filter_mask: int

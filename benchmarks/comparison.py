@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contenders.base import Arrays, Settings
-from lewm_data.schema import ACTION, DONE, PIXELS, STATE
+from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

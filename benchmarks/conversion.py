@@ -30,7 +30,7 @@ from benchmarks.datasets import SYNTHETIC, decoded_frames, log, once, recorded, 
 from benchmarks.results import Run, Sizes, make_parser, parse
 from benchmarks.synthetic import STANDARD, Recording
 from benchmarks.words import show
-from lewm_data.schema import COMPRESSIONS
+from lewm_data.config import COMPRESSIONS
 
 HEIGHTS = {240: 320, 360: 480, 480: 640, 720: 1280, 1080: 1920}
 """Rows of a frame to its columns."""

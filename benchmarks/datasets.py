@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.synthetic import Recording, record
-from lewm_data.schema import PIXELS, camera_name
+from lewm_data.format.schema import PIXELS, camera_name
 
 SYNTHETIC = "synthetic"
 """The source that is recorded for the purpose, by ``benchmarks/synthetic.py``."""

@@ -62,7 +62,7 @@ def inspect(root: Path) -> dict[str, float]:
         Seconds, processor seconds, its peak memory, and how many findings it had.
     """
     code = (
-        "import sys; from lewm_data.resources import peak_memory_bytes; from lewm_data.cli import main\n"
+        "import sys; from lewm_data.resources import peak_memory_bytes; from lewm_data.cli.commands import main\n"
         "try:\n    main(sys.argv[1:])\nfinally:\n    print(peak_memory_bytes(), file=sys.stderr)"
     )
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)

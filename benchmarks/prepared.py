@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import once, repeat_dataset
-from lewm_data.schema import ACTION, COMPRESSIONS, PIXELS, STATE
+from lewm_data.config import COMPRESSIONS
+from lewm_data.format.schema import ACTION, PIXELS, STATE
 
 _ROWS = 256
 
@@ -111,8 +112,8 @@ def _recode(source: Path, out: Path, codec: str) -> None:
     import h5py
 
     from lewm_data.conversion.merge import file_shape
-    from lewm_data.conversion.writer import FileWriter
-    from lewm_data.schema import EP_LEN, FileHeader, is_value
+    from lewm_data.format.schema import EP_LEN, FileHeader, is_value
+    from lewm_data.format.writer import FileWriter
 
     with h5py.File(source) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(source))

@@ -33,7 +33,7 @@ from benchmarks.datasets import repeat_dataset
 from benchmarks.harness import Round, Spread, interleave, machine, markdown, measure_round, ratios, versions
 from benchmarks.object_server import serve
 from lewm_data.config import ConvertConfig, RemoteConfig
-from lewm_data.schema import ACTION, PIXELS, STATE
+from lewm_data.format.schema import ACTION, PIXELS, STATE
 
 HERE = Path(__file__).parent
 TARGET = 20.0

@@ -28,8 +28,8 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     import h5py
     import imagecodecs
 
-    from lewm_data.conversion.writer import LIBVER
-    from lewm_data.schema import CODEC_SKIPPED_MASK, ROWS_PER_CHUNK
+    from lewm_data.format.schema import CODEC_SKIPPED_MASK, ROWS_PER_CHUNK
+    from lewm_data.format.writer import LIBVER
 
     random = np.random.default_rng(0)
     chunks = []
@@ -58,7 +58,7 @@ def divide_anew(source: Path, path: Path, *, num_episodes: int) -> None:
     """
     import h5py
 
-    from lewm_data.conversion.writer import LIBVER
+    from lewm_data.format.writer import LIBVER
 
     shutil.copyfile(source, path)
     with h5py.File(path, "r+", libver=LIBVER) as file:
@@ -69,7 +69,7 @@ def divide_anew(source: Path, path: Path, *, num_episodes: int) -> None:
 
 def _divide(file: Any, num_frames: int, num_episodes: int) -> None:
     """Writes all that says where episodes begin and end."""
-    from lewm_data.schema import ROWS_PER_CHUNK
+    from lewm_data.format.schema import ROWS_PER_CHUNK
 
     if num_frames % num_episodes:
         raise ValueError(f"{num_frames:,} frames cannot be divided into {num_episodes:,} episodes of one length.")
@@ -88,7 +88,7 @@ def _divide(file: Any, num_frames: int, num_episodes: int) -> None:
 
 
 def _header(num_episodes: int) -> dict[str, Any]:
-    from lewm_data.schema import FileHeader, SourceRecord
+    from lewm_data.format.schema import FileHeader, SourceRecord
 
     source = SourceRecord(
         repo_id="benchmark/scaling", revision=None, codebase_version="v3.0", episodes=tuple(range(num_episodes))

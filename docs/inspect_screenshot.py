@@ -22,10 +22,10 @@ from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.terminal_theme import MONOKAI  # noqa: E402
 
+from lewm_data.cli.tables import show_report  # noqa: E402
 from lewm_data.config import ConvertConfig  # noqa: E402
 from lewm_data.conversion.inspect import inspect_source  # noqa: E402
-from lewm_data.display.tables import show_report  # noqa: E402
-from tests.conversion import dirt  # noqa: E402
+from tests.quality import dirt  # noqa: E402
 from tests.recording import record_v3  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"

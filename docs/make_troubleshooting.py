@@ -11,15 +11,15 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lewm_data.conversion.catalogue import CATALOGUE
 from lewm_data.errors import LewmDataError
+from lewm_data.findings import CATALOGUE
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 
 _INTRODUCTION = """\
 # Troubleshooting
 
-<!-- Made by docs/make_troubleshooting.py from lewm_data/conversion/catalogue.py and lewm_data/errors.py. -->
+<!-- Made by docs/make_troubleshooting.py from lewm_data/findings.py and lewm_data/errors.py. -->
 
 Every message names the thing, the value, the rule and the remedy, so most often it is enough. `lewm-data inspect
 SOURCE` shows all findings of a dataset at once, and with `--json` every one of them in full.

@@ -11,16 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from lewm_data.errors import UsageError
-from lewm_data.schema import (
-    COMPRESSIONS,
-    FORMAT_VERSION,
-    MAX_IMAGE_SIDE,
-    POLICIES,
-    RESIZES,
-    Compression,
-    DirtyEpisodePolicy,
-    Resize,
-)
+from lewm_data.findings import POLICIES, DirtyEpisodePolicy
+
+FORMAT_VERSION = 1
+
+MAX_IMAGE_SIDE = 16384
+"""Longest side of a frame, in pixels, in a file or a source: what claims more means to fill the memory."""
+
+Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2"]
+
+Resize = Literal["stretch", "crop", "pad"]
+
+COMPRESSIONS: tuple[str, ...] = get_args(Compression)
+
+RESIZES: tuple[str, ...] = get_args(Resize)
+
 
 _NOT_CONTENT = frozenset(
     {

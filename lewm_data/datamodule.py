@@ -12,17 +12,17 @@ import lightning
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import ConvertConfig, RemoteConfig
+from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
 from lewm_data.errors import UsageError
+from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
-from lewm_data.loading.cache import CacheMode, cache_frames
+from lewm_data.loading.distributed import World
 from lewm_data.loading.loader import WindowLoader, WorkerType
 from lewm_data.loading.normalizer import Normalizer, normalize_batch
+from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.sampler import WindowOrder, WindowSampler, check_batch_size
 from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
-from lewm_data.loading.world import World
-from lewm_data.schema import Compression, DirtyEpisodePolicy, Resize
 
 _log = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
@@ -31,7 +31,7 @@ _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
 class LeWMDataModule(lightning.LightningDataModule):
     """Converts datasets once, then feeds a trainer with random windows of them.
 
-    Batches are as ``lewm_data.schema`` has them. On the device, frames become floating point with ImageNet's
+    Batches are as ``lewm_data.format.schema`` has them. On the device, frames become floating point with ImageNet's
     mean and standard deviation, in the trainer's precision; action and state are standardised with the
     statistics of the training episodes.
 

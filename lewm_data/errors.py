@@ -7,6 +7,7 @@ An exit status belongs to the class, so the command line and a calling process a
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -143,3 +144,15 @@ def error_for_status(status: int, message: str, findings: Sequence[dict[str, Any
     """
     cls = _BY_STATUS.get(status, LewmDataError)
     return cls(message, findings) if issubclass(cls, DirtyDataError) else cls(message)
+
+
+NO_DESCRIPTOR = "too many files and connections are open in this process. Allow more: ulimit -n 65536"
+
+
+def has_no_descriptor(error: BaseException | None) -> bool:
+    """Whether an error, or what led to it, is that this process may open no more files."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -8,9 +8,14 @@ import math
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being read, how many files are done, and how many there are."""
+
 
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")

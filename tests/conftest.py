@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # huggingface_hub, datasets and lerobot read these when they are first imported.
 _HOME = tempfile.mkdtemp(prefix="lewm-data-tests-")
@@ -23,6 +25,12 @@ os.environ.update(
 os.environ.pop("HF_TOKEN", None)
 
 from tests.recording import record_v3, reencode, to_v20, to_v21  # noqa: E402
+
+# A busy machine is slow, not wrong; and the cases are small enough for fifty of them to do.
+settings.register_profile("tests", deadline=None, max_examples=50)
+settings.load_profile("tests")
+
+pytest_plugins = ["tests.browser", "tests.hub.fixtures"]
 
 SHARED_SO101 = Path(__file__).parents[2] / "shared" / "data" / "so101-sim"
 
@@ -52,9 +60,14 @@ type Record = Callable[[str, Callable[[Path], Path]], Path]
 @pytest.fixture(scope="session")
 def record_once(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """``record_once(name, make)`` gives a dataset of that name, made once for all processes that run these tests."""
-    common = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
+    kept = os.environ.get("LEWM_DATA_TEST_RECORDINGS")
+    if kept:  # for people who run parts of the suite many times: recordings stay until tests/recording.py changes
+        version = hashlib.sha256((Path(__file__).parent / "recording.py").read_bytes()).hexdigest()[:12]
+        common = Path(kept) / version
+    else:
+        common = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            common = common.parent
 
     def record(name: str, make: Callable[[Path], Path]) -> Path:
         folder = common / "recordings" / f"of-{name}"

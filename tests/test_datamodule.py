@@ -19,9 +19,9 @@ from lightning.pytorch.cli import LightningCLI
 from lewm_data.config import ConvertConfig
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import UsageError
+from lewm_data.findings import Finding
 from lewm_data.loading.normalizer import IMAGENET_MEAN, IMAGENET_STD
 from lewm_data.loading.store import FrameStore
-from lewm_data.schema import Finding
 from tests.loading import ddp_script, files
 
 pytestmark = [

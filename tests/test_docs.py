@@ -26,11 +26,11 @@ import numpy as np
 import pytest
 import yaml
 
-from lewm_data import cli
-from lewm_data.command_line import parse
+from lewm_data.cli import commands as cli
+from lewm_data.cli.parser import parse
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
-from lewm_data.schema import CODEC_FILTER_IDS
+from lewm_data.format.schema import CODEC_FILTER_IDS
 from tests.documents import PAGES, ROOT, RUN, Block, blocks, inline_code, relative_links
 from tests.recording import read_code, record_v3, row_values
 
@@ -181,7 +181,7 @@ def test_commands_in_the_text_exist_and_have_those_flags(page: Path) -> None:
 def test_flags_in_the_text_exist() -> None:
     """Flags that stand alone, such as ``--data.cache none``: some command of ours has them."""
     told = subprocess.run([sys.executable, "train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
-    commands = re.findall(r"add_subcommand\(\s*\"(\w+)\"", (ROOT / "lewm_data" / "command_line.py").read_text())
+    commands = re.findall(r"add_subcommand\(\s*\"(\w+)\"", (ROOT / "lewm_data" / "cli" / "parser.py").read_text())
     known = frozenset(re.findall(r"--[\w.]+", told.stdout)).union(*map(flags, commands))
     unknown = {
         f"{page.name}: {span}"

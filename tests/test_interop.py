@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from lewm_data import WindowDataset
-from lewm_data.config import ConvertConfig
+from lewm_data.config import COMPRESSIONS, ConvertConfig
 from lewm_data.conversion.pipeline import convert
-from lewm_data.schema import COMPRESSIONS
 
 
 @pytest.mark.filterwarnings("ignore")  # what stable-worldmodel imports is not about this file

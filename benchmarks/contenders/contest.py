@@ -17,7 +17,7 @@ from benchmarks.harness import Round, interleave, ratios
 from benchmarks.prepared import Prepared
 from benchmarks.throughput_report import summarize
 from benchmarks.throughput_targets import judge
-from lewm_data.schema import PIXELS
+from lewm_data.format.schema import PIXELS
 
 SWEPT = ("limit_mmap", "ram_thread", "lzf_thread", "swm_hdf5", "lerobot_torchcodec")
 """Who is also timed with other numbers of workers."""

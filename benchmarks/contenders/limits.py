@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders.base import Arrays, Settings, window_index, window_order
 from benchmarks.prepared import Prepared
-from lewm_data.schema import PIXELS
+from lewm_data.format.schema import PIXELS
 
 
 class MemoryLimit:

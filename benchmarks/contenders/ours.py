@@ -9,15 +9,15 @@ from typing import Any
 
 from benchmarks.contenders.base import Arrays, Settings, window_order
 from benchmarks.prepared import Prepared
-from lewm_data.schema import ACTION, DONE, PIXELS, STATE
+from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE
 
 
 class Ours:
     """lewm_data's ``WindowLoader``, with action, state and done."""
 
     def __init__(self, data: Prepared, settings: Settings, *, codec: str, cache: bool, worker_type: str) -> None:
-        from lewm_data.loading.cache import cache_frames
         from lewm_data.loading.dataset import WindowDataset
+        from lewm_data.loading.ram_cache import cache_frames
         from lewm_data.loading.store import FrameStore
 
         began = time.perf_counter()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders.base import Arrays, Settings, window_index, window_order
 from benchmarks.prepared import Prepared
-from lewm_data.schema import ACTION, PIXELS, STATE
+from lewm_data.format.schema import ACTION, PIXELS, STATE
 
 _PREFETCH_FACTOR = 2
 """Batches that each worker makes ahead: torch's default."""

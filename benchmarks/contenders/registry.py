@@ -10,7 +10,7 @@ from benchmarks.contenders.limits import CachedBatch, MemoryLimit
 from benchmarks.contenders.ours import Ours
 from benchmarks.contenders.peers import LeRobotMp4, TheirHdf5, TheirLance
 from benchmarks.prepared import Prepared
-from lewm_data.schema import COMPRESSIONS
+from lewm_data.config import COMPRESSIONS
 
 
 class Entry(NamedTuple):

@@ -43,8 +43,8 @@ def decode_only(source: Path, camera: str) -> tuple[int, float]:
     """
     import av
 
-    from lewm_data.conversion.decode import num_decode_threads
-    from lewm_data.conversion.source import needed_files, open_source
+    from lewm_data.source.decode import num_decode_threads
+    from lewm_data.source.open import needed_files, open_source
 
     dataset = open_source(str(source)).dataset
     key = None if dataset is None else dataset.find_camera(camera)
@@ -73,7 +73,7 @@ def convert_apart(case: Case, output: Path) -> dict[str, Any]:
     """
     settings = {"camera": case.camera, **case.settings}
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "lewm_data.cli", "convert", str(case.source), str(output), *flags]
+    command = [sys.executable, "-m", "lewm_data", "convert", str(case.source), str(output), *flags]
     done = subprocess.run([*command, "--overwrite", "--json"], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")

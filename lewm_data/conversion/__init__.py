@@ -1,1 +1,1 @@
-"""LeRobot to HDF5. This wing imports neither torch nor lightning nor lerobot."""
+"""LeRobot to HDF5: inspect, plan, convert, verify. No torch, no Lightning, no LeRobot."""

@@ -10,16 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from lewm_data.config import NATIVE, ConvertConfig
-from lewm_data.conversion.catalogue import finding
-from lewm_data.conversion.decode import DecodedFrame, DecodeJob, JobEnd, event_bytes
-from lewm_data.conversion.encode import StoredChunk
-from lewm_data.conversion.episodes import EpisodeData
-from lewm_data.conversion.layout import LAST_STEP
-from lewm_data.conversion.pictures import PictureCheck
-from lewm_data.conversion.scale import Scaler
-from lewm_data.conversion.validate import decide
-from lewm_data.conversion.writer import FileWriter
-from lewm_data.schema import Finding
+from lewm_data.findings import Finding, finding
+from lewm_data.format.encode import StoredChunk
+from lewm_data.format.writer import FileWriter
+from lewm_data.quality.pictures import PictureCheck
+from lewm_data.quality.validate import decide
+from lewm_data.source.decode import DecodedFrame, DecodeJob, JobEnd, event_bytes
+from lewm_data.source.episodes import EpisodeData
+from lewm_data.source.metadata import LAST_STEP
+from lewm_data.source.scale import Scaler
 
 Event = EpisodeData | DecodedFrame | JobEnd
 """What arrives, in order: an episode's rows, then for each camera its frames and its end."""

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from lewm_data.conversion import interrupts
-from lewm_data.conversion.decode import DecodeJob
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.shard import write_shard
 from lewm_data.conversion.watchdog import Heartbeat
-from lewm_data.conversion.writer import replace_durably
 from lewm_data.errors import LewmDataError, ResourceError, StalledError, UsageError, error_for_status
+from lewm_data.format.writer import replace_durably
+from lewm_data.source.decode import DecodeJob
 
 logger = logging.getLogger(__name__)
 

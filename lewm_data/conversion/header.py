@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import lewm_data
 from lewm_data.config import parse_part
 from lewm_data.conversion.inspect import Inspection
-from lewm_data.schema import FileHeader, Finding, SourceRecord
+from lewm_data.findings import Finding
+from lewm_data.format.schema import FileHeader, SourceRecord
 
 
 def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Sequence[Finding]) -> FileHeader:

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from lewm_data.config import ConvertConfig, parse_part
-from lewm_data.conversion import source as sources
-from lewm_data.conversion.cameras import choose_cameras
-from lewm_data.conversion.episodes import EpisodeReader, check_columns
-from lewm_data.conversion.layout import LeRobotDataset
 from lewm_data.conversion.parts import cut_part
 from lewm_data.conversion.plan import Plan, make_plan
 from lewm_data.conversion.sample import sample_frames
-from lewm_data.conversion.validate import Decision, Progress, Report, decide, validate
 from lewm_data.errors import DirtyDataError
-from lewm_data.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX, Finding
+from lewm_data.findings import Finding
+from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
+from lewm_data.quality.validate import Decision, decide, validate
+from lewm_data.resources import Progress
+from lewm_data.source import open as sources
+from lewm_data.source.cameras import choose_cameras
+from lewm_data.source.episodes import EpisodeReader, Report, check_columns
+from lewm_data.source.metadata import LeRobotDataset
 
 
 @dataclass(frozen=True, kw_only=True)

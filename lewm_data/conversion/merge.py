@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 
 import lewm_data
-from lewm_data.conversion.encode import StoredChunk, is_whole
-from lewm_data.conversion.hdf5 import open_file
-from lewm_data.conversion.master import shard_problems, shards_of
-from lewm_data.conversion.output import check_output, output_place
-from lewm_data.conversion.writer import FileShape, FileWriter
+from lewm_data.conversion.work_folder import check_output, output_place
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
-from lewm_data.schema import EP_LEN, FileHeader, is_pixels, is_value
+from lewm_data.format.encode import StoredChunk, is_whole
+from lewm_data.format.hdf5 import open_file
+from lewm_data.format.schema import EP_LEN, FileHeader, is_pixels, is_value
+from lewm_data.format.virtual import shard_problems, shards_of
+from lewm_data.format.writer import FileShape, FileWriter
 
 
 def file_shape(file: h5py.File, header: FileHeader) -> FileShape:

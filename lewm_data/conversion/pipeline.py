@@ -14,12 +14,14 @@ import h5py
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import interrupts
-from lewm_data.conversion.hdf5 import open_file
 from lewm_data.conversion.header import file_header
 from lewm_data.conversion.inspect import Inspection, inspect_source
-from lewm_data.conversion.master import add_virtual_frames
 from lewm_data.conversion.merge import copy_episodes, file_shape
-from lewm_data.conversion.output import (
+from lewm_data.conversion.plan import cut_shards, shortfalls
+from lewm_data.conversion.reporter import Reporter, Silent
+from lewm_data.conversion.shard import refuse, rows_by_episode, write_shard
+from lewm_data.conversion.watchdog import Heartbeat
+from lewm_data.conversion.work_folder import (
     WorkFolder,
     check_output,
     free_disk_bytes,
@@ -27,11 +29,6 @@ from lewm_data.conversion.output import (
     remove_leftovers,
     work_folder,
 )
-from lewm_data.conversion.plan import cut_shards, shortfalls
-from lewm_data.conversion.reporter import Reporter, Silent
-from lewm_data.conversion.shard import refuse, rows_by_episode, write_shard
-from lewm_data.conversion.watchdog import Heartbeat
-from lewm_data.conversion.writer import FileWriter, replace_durably
 from lewm_data.errors import (
     DirtyDataError,
     FormatError,
@@ -39,8 +36,12 @@ from lewm_data.errors import (
     ResourceError,
     VerificationError,
 )
+from lewm_data.findings import Finding
+from lewm_data.format.hdf5 import open_file
+from lewm_data.format.schema import ACTION, DONE, EP_LEN, FileHeader
+from lewm_data.format.virtual import add_virtual_frames
+from lewm_data.format.writer import FileWriter, replace_durably
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
-from lewm_data.schema import ACTION, DONE, EP_LEN, FileHeader, Finding
 
 _MAX_COMPRESS_THREADS = 4
 

@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.cameras import choose_cameras
 from lewm_data.conversion.lock import exclusive
-from lewm_data.conversion.output import remove_leftovers
-from lewm_data.conversion.source import identity, needed_files, open_source
-from lewm_data.conversion.writer import replace_durably
+from lewm_data.conversion.work_folder import remove_leftovers
 from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageError, error_for_status
-from lewm_data.schema import safe_name
+from lewm_data.format.schema import safe_name
+from lewm_data.format.writer import replace_durably
+from lewm_data.source.cameras import choose_cameras
+from lewm_data.source.open import identity, needed_files, open_source
 
 _SIGKILL_STATUS = -9
 
@@ -97,7 +97,7 @@ def _convert_in_child(source: str, output: Path, config: ConvertConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="lewm_data-") as folder:
         settings = Path(folder) / "convert.json"
         settings.write_text(json.dumps(config.to_json()))
-        command = [sys.executable, "-m", "lewm_data.cli", "convert", source, str(output)]
+        command = [sys.executable, "-m", "lewm_data", "convert", source, str(output)]
         child = subprocess.Popen([*command, "--config", str(settings), "--json"], stdout=subprocess.PIPE, text=True)
         try:
             stdout, _ = child.communicate()

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from lewm_data.config import ConvertConfig, parse_image_size
-from lewm_data.conversion.decode import DecodedFrame, Decoder
-from lewm_data.conversion.encode import encoder
-from lewm_data.conversion.episodes import EpisodeReader
-from lewm_data.conversion.layout import Episode, LeRobotDataset
 from lewm_data.conversion.plan import Sample
-from lewm_data.conversion.scale import Scaler
 from lewm_data.errors import UsageError
-from lewm_data.schema import Finding
+from lewm_data.findings import Finding
+from lewm_data.format.encode import encoder
+from lewm_data.source.decode import DecodedFrame, Decoder
+from lewm_data.source.episodes import EpisodeReader
+from lewm_data.source.metadata import Episode, LeRobotDataset
+from lewm_data.source.scale import Scaler
 
 _FRAMES_PER_EPISODE = 16
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from lewm_data.conversion import interrupts
 from lewm_data.conversion.assembly import Assembly, Event, in_flight_bytes
-from lewm_data.conversion.decode import DecodeJob, Decoder
-from lewm_data.conversion.episodes import EpisodeReader
 from lewm_data.conversion.header import file_header
 from lewm_data.conversion.inspect import Inspection, dirty_error, source_fingerprint
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.conversion.readahead import read_ahead
-from lewm_data.conversion.writer import FileShape, FileWriter
 from lewm_data.errors import SourceError
-from lewm_data.schema import Finding
+from lewm_data.findings import Finding
+from lewm_data.format.writer import FileShape, FileWriter
+from lewm_data.source.decode import DecodeJob, Decoder
+from lewm_data.source.episodes import EpisodeReader
 
 
 def write_shard(

@@ -10,16 +10,10 @@ import h5py
 import numpy as np
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.decode import DecodedFrame, Decoder
-from lewm_data.conversion.episodes import EpisodeReader, column_name
-from lewm_data.conversion.hdf5 import open_file, refuse_references
 from lewm_data.conversion.inspect import inspect_source
-from lewm_data.conversion.master import shard_problems
-from lewm_data.conversion.scale import Scaler
-from lewm_data.conversion.source import open_source
-from lewm_data.conversion.statistics import column_statistics, rows_at_once
 from lewm_data.errors import FormatError, UsageError
-from lewm_data.schema import (
+from lewm_data.format.hdf5 import open_file, refuse_references
+from lewm_data.format.schema import (
     CODEC_FILTER_IDS,
     DONE,
     EP_LEN,
@@ -35,6 +29,12 @@ from lewm_data.schema import (
     is_pixels,
     is_value,
 )
+from lewm_data.format.statistics import column_statistics, rows_at_once
+from lewm_data.format.virtual import shard_problems
+from lewm_data.source.decode import DecodedFrame, Decoder
+from lewm_data.source.episodes import EpisodeReader, column_name
+from lewm_data.source.open import open_source
+from lewm_data.source.scale import Scaler
 
 Progress = Callable[[int, int], None]
 

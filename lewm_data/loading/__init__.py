@@ -1,1 +1,1 @@
-"""HDF5 to batches. This wing imports no video decoder."""
+"""HDF5 to batches. No video decoder."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from lewm_data.schema import is_pixels
+from lewm_data.format.schema import is_pixels
 
 type Batch = dict[str, Tensor]
 type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -75,7 +75,7 @@ class BatchDataset(Dataset[Batch], ABC):
             windows: (B,) window numbers in [0, len(self)).
 
         Returns:
-            Column to tensor, as ``lewm_data.schema`` has it.
+            Column to tensor, as ``lewm_data.format.schema`` has it.
         """
         return self.read(windows, empty_shared if get_worker_info() else empty)
 

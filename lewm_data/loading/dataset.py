@@ -1,4 +1,4 @@
-"""Windows as tensors: the batch contract of ``lewm_data.schema``, filled into memory that the caller chooses."""
+"""Windows as tensors: the batch contract of ``lewm_data.format.schema``, filled into memory that the caller chooses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
+from lewm_data.format.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # found where torch's DataLoader needs it
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
-from lewm_data.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
 
 
 class WindowDataset(BatchDataset):

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset
-from lewm_data.loading.buffers import BufferPool, empty_pinned
-from lewm_data.loading.pipeline import ThreadPipeline
-from lewm_data.loading.processes import ProcessBatches
+from lewm_data.loading.buffer_pool import BufferPool, empty_pinned
+from lewm_data.loading.process_loader import ProcessBatches
 from lewm_data.loading.sampler import WindowSampler
+from lewm_data.loading.thread_pipeline import ThreadPipeline
 
 WorkerType = Literal["thread", "process"]
 
@@ -102,7 +102,7 @@ class WindowLoader:
         """Goes through an epoch; which one is decided when the first batch is asked for.
 
         Yields:
-            Batches as ``lewm_data.schema`` has them, on the CPU.
+            Batches as ``lewm_data.format.schema`` has them, on the CPU.
 
         Raises:
             DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.

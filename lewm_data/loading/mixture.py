@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.keyed import derive_key, permute
+from lewm_data.loading.permutation import derive_key, permute
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.loading.codecs import Bytes, ChunkError
-from lewm_data.loading.container import LocalFile, Part
-from lewm_data.loading.memory import NodeMemory
+from lewm_data.format.codecs import Bytes, ChunkError
+from lewm_data.format.data_file import LocalFile, Part
+from lewm_data.loading.shared_memory import NodeMemory
 from lewm_data.resources import allow_open_files
 
 _FALLBACK_CACHE_BYTES = 64 << 20

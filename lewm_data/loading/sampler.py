@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.keyed import derive_key, mix, permute
 from lewm_data.loading.mixture import Mixture
+from lewm_data.loading.permutation import derive_key, mix, permute
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig, parse_image_size
 from lewm_data.errors import UsageError
+from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name
 from lewm_data.loading.batches import Batch, BatchDataset
+from lewm_data.loading.concat import check_alike, join
 from lewm_data.loading.dataset import WindowDataset
-from lewm_data.loading.joined import check_alike, join
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import split_episodes
-from lewm_data.schema import ACTION, PIXELS, STATE, camera_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)

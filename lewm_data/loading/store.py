@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
-from lewm_data.loading.codecs import Bytes
-from lewm_data.loading.layout import read_layout, read_values, telling_damage
-from lewm_data.loading.memory import NodeMemory
-from lewm_data.loading.origin import origin_of
+from lewm_data.format.codecs import Bytes
+from lewm_data.format.layout import read_layout, read_values, telling_damage
+from lewm_data.format.schema import PIXELS, FileHeader, is_pixels
 from lewm_data.loading.readers import ChunkReader, FrameReader, ResidentReader, UnreadableFrameError
-from lewm_data.schema import PIXELS, FileHeader, is_pixels
+from lewm_data.loading.remote.origin import origin_of
+from lewm_data.loading.shared_memory import NodeMemory
 
 
 class FrameStore:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.keyed import mix
+from lewm_data.loading.permutation import mix
 
 _SPLIT_SALT = 0x5EED_0F_5B11
 

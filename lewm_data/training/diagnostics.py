@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from lewm_data.schema import STATE
+from lewm_data.format.schema import STATE
 from lewm_data.training.latents import Anchors, EpisodeLatents, cut_anchors, encode_episodes, errors, roll_out
 from lewm_data.training.metrics import Diagnosis, effective_rank, ridge_r2
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_data.datamodule import LeWMDataModule
-from lewm_data.schema import ACTION, PIXELS, STATE
+from lewm_data.format.schema import ACTION, PIXELS, STATE
 from lewm_data.training.lewm import LeWMModule
 
 _BATCH_FRAMES = 64

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lewm_data.errors import UsageError
-from lewm_data.schema import ACTION, PIXELS
+from lewm_data.format.schema import ACTION, PIXELS
 
 _ACTION_DIM, _IMAGE_SIZE = "action_dim", "image_size"
 
@@ -170,7 +170,7 @@ class LeWMModule(lightning.LightningModule):
         return predicted
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step; the batch is as ``lewm_data.schema`` has it, normalized."""
+        """One step; the batch is as ``lewm_data.format.schema`` has it, normalized."""
         self._reseed(0, batch_idx)
         return self._losses(batch, "train")
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import codecs
 from benchmarks import codecs_report as report
 from benchmarks.scenes import cartoon
-from lewm_data.schema import COMPRESSIONS
+from lewm_data.config import COMPRESSIONS
 from tests.benchmarks.test_harness import FakeClock
 
 

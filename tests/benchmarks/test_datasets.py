@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.datasets import decoded_frames, once, repeat_dataset
-from lewm_data.conversion.source import open_source
+from lewm_data.source.open import open_source
 from tests.recording import read_code
 
 

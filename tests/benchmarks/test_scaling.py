@@ -13,8 +13,8 @@ import pytest
 from benchmarks import scaling, scaling_report
 from benchmarks.scaling_files import SIDE, build_file, divide_anew
 from benchmarks.scaling_probes import in_new_process, probe_epochs
+from lewm_data.format.fixed_array import read_fixed_array
 from lewm_data.loading.dataset import WindowDataset
-from lewm_data.loading.fixed_array import read_fixed_array
 
 
 def test_the_file_is_of_format_version_1(tmp_path: Path) -> None:

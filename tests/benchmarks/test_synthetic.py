@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.synthetic import Recording, _check_encoded, record
-from lewm_data.conversion.source import open_source
+from lewm_data.source.open import open_source
 
 
 @pytest.mark.parametrize(

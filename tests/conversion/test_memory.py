@@ -23,13 +23,13 @@ def peak_memory_bytes(*arguments: str) -> int:
     """Peak resident memory of one whole command, as the kernel counts it."""
     code = """
 import resource, subprocess, sys
-subprocess.run([sys.executable, "-m", "lewm_data.cli", *sys.argv[1:]], check=True, stderr=subprocess.DEVNULL)
+subprocess.run([sys.executable, "-m", "lewm_data", *sys.argv[1:]], check=True, stderr=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
     return int(run_python(code, *arguments)) * 1024
 
 
-@pytest.mark.parametrize("module", ["conversion.pipeline", "conversion.verify", "conversion.prepare", "cli", "display"])
+@pytest.mark.parametrize("module", ["conversion.pipeline", "conversion.verify", "conversion.prepare", "cli.commands"])
 def test_converting_imports_neither_torch_nor_lerobot(module: str) -> None:
     heavy = run_python(
         f"import sys, lewm_data.{module}\n"
@@ -41,7 +41,7 @@ def test_converting_imports_neither_torch_nor_lerobot(module: str) -> None:
 def test_inspect_imports_neither_torch_nor_lerobot_nor_pandas(recorded: Path) -> None:
     code = """
 import sys
-from lewm_data.cli import main
+from lewm_data.cli.commands import main
 try:
     main(["inspect", sys.argv[1], "--json"])
 except SystemExit as done:
@@ -60,8 +60,8 @@ def test_peak_memory_is_that_of_a_small_laptop_and_does_not_grow(so101: Path, tm
     assert ten <= once * 1.08  # measured 1.01 to 1.05, the allocators warming up
     # the plan promised enough, and not much too much
     plan = json.loads(run_python(
-        "import sys; from lewm_data.cli import main; main(sys.argv[1:])", "inspect", str(longer), "--camera", "front",
-        "--json",
+        "import sys; from lewm_data.cli.commands import main; main(sys.argv[1:])",
+        "inspect", str(longer), "--camera", "front", "--json",
     ))["plan"]  # fmt: skip
     assert ten <= plan["peak_memory_bytes"] <= 1.5 * ten
     size = (tmp_path / "ten.h5").stat().st_size

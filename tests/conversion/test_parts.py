@@ -109,7 +109,7 @@ def test_merge_asks_for_every_part_once(recorded, parts, tmp_path):
 
 
 def test_the_command_line_takes_a_part(recorded, tmp_path):
-    command = [sys.executable, "-m", "lewm_data.cli", "convert", str(recorded), str(tmp_path / "a.h5"), "--json"]
+    command = [sys.executable, "-m", "lewm_data", "convert", str(recorded), str(tmp_path / "a.h5"), "--json"]
     done = subprocess.run(
         [*command, "--camera=front", "--image_size=16", "--shard=4/5"], capture_output=True, text=True, check=True
     )

@@ -14,7 +14,7 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
-from lewm_data.config import ConvertConfig
+from lewm_data.config import COMPRESSIONS, ConvertConfig
 from lewm_data.conversion import pipeline
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.reporter import Silent
@@ -26,7 +26,7 @@ from lewm_data.errors import (
     SourceError,
     UsageError,
 )
-from lewm_data.schema import CODEC_FILTER_IDS, COMPRESSIONS, FileHeader
+from lewm_data.format.schema import CODEC_FILTER_IDS, FileHeader
 from tests.recording import EPISODE_LENGTHS, read_code, record_v3, row_values
 
 STEPS = sum(EPISODE_LENGTHS)
@@ -135,7 +135,7 @@ def test_the_teams_recording_converts_and_verifies(
 
 
 def test_incompressible_frames_are_stored_raw_and_flagged() -> None:
-    from lewm_data.conversion.encode import encoder
+    from lewm_data.format.encode import encoder
 
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     for compression in COMPRESSIONS:
@@ -355,7 +355,7 @@ def test_a_full_disk_in_mid_conversion_is_told_and_goes_on_later(recorded: Path,
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-from lewm_data.cli import main
+from lewm_data.cli.commands import main
 main(["convert", sys.argv[2], sys.argv[3], "--camera=front"])
 """
     command = [sys.executable, "-c", code, "1000000", str(recorded), str(tmp_path / "out.h5")]
@@ -395,7 +395,7 @@ def test_a_slow_disk_is_no_hang(recorded: Path, tmp_path: Path) -> None:
     """Frames are flushed on the way, so that no flush lasts as long as the watchdog waits."""
     code = """
 import sys, time
-from lewm_data.conversion import writer
+from lewm_data.format import writer
 writer.SYNC_BYTES = 1_000_000
 fsync, synced = writer.os.fsync, []
 def slow(descriptor):
@@ -403,7 +403,7 @@ def slow(descriptor):
     synced.append(descriptor)
     fsync(descriptor)
 writer.os.fsync = slow
-from lewm_data.cli import main
+from lewm_data.cli.commands import main
 try:
     main(["convert", sys.argv[1], sys.argv[2], "--camera=front", "--watchdog_seconds=4", "--micro_batch=8"])
 finally:

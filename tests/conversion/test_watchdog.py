@@ -66,7 +66,7 @@ def test_the_file_tells_how_far_it_is(tmp_path: Path) -> None:
 def test_a_decoder_that_hangs_ends_the_command_with_status_5_and_can_go_on(recorded: Path, tmp_path: Path) -> None:
     code = """
 import sys, time
-from lewm_data.conversion import decode
+from lewm_data.source import decode
 run = decode.Decoder.run
 calls = []
 def hanging(self, job):
@@ -75,7 +75,7 @@ def hanging(self, job):
         time.sleep(60)
     yield from run(self, job)
 decode.Decoder.run = hanging
-from lewm_data.cli import main
+from lewm_data.cli.commands import main
 main(["convert", sys.argv[2], sys.argv[3], "--camera=front", "--shard_bytes=1", "--watchdog_seconds=1"])
 """
     output = tmp_path / "out.h5"

@@ -106,7 +106,7 @@ class Site:
 
     def start(self, folder: Path, *more: str, source: Path | None = None) -> subprocess.Popen[str]:
         """Starts a conversion."""
-        return _start([sys.executable, "-m", "lewm_data.cli", *self.arguments(folder, *more, source=source)])
+        return _start([sys.executable, "-m", "lewm_data", *self.arguments(folder, *more, source=source)])
 
     def start_with(self, plan: dict[str, Any], folder: Path, *more: str) -> subprocess.Popen[str]:
         """Starts a conversion with something injected (see ``injection``)."""

@@ -184,7 +184,7 @@ def _size_limit(site: Site, rng: random.Random, _: int) -> str:
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); "
-        "from lewm_data.cli import main; main(sys.argv[1:])"
+        "from lewm_data.cli.commands import main; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, *site.arguments(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")

@@ -69,7 +69,7 @@ def spoil_decoder(how: str, at: int) -> None:
     """Lets the decoder fail at a frame, counted over the whole run."""
     import av
 
-    from lewm_data.conversion import decode
+    from lewm_data.source import decode
 
     take, count = decode._VideoFile._take, 0
 
@@ -99,7 +99,7 @@ def main() -> None:
         if count == plan.get("fail_at"):
             raise OSError(plan["errno"], os.strerror(plan["errno"]))
 
-    from lewm_data.cli import main as command
+    from lewm_data.cli.commands import main as command
 
     if "decoder" in plan:
         spoil_decoder(plan["decoder"], plan["at"])

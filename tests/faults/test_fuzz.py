@@ -22,11 +22,11 @@ from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import FormatError, LewmDataError
-from lewm_data.schema import FileHeader
-from tests.conversion.dirt import DATA, INFO, META, retype
+from lewm_data.format.schema import FileHeader
 from tests.faults.campaign import Site
 from tests.faults.long import fuzz
 from tests.loading import files
+from tests.quality.dirt import DATA, INFO, META, retype
 
 CONFIG = ConvertConfig(camera="front", image_size=16, dirty_episode_policy="skip")
 FUZZ = settings(

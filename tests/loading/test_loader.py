@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lewm_data.errors import DamagedChunkError, UsageError
-from lewm_data.loading import buffers
-from lewm_data.loading.buffers import BufferPool
+from lewm_data.loading import buffer_pool as buffers
+from lewm_data.loading.buffer_pool import BufferPool
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.loader import WindowLoader
-from lewm_data.loading.pipeline import ThreadPipeline
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
+from lewm_data.loading.thread_pipeline import ThreadPipeline
 from tests.loading import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lewm_data.errors import DamagedChunkError, FormatError, ResourceError, UsageError
-from lewm_data.loading.layout import telling_damage
+from lewm_data.format.layout import telling_damage
 from lewm_data.loading.readers import ChunkReader, Hdf5Reader
 from lewm_data.loading.store import FrameStore
 from tests.loading import files

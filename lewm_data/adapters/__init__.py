@@ -1,0 +1,1 @@
+"""Our format in other libraries, one file for each."""

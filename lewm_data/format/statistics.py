@@ -1,0 +1,68 @@
+"""Statistics of the small columns, over the whole file, the same however it was sharded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+
+from lewm_data.format.schema import ColumnStatistics, is_value, rows_per_chunk
+
+_BLOCK_VALUES = 1 << 18
+"""Values read at once, unless one chunk holds more: 2 MB in float64, and a few times that while they are summed."""
+
+
+def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:
+    """Count, mean, standard deviation, minimum and maximum of every numeric column but frames and indices.
+
+    Args:
+        file: An open file of this format.
+
+    Returns:
+        Column name to statistics, per flattened dimension. Two passes in blocks whose size depends on
+        the column's width alone, so that the result depends on the rows alone.
+    """
+    return {name: column_statistics(file[name]) for name in file if is_value(name) and file[name].dtype.kind in "iuf"}
+
+
+def column_statistics(column: h5py.Dataset | np.ndarray) -> ColumnStatistics:
+    """Statistics of one column of shape (N, ...); values that are not finite are left out."""
+    num_rows = len(column)
+    width = math.prod(column.shape[1:])
+    counts = np.zeros(width, np.int64)
+    total = np.zeros(width)
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    for block in _blocks(column, num_rows, width):
+        finite = np.isfinite(block)
+        counts += finite.sum(axis=0)
+        total += np.where(finite, block, 0).sum(axis=0)
+        low = np.minimum(low, np.where(finite, block, np.inf).min(axis=0, initial=np.inf))
+        high = np.maximum(high, np.where(finite, block, -np.inf).max(axis=0, initial=-np.inf))
+    some = np.maximum(counts, 1)
+    mean = total / some
+    squares = np.zeros(width)
+    for block in _blocks(column, num_rows, width):
+        squares += (np.where(np.isfinite(block), block - mean, 0) ** 2).sum(axis=0)
+    empty = counts == 0
+    return ColumnStatistics(
+        count=num_rows,
+        mean=tuple(mean.tolist()),
+        std=tuple(np.sqrt(squares / some).tolist()),
+        min=tuple(np.where(empty, 0.0, low).tolist()),
+        max=tuple(np.where(empty, 0.0, high).tolist()),
+    )
+
+
+def rows_at_once(column: h5py.Dataset | np.ndarray) -> int:
+    """Rows of a small column to read at once: whole chunks, of bounded size however wide it is."""
+    width = math.prod(column.shape[1:])
+    unit = rows_per_chunk(column.dtype.itemsize * width)
+    return max(unit, _BLOCK_VALUES // max(1, width) // unit * unit)
+
+
+def _blocks(column: h5py.Dataset | np.ndarray, num_rows: int, width: int) -> Iterator[np.ndarray]:
+    step = rows_at_once(column)
+    for start in range(0, num_rows, step):
+        yield np.asarray(column[start : start + step], np.float64).reshape(-1, width)

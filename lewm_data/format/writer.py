@@ -1,0 +1,237 @@
+"""Micro-batches -> one HDF5 file of format version 1, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from lewm_data.config import Compression
+from lewm_data.format.encode import StoredChunk, encoder
+from lewm_data.format.schema import (
+    CODEC_FILTER_IDS,
+    DONE,
+    EP_LEN,
+    EP_OFFSET,
+    EPISODE_DTYPES,
+    EPISODE_IDX,
+    ROW_DTYPES,
+    STEP_IDX,
+    FileHeader,
+    rows_per_chunk,
+)
+from lewm_data.format.statistics import file_statistics
+
+LIBVER = ("v110", "v110")
+"""File format that HDF5 1.10 and newer read; "latest" would write one that only HDF5 2.0 does."""
+
+
+SYNC_BYTES = 256 << 20
+"""Written frames are brought to the disk each time so much has gathered, so that the last flush is a short one: a
+flush shows no progress, and the watchdog must not take a slow disk for a hang."""
+
+
+_INDICES: dict[str, tuple[str, int | None]] = {name: (ROW_DTYPES[name], None) for name in (EPISODE_IDX, STEP_IDX)}
+
+
+class FileShape(NamedTuple):
+    """What a file's datasets look like, but for the number of rows.
+
+    Attributes:
+        cameras: Frame columns, in order.
+        height: Rows of a frame.
+        width: Columns of a frame.
+        columns: Value column to (dtype, numbers per row); None stands for plain numbers, shape (N,). The writer adds
+            the indices ``episode_idx`` and ``step_idx`` itself.
+        compression: Codec of the frames.
+    """
+
+    cameras: tuple[str, ...]
+    height: int
+    width: int
+    columns: dict[str, tuple[str, int | None]]
+    compression: Compression
+
+
+class FileWriter:
+    """Writes episodes to a file that appears under its name only when ``finish`` was called.
+
+    Used as a context manager: entering makes the file, leaving without ``finish`` removes what was written.
+
+    Args:
+        path: The file to make; it is written as ``<path>.tmp``, flushed to disk, then renamed.
+        shape: Its datasets.
+        num_rows: Steps at most; fewer may be written.
+        threads: Threads that compress.
+    """
+
+    def __init__(self, path: Path, shape: FileShape, *, num_rows: int, threads: int = 1) -> None:
+        self._path = path
+        self._shape = shape
+        self._encode = encoder(shape.compression)
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._lengths: list[int] = []
+        self._rows = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compress") if threads > 1 else None
+        self._num_rows = num_rows
+        self._unsynced_bytes = 0
+        self._file: h5py.File | None = None
+
+    def __enter__(self) -> FileWriter:
+        try:
+            self._file = h5py.File(self._temporary, "w", libver=LIBVER)
+            self._create_datasets(self._file, self._num_rows)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._file is not None:
+            self._close_quietly()
+        self._temporary.unlink(missing_ok=True)  # gone under its own name if it was finished
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes ended so far."""
+        return len(self._lengths)
+
+    def write_rows(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Writes the rows of the current episode.
+
+        Args:
+            columns: Name to values of shape (L,) or (L, width); every value column.
+        """
+        assert self._file is not None
+        count = len(next(iter(columns.values())))
+        indices = {
+            EPISODE_IDX: np.full(count, self.num_episodes, np.int32),
+            STEP_IDX: np.arange(count, dtype=np.int32),
+        }
+        for name, values in {**columns, **indices}.items():
+            self._file[name][self._rows : self._rows + count] = values
+
+    def encode(self, frame: np.ndarray) -> Future[StoredChunk]:
+        """Compresses a frame, in another thread if there are several.
+
+        Args:
+            frame: uint8, shape (H, W, 3), C-contiguous; it must stay as it is until the result is there.
+        """
+        if self._pool is not None:
+            return self._pool.submit(self._encode, frame)
+        done: Future[StoredChunk] = Future()
+        done.set_result(self._encode(frame))
+        return done
+
+    def write_chunks(self, column: str, chunks: Iterable[StoredChunk], *, start: int) -> None:
+        """Writes encoded frames of the current episode.
+
+        Args:
+            column: Frame column.
+            chunks: Frames in order, as ``encode`` makes them.
+            start: Step of the first of them.
+        """
+        assert self._file is not None
+        dataset = self._file[column].id
+        for row, chunk in enumerate(chunks, start=self._rows + start):
+            dataset.write_direct_chunk((row, 0, 0, 0), chunk.data, chunk.filter_mask)
+            self._unsynced_bytes += len(chunk.data)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._file.flush()
+            sync(self._temporary)
+            self._unsynced_bytes = 0
+
+    def end_episode(self, length: int) -> None:
+        """Ends the current episode after ``length`` steps; without this call the next one overwrites it."""
+        self._lengths.append(length)
+        self._rows += length
+
+    def mark_end(self, step: int) -> None:
+        """Sets ``done`` at a step of the current episode."""
+        assert self._file is not None
+        self._file[DONE][self._rows + step] = True
+
+    def finish(self, header: FileHeader, *, complete: Callable[[h5py.File], None] = lambda file: None) -> None:
+        """Completes the file, brings it to the disk and gives it its name.
+
+        Args:
+            header: The root attributes; their statistics are computed here.
+            complete: Called with the open file, to add what this writer does not know of.
+        """
+        assert self._file is not None
+        file = self._file
+        for dataset in file.values():
+            dataset.resize(self._rows, axis=0)
+        lengths = np.array(self._lengths, np.int64)
+        file.create_dataset(EP_LEN, data=lengths, dtype=EPISODE_DTYPES[EP_LEN])
+        file.create_dataset(EP_OFFSET, data=np.cumsum(lengths) - lengths, dtype=EPISODE_DTYPES[EP_OFFSET])
+        complete(file)
+        file.attrs.update(dataclasses.replace(header, statistics=file_statistics(file)).to_attributes())
+        file.close()
+        self._file = None
+        replace_durably(self._temporary, self._path)
+
+    def _create_datasets(self, file: h5py.File, num_rows: int) -> None:
+        shape = self._shape
+        filters: dict[str, object] = {"fletcher32": True}
+        filter_id = CODEC_FILTER_IDS[shape.compression]
+        if filter_id is not None:
+            filters["compression"] = "lzf" if shape.compression == "lzf" else filter_id
+            if shape.compression != "lzf":
+                import hdf5plugin  # noqa: F401  registers the filter with HDF5
+        frame = (shape.height, shape.width, 3)
+        for name in shape.cameras:
+            file.create_dataset(
+                name,
+                shape=(num_rows, *frame),
+                maxshape=(num_rows, *frame),
+                chunks=(1, *frame),
+                dtype="uint8",
+                **filters,
+            )
+        for name, (dtype, width) in {**shape.columns, **_INDICES}.items():
+            tail = () if width is None else (width,)
+            file.create_dataset(
+                name,
+                shape=(num_rows, *tail),
+                maxshape=(num_rows, *tail),
+                chunks=(max(1, min(rows_per_chunk(np.dtype(dtype).itemsize * (width or 1)), num_rows)), *tail),
+                dtype=dtype,
+                fletcher32=True,
+            )
+
+    def _close_quietly(self) -> None:
+        """Closes after a failure: on a full disk, closing fails as well, and the file is removed anyway."""
+        try:
+            if self._file is not None:
+                self._file.close()
+        except (OSError, RuntimeError):
+            pass
+        self._file = None
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Renames a finished file so that it is whole under its name even after a loss of power."""
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Brings a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Converted files on the Hugging Face Hub: push, pull, and the dataset card."""

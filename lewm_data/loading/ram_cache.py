@@ -1,0 +1,176 @@
+"""Decode once into RAM, in parallel, when it fits: one copy for all processes of a node."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_data.errors import ResourceError, UsageError
+from lewm_data.loading.shared_memory import NodeMemory, find_or_create, private_memory
+from lewm_data.loading.store import FrameStore
+from lewm_data.resources import available_memory_bytes, num_cpus
+
+logger = logging.getLogger(__name__)
+
+CacheMode = Literal["auto", "ram", "none"]
+
+AUTO_SHARE = 0.5
+"""Share of the available memory that ``auto`` may take; the model, the batches and other programs need some too."""
+
+_ROWS_PER_TASK = 256
+
+
+def wants_cache(mode: str, *, needed_bytes: int, available_bytes: int) -> bool:
+    """Decides whether to cache.
+
+    Args:
+        mode: ``none`` never does, ``ram`` always, ``auto`` when it takes no more than ``AUTO_SHARE`` of what
+            is available.
+        needed_bytes: Bytes of all frames, decoded.
+        available_bytes: Memory that can be had without swapping.
+
+    Returns:
+        Whether to.
+
+    Raises:
+        UsageError: The mode is none of these.
+        ResourceError: ``ram`` was asked for, and it does not fit.
+    """
+    if mode not in ("auto", "ram", "none"):
+        raise UsageError(f"cache is {mode!r}, but must be auto, ram or none.")
+    if mode == "ram" and needed_bytes > available_bytes:
+        raise ResourceError(
+            f"cache='ram' needs {needed_bytes / 1e9:.1f} GB for the decoded frames, but {available_bytes / 1e9:.1f} "
+            "GB of memory are available. Use cache='auto' or 'none', or a smaller image_size."
+        )
+    return mode == "ram" or (mode == "auto" and needed_bytes <= AUTO_SHARE * available_bytes)
+
+
+def cache_frames(
+    *stores: FrameStore,
+    mode: CacheMode = "auto",
+    columns: Sequence[str] | None = None,
+    num_threads: int | None = None,
+    is_shared: bool = True,
+    show_progress: bool = True,
+) -> bool:
+    """Decodes columns of frames into memory and serves them from there.
+
+    Other processes of this user on this node that ask for the same share the memory, and wait until it is
+    filled. ``auto`` leaves uncompressed files alone: the kernel's page cache serves them as fast.
+
+    Args:
+        *stores: The open files; they read from memory afterwards. ``auto`` takes them in turn, and leaves out those
+            with which all together would need more than their share.
+        mode: When to do it; see ``wants_cache``.
+        columns: Which columns of frames; None takes all.
+        num_threads: Threads that decode; None is one for each processor.
+        is_shared: Let other processes find the memory: needed for DDP ranks and for worker processes that are
+            spawned. A process alone gets faster memory without it.
+        show_progress: Show a progress bar on stderr.
+
+    Returns:
+        Whether frames were put into memory.
+
+    Raises:
+        ResourceError: ``ram`` was asked for, and it does not fit.
+        DamagedChunkError: A stored frame cannot be decoded; names its episode and step.
+    """
+    taken_bytes = 0
+    for store in stores:
+        taken_bytes += _cache_file(
+            store,
+            _columns_to_cache(store, mode, columns),
+            mode=mode,
+            taken_bytes=taken_bytes,
+            num_threads=num_threads or num_cpus(),
+            is_shared=is_shared,
+            show_progress=show_progress,
+        )
+    return taken_bytes > 0
+
+
+def _columns_to_cache(store: FrameStore, mode: CacheMode, columns: Sequence[str] | None) -> list[str]:
+    chosen = [column for column in (columns or store.frame_columns) if not store.is_resident(column)]
+    if mode == "none":
+        return []
+    return chosen if mode == "ram" else [column for column in chosen if not store.is_uncompressed(column)]
+
+
+def _cache_file(
+    store: FrameStore,
+    columns: Sequence[str],
+    *,
+    mode: CacheMode,
+    taken_bytes: int,
+    num_threads: int,
+    is_shared: bool,
+    show_progress: bool,
+) -> int:
+    """Puts columns of one file into memory beside what files before it have taken; returns how many bytes that took."""
+    sizes = [store.num_rows * store.columns[column].row_bytes for column in columns]
+    starts = [0, *itertools.accumulate(sizes)]
+    num_bytes = starts.pop()
+    if not num_bytes:
+        return 0
+
+    def may_create() -> bool:
+        available_bytes = available_memory_bytes() + taken_bytes  # as before the first file
+        return wants_cache(mode, needed_bytes=taken_bytes + num_bytes, available_bytes=available_bytes)
+
+    def fill(memory: NDArray[np.uint8]) -> None:
+        for column, start, size in zip(columns, starts, sizes, strict=True):
+            frames = memory[start : start + size].reshape(store.num_rows, *store.columns[column].shape)
+            _decode_all(store, column, frames, num_threads, show_progress=show_progress)
+
+    memory: NodeMemory | NDArray[np.uint8] | None = None
+    if is_shared:
+        memory = find_or_create(_name(store, columns), num_bytes, fill, may_create=may_create)
+    elif may_create():
+        memory = private_memory(num_bytes)
+        fill(memory)
+    if memory is None:
+        return 0
+    for column, start in zip(columns, starts, strict=True):
+        store.make_resident(column, memory, start)
+    return num_bytes
+
+
+def _decode_all(
+    store: FrameStore, column: str, frames: NDArray[np.uint8], num_threads: int, *, show_progress: bool
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    logger.info("%s: decoding %d frames of %s into RAM", store.path, store.num_rows, column)
+
+    def decode(first_row: int) -> int:
+        rows = np.arange(first_row, min(first_row + _ROWS_PER_TASK, store.num_rows), dtype=np.int64)
+        store.read_frames(column, rows, frames[rows[0] : rows[-1] + 1])
+        return len(rows)
+
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*bar, console=Console(stderr=True), transient=True, disable=not show_progress)
+    with progress, ThreadPoolExecutor(num_threads, "lewm_data-cache") as threads:
+        task = progress.add_task(f"{column} into RAM", total=store.num_rows)
+        futures = [threads.submit(decode, row) for row in range(0, store.num_rows, _ROWS_PER_TASK)]
+        try:
+            for future in futures:
+                progress.advance(task, future.result())
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _name(store: FrameStore, columns: Sequence[str]) -> str:
+    """Names the columns' content for other processes: the same bytes of the same file."""
+    fingerprint = store.header.fingerprint if store.header else ""
+    parts = (store.origin.key, store.origin.identity, fingerprint, columns, store.verify_checksums)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""Frames straight from object storage."""

@@ -1,0 +1,99 @@
+"""Two walks over all rows of a recording: what its values are like, and how its episodes differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_data.conversion import interrupts
+from lewm_data.format.schema import ACTION, DONE
+from lewm_data.preview.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
+from lewm_data.preview.recording import Recording, Rows
+from lewm_data.resources import Progress
+
+NUM_BINS = 40
+_TASK_INDEX = "task_index"
+_NOTHING = EpisodeMetrics(float("nan"), Peak(float("nan")), Peak(float("nan")))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What all rows together tell.
+
+    Attributes:
+        scales: ``action`` and ``state`` to their scales; empty where no episode has rows.
+        histograms: The same names to (D, NUM_BINS) int64 counts, from each dimension's smallest value to its largest.
+        metrics: (E,) what is measured of each episode.
+        num_rows: (E,) int64, rows of each; 0 where they could not be read.
+        tasks: (E,) int64 task_index of each, -1 where it is not known.
+        num_done: Steps at which ``done`` is set.
+    """
+
+    scales: dict[str, Scale]
+    histograms: dict[str, NDArray[np.int64]]
+    metrics: list[EpisodeMetrics]
+    num_rows: NDArray[np.int64]
+    tasks: NDArray[np.int64]
+    num_done: int
+
+
+def survey(recording: Recording, progress: Progress = lambda what, done, total: None) -> Survey:
+    """Walks over all rows, twice; memory holds one episode, or one block of short ones.
+
+    Args:
+        recording: What to survey.
+        progress: Called after each episode.
+    """
+    num_episodes = len(recording.numbers)
+    sums = {column: ScaleSum(len(names)) for column, names in recording.dimensions.items()}
+    num_rows = np.zeros(num_episodes, np.int64)
+    tasks = np.full(num_episodes, -1, np.int64)
+    num_done = 0
+    for position in range(num_episodes):
+        rows = _rows(recording, position)
+        if rows is not None:
+            num_rows[position] = len(rows[ACTION])
+            num_done += int(rows[DONE].sum())
+            tasks[position] = _task(rows)
+            for column, total in sums.items():
+                total.add(rows[column])
+        progress("values", position + 1, 2 * num_episodes)
+    scales = {column: total.scale() for column, total in sums.items()} if num_rows.any() else {}
+    histograms: dict[str, NDArray[np.int64]] = {
+        column: np.zeros((len(scale.min), NUM_BINS), np.int64) for column, scale in scales.items()
+    }
+    metrics = []
+    for position in range(num_episodes):
+        rows = _rows(recording, position) if num_rows[position] else None
+        metrics.append(_NOTHING if rows is None else measure(rows, scales, recording.fps))
+        if rows is not None:
+            for column, counts in histograms.items():
+                _count(counts, rows[column], scales[column])
+        progress("values", num_episodes + position + 1, 2 * num_episodes)
+    return Survey(
+        scales=scales, histograms=histograms, metrics=metrics, num_rows=num_rows, tasks=tasks, num_done=num_done
+    )
+
+
+def _rows(recording: Recording, position: int) -> Rows | None:
+    """An episode's rows, or None where they are none, or of other widths than the dataset says."""
+    interrupts.check()
+    rows = recording.rows(position)
+    if rows is None or not len(rows[ACTION]):
+        return None
+    return rows if all(rows[column].shape[1] == len(names) for column, names in recording.dimensions.items()) else None
+
+
+def _task(rows: Rows) -> int:
+    return int(rows[_TASK_INDEX][0, 0]) if _TASK_INDEX in rows and np.isfinite(rows[_TASK_INDEX][0, 0]) else -1
+
+
+def _count(counts: NDArray[np.int64], values: NDArray[np.float64], scale: Scale) -> None:
+    """Adds values of shape (L, D) to (D, NUM_BINS) counts; what is not finite is left out."""
+    width = np.where(scale.max > scale.min, scale.max - scale.min, 1.0)
+    is_known = np.isfinite(values)
+    bins = (np.where(is_known, (values - scale.min) / width, 0) * NUM_BINS).astype(np.int64).clip(0, NUM_BINS - 1)
+    for dimension in range(values.shape[1]):
+        counts[dimension] += np.bincount(bins[is_known[:, dimension], dimension], minlength=NUM_BINS)

@@ -1,0 +1,189 @@
+"""An episode of a converted file in Rerun, the viewer that LeRobot's users know (extra ``view``).
+
+Timelines are named as in LeRobot's own viewer (``frame_index``, ``timestamp``), cameras by LeRobot's keys. Frames are
+the stored ones to the last bit, as PNG.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lewm_data.conversion import interrupts
+from lewm_data.conversion.work_folder import check_output, output_place
+from lewm_data.errors import FormatError, UsageError
+from lewm_data.format.schema import ACTION, DONE, STATE, FileHeader
+from lewm_data.format.writer import replace_durably
+from lewm_data.loading.store import FrameStore
+
+SUFFIX = ".rrd"
+_FRAMES_AT_ONCE = 8
+_FLUSH_SECONDS = 60.0
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+_SAVE = f"Save the episode with --save episode{SUFFIX}, and open that where there is a screen: rerun episode{SUFFIX}"
+_INSTALL = "Install it with: pip install 'lewm_data[view]'"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Viewed:
+    """What was shown or saved.
+
+    Attributes:
+        path: The Rerun recording; None where a window was opened.
+        episode: The episode's number in the file.
+        num_steps: Its steps.
+        cameras: Rerun's entity of each camera.
+    """
+
+    path: Path | None
+    episode: int
+    num_steps: int
+    cameras: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``lewm-data view --json`` prints."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "episode": self.episode,
+            "num_steps": self.num_steps,
+            "cameras": list(self.cameras),
+        }
+
+
+def view_episode(
+    path: Path,
+    episode: int,
+    *,
+    save: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Viewed:
+    """Shows an episode in Rerun's window, or saves it as a recording for Rerun.
+
+    Args:
+        path: A converted file.
+        episode: The episode's number in the file.
+        save: The recording (``.rrd``) to make; None opens a window.
+        overwrite: Replace a recording that exists.
+        progress: Called with the frames read and their total.
+
+    Returns:
+        What was shown or saved.
+
+    Raises:
+        UsageError: Rerun is not installed or has no screen, there is no such episode, or the output is not as it
+            must be.
+        DamagedChunkError: A stored frame cannot be read as it was written.
+    """
+    rerun = _rerun()
+    if save is not None and save.suffix != SUFFIX:
+        raise UsageError(f"{save}: a Rerun recording ends in {SUFFIX}. Give a name such as {save.with_suffix(SUFFIX)}.")
+    if save is not None:
+        check_output(save, overwrite=overwrite)
+    elif sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
+        raise UsageError(
+            f"There is no screen to open Rerun's window on ({' and '.join(_SCREENS)} are not set). {_SAVE}"
+        )
+    store = FrameStore(path)
+    header = store.header
+    if header is None:
+        raise FormatError(f"{path}: not a lewm_data file. Make one with: lewm-data convert SOURCE OUTPUT.h5")
+    if not 0 <= episode < len(store.ep_len):
+        last = len(store.ep_len) - 1
+        raise UsageError(f"{path}: there is no episode {episode}; it has 0 to {last}. Choose one of those.")
+    recording = rerun.RecordingStream("lewm_data", recording_id=f"{path.name}, episode {episode}")
+    cameras = {column: header.cameras.get(column, column) for column in store.frame_columns}
+    if save is None:
+        try:
+            recording.spawn()
+            _log(rerun, recording, store, header, episode, cameras, progress)
+            recording.flush(timeout_sec=_FLUSH_SECONDS)  # forever, unless told, where no window answers
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"Rerun's window cannot be opened, or was closed ({reason}). {_SAVE}") from error
+    else:
+        with output_place(save, overwrite=overwrite):
+            temporary = save.with_name(save.name + ".tmp")
+            try:
+                recording.save(temporary)
+                _log(rerun, recording, store, header, episode, cameras, progress)
+                recording.disconnect()
+                replace_durably(temporary, save)
+            finally:
+                recording.disconnect()
+                temporary.unlink(missing_ok=True)
+    return Viewed(path=save, episode=episode, num_steps=int(store.ep_len[episode]), cameras=tuple(cameras.values()))
+
+
+def _rerun() -> ModuleType:
+    try:
+        import rerun
+    except ImportError as error:
+        raise UsageError(f"Viewing an episode needs Rerun ({error}). {_INSTALL}") from error
+    return rerun
+
+
+def _log(
+    rerun: ModuleType,
+    recording: Any,
+    store: FrameStore,
+    header: FileHeader,
+    episode: int,
+    cameras: dict[str, str],
+    progress: Progress,
+) -> None:
+    """Sends an episode: the layout, the curves, then the frames."""
+    start, length = int(store.ep_offset[episode]), int(store.ep_len[episode])
+    recording.send_blueprint(_layout(rerun, list(cameras.values())))
+    for column in (ACTION, STATE, DONE):
+        values = store.read_column(column, start, start + length).reshape(length, -1).astype(np.float64)
+        names = header.feature_names.get(column, ())
+        if len(names) == values.shape[1]:
+            recording.log(column, rerun.SeriesLines(names=list(names)), static=True)
+        recording.send_columns(
+            column,
+            indexes=[
+                rerun.TimeColumn("frame_index", sequence=np.arange(length)),
+                rerun.TimeColumn("timestamp", duration=np.arange(length) / header.fps),
+            ],
+            columns=rerun.Scalars.columns(scalars=values.reshape(-1)).partition([values.shape[1]] * length),
+        )
+    total = length * len(cameras)
+    for number, (column, camera) in enumerate(cameras.items()):
+        for first in range(0, length, _FRAMES_AT_ONCE):
+            interrupts.check()
+            steps = np.arange(first, min(first + _FRAMES_AT_ONCE, length))
+            frames = np.empty((len(steps), *store.columns[column].shape), np.uint8)
+            store.read_frames(column, start + steps, frames)
+            for step, frame in zip(steps.tolist(), frames, strict=True):
+                recording.set_time("frame_index", sequence=step)
+                recording.set_time("timestamp", duration=step / header.fps)
+                recording.log(camera, rerun.EncodedImage(contents=_png(frame), media_type="image/png"))
+            progress(number * length + int(steps[-1]) + 1, total)
+
+
+def _layout(rerun: ModuleType, cameras: list[str]) -> Any:
+    """Cameras on the left, curves on the right."""
+    views = rerun.blueprint
+    pictures = [views.Spatial2DView(origin=camera, name=camera) for camera in cameras]
+    curves = [views.TimeSeriesView(origin=column, name=column) for column in (ACTION, STATE, DONE)]
+    return views.Blueprint(
+        views.Horizontal(views.Vertical(*pictures), views.Vertical(*curves, row_shares=[3, 3, 1])), collapse_panels=True
+    )
+
+
+def _png(frame: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG", compress_level=1)
+    return file.getvalue()

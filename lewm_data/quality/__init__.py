@@ -1,0 +1,1 @@
+"""From a source to findings and verdicts. Reads, never writes."""

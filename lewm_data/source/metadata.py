@@ -1,0 +1,239 @@
+"""What a dataset is, whatever its layout on disk: the values that ``source`` hands to everything after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lewm_data.format.schema import DONE, camera_name
+
+NULL = -1
+"""Stands for a null in an integer column of the episode table."""
+
+TIMESTAMP_TOLERANCE_SECONDS = 1e-4
+"""LeRobot's own tolerance between a row's timestamp and its frame's."""
+
+ACTION_KEY = "action"
+STATE_KEY = "observation.state"
+DONE_KEYS = ("next.done", "is_terminal", "is_last")
+"""Where the end of an episode may be flagged, in order of preference."""
+
+LAST_STEP = "last_step"
+"""``done_source`` of a dataset that flags no ends: the last step of each episode is taken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feature:
+    """One feature of ``meta/info.json``.
+
+    Attributes:
+        key: LeRobot's key, such as ``observation.state``.
+        dtype: ``video``, ``image``, or a number's dtype such as ``float32``.
+        shape: As declared; for cameras it may be channel-first or channel-last, so the decoded size is trusted.
+        names: Names of the dimensions, where given as a flat list.
+        is_depth: A depth camera, which is no RGB picture.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    is_depth: bool = False
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it holds RGB pictures."""
+        return self.dtype in ("video", "image") and not self.is_depth
+
+    @property
+    def width(self) -> int:
+        """Numbers in one row (the shape's product)."""
+        return math.prod(self.shape)
+
+
+class VideoSpan(NamedTuple):
+    """Where an episode's frames of one camera are: ``[start_seconds, stop_seconds)`` of a file."""
+
+    file: str
+    start_seconds: float
+    stop_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episode:
+    """One episode, by value.
+
+    Attributes:
+        index: The source's episode_index.
+        length: Steps, as the metadata says.
+        data_file: Parquet file, relative to the dataset's folder; None where the metadata does not say.
+        first_index: The value of the ``index`` column in its first row; NULL if unknown.
+        videos: Camera key to span; only cameras of dtype ``video``, only where the metadata says.
+    """
+
+    index: int
+    length: int
+    data_file: str | None
+    first_index: int
+    videos: dict[str, VideoSpan] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CameraColumns:
+    """Where one video camera's frames are, for all episodes; arrays of shape (E,).
+
+    Attributes:
+        chunk: Chunk number in the path, int64; NULL for a null.
+        file: File number in the path, int64; NULL for a null.
+        start_seconds: Start of the span, float64.
+        stop_seconds: End of the span, exclusive, float64.
+    """
+
+    chunk: np.ndarray
+    file: np.ndarray
+    start_seconds: np.ndarray
+    stop_seconds: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeTable:
+    """All episodes as arrays of shape (E,), sorted by episode_index: 100,000 episodes cost megabytes, not objects.
+
+    Attributes:
+        index: episode_index, int64.
+        length: Steps, int64.
+        data_chunk: Chunk number in the Parquet path, int64; NULL for a null.
+        data_file: File number in the Parquet path, int64; NULL for a null.
+        first_index: Value of ``index`` in the first row, int64; NULL if unknown.
+        cameras: Video camera key to its columns.
+    """
+
+    index: np.ndarray
+    length: np.ndarray
+    data_chunk: np.ndarray
+    data_file: np.ndarray
+    first_index: np.ndarray
+    cameras: dict[str, CameraColumns]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+class DatasetPaths(NamedTuple):
+    """Path templates of a layout, with ``str.format`` fields."""
+
+    data: str
+    video: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeRobotDataset:
+    """A dataset whose metadata was read; nothing else of it was opened yet.
+
+    Attributes:
+        root: Its folder.
+        repo_id: Hub repo id, or the folder's name.
+        revision: Commit sha on the Hub; None for a local folder.
+        codebase_version: Such as ``v3.0``.
+        fps: Steps per second.
+        features: Key to feature.
+        paths: Path templates.
+        episodes: The episodes that were asked for.
+        tasks: task_index to text.
+        total_episodes: What info.json says; None if it does not.
+        total_steps: What info.json says; None if it does not.
+        listed_episodes: Episodes in the metadata, before any selection.
+        listed_steps: Their steps.
+        chunks_size: Episodes per chunk folder (v2.x).
+    """
+
+    root: Path
+    repo_id: str
+    revision: str | None
+    codebase_version: str
+    fps: float
+    features: dict[str, Feature]
+    paths: DatasetPaths
+    episodes: EpisodeTable
+    tasks: dict[int, str]
+    total_episodes: int | None
+    total_steps: int | None
+    listed_episodes: int
+    listed_steps: int
+    chunks_size: int
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Keys of the RGB cameras, in the order of info.json."""
+        return tuple(key for key, feature in self.features.items() if feature.is_camera)
+
+    @property
+    def depth_cameras(self) -> tuple[str, ...]:
+        """Keys of the depth cameras, which are left out."""
+        return tuple(key for key, feature in self.features.items() if feature.is_depth)
+
+    @property
+    def done_source(self) -> str:
+        """The key that flags the end of an episode, or ``last_step``."""
+        return next((key for key in DONE_KEYS if key in self.features), LAST_STEP)
+
+    def find_camera(self, name: str) -> str | None:
+        """The key of a camera given by its key or its short name."""
+        return next((key for key in self.cameras if name in (key, camera_name(key))), None)
+
+    def row_columns(self, extra_columns: tuple[str, ...]) -> dict[str, str]:
+        """Numeric columns to read: the name in our file to LeRobot's key."""
+        columns = {"action": ACTION_KEY, "state": STATE_KEY}
+        if self.done_source != LAST_STEP:
+            columns[DONE] = self.done_source
+        return columns | {extra: extra for extra in extra_columns}
+
+    def is_legacy(self) -> bool:
+        """Whether there is one file per episode (v2.x)."""
+        return self.codebase_version.startswith("v2")
+
+    def data_path(self, row: int) -> str | None:
+        """Parquet file of the episode in a row of the table; None where the metadata does not say."""
+        table = self.episodes
+        return self._path(self.paths.data, row, int(table.data_chunk[row]), int(table.data_file[row]), None)
+
+    def video_path(self, row: int, camera: str) -> str | None:
+        """Video file of the episode in a row of the table; None where the metadata does not say."""
+        columns = self.episodes.cameras[camera]
+        return self._path(self.paths.video, row, int(columns.chunk[row]), int(columns.file[row]), camera)
+
+    def _path(self, template: str, row: int, chunk: int, file: int, camera: str | None) -> str | None:
+        if NULL in (chunk, file):
+            return None
+        return template.format(
+            chunk_index=chunk,
+            file_index=file,
+            episode_chunk=chunk,
+            episode_index=int(self.episodes.index[row]),
+            video_key=camera,
+        )
+
+    def episode(self, row: int) -> Episode:
+        """The episode in a row of the table."""
+        table = self.episodes
+        videos = {}
+        for camera, columns in table.cameras.items():
+            path = self.video_path(row, camera)
+            if path is not None:
+                videos[camera] = VideoSpan(path, float(columns.start_seconds[row]), float(columns.stop_seconds[row]))
+        return Episode(
+            index=int(table.index[row]),
+            length=int(table.length[row]),
+            data_file=self.data_path(row),
+            first_index=int(table.first_index[row]),
+            videos=videos,
+        )
+
+
+def done_words(done_source: str) -> str:
+    """Where ``done`` comes from, in words."""
+    return "each episode's last step" if done_source == LAST_STEP else done_source

@@ -1,0 +1,163 @@
+"""The card of a pushed file: what it says of the source, the licence, the findings, and how to load the file."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lewm_data.findings import Finding
+from lewm_data.format.schema import ColumnStatistics, FileHeader, SourceRecord
+from lewm_data.hub.card import CardFacts, dataset_card, read_facts
+from lewm_data.hub.licences import source_licences
+from lewm_data.hub.push import push
+from tests.format.test_schema import FINDING, HEADER
+from tests.hub import StandIn
+from tests.loading.files import write
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
+
+FACTS = CardFacts(
+    name="so101.h5",
+    file_bytes=3_200_000,
+    header=HEADER,
+    num_episodes=4,
+    num_steps=11_939,
+    columns={
+        "pixels": ("uint8", (11_939, 96, 128, 3)),
+        "action": ("float32", (11_939, 2)),
+        "done": ("bool", (11_939,)),
+    },
+)
+
+
+def card(header: FileHeader = HEADER, **licences: tuple[str, ...]) -> str:
+    stated = {record.repo_id: licences.get(record.repo_id.replace("/", "_"), ()) for record in header.sources}
+    return dataset_card(dataclasses.replace(FACTS, header=header), repo_id="me/so101", licences=stated)
+
+
+def metadata(text: str) -> dict:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_the_metadata_is_what_the_hub_reads() -> None:
+    told = metadata(card(a_b=("mit",), c_d=("mit",)))
+    assert told["license"] == "mit"
+    assert told["task_categories"] == ["robotics"]
+    assert told["size_categories"] == ["10K<n<100K"]
+    assert told["source_datasets"] == ["c/d"]  # the other one is a local folder
+    assert told["viewer"] is False
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        ({}, "unknown"),
+        ({"a_b": ("mit",)}, "unknown"),  # nobody has spoken for the other source
+        ({"a_b": ("mit",), "c_d": ("apache-2.0",)}, ["apache-2.0", "mit"]),
+    ],
+)
+def test_a_licence_is_never_guessed(licences: dict[str, tuple[str, ...]], expected: object) -> None:
+    text = card(**licences)
+    assert metadata(text)["license"] == expected
+    assert ("nobody has said that this data may be used or passed on" in text) == (expected == "unknown")
+
+
+def test_everything_that_the_attributes_say_is_there() -> None:
+    text = card(c_d=("cc-by-4.0",))
+    assert "**4 episodes, 11,939 steps, 6.6 minutes at 29.97 fps**, cameras top, front at 96x128, 3 MB" in text
+    assert "| a/b | local folder | v3.0 | 0-1, 7 | unknown |" in text
+    assert "| [c/d](https://huggingface.co/datasets/c/d) | `f00` | v2.1 | 3 | cc-by-4.0 |" in text
+    assert "| `pixels` | uint8 | (11939, 96, 128, 3) | RGB frames of `observation.images.top` |" in text
+    assert "| `done` | bool | (11939,) |  |" in text
+    assert "| `action` | y | 0.2 | 2 | 0 | 4 |" in text
+    assert "| error | `rows_missing` | 1 | episode 4 | dropped | expected 9 rows, found 8 |" in text
+    assert "Dropped episodes: 4." in text
+    assert "- push — schieben" in text
+    for value in ("`crop`", "`zstd`, lossless", "`next.done`", "policy `skip`", "`abc`", "after `import hdf5plugin`"):
+        assert value in text
+
+
+def test_thousands_of_findings_dimensions_and_tasks_stay_a_short_card() -> None:
+    wide = tuple(float(i) for i in range(5000))
+    header = dataclasses.replace(
+        HEADER,
+        findings=tuple(dataclasses.replace(FINDING, episode=2 * i) for i in range(5000)),
+        dropped_episodes=tuple(range(0, 10_000, 2)),
+        statistics={"state": ColumnStatistics(count=9, mean=wide, std=wide, min=wide, max=wide)},
+        tasks={i: f"task {i}" for i in range(5000)},
+    )
+    text = card(header)
+    assert len(text.splitlines()) < 200
+    assert "| error | `rows_missing` | 5,000 | episodes 0, 2, 4, 6, 8, 10 and 4,994 more | dropped |" in text
+    assert "and 4936 more" in text
+    assert "- and 4,980 more" in text
+
+
+def test_words_of_others_stay_words() -> None:
+    nasty = "a | b\n\n# Title\n<script>alert(1)</script> [link](x) ![i](y) `c`"
+    header = dataclasses.replace(
+        HEADER,
+        tasks={0: nasty},
+        findings=(dataclasses.replace(FINDING, found=nasty),),
+        feature_names={"action": (nasty, "y")},
+    )
+    text = card(header)
+    assert "\n# Title" not in text
+    assert "<script>" not in text.replace("\\<", "")
+    rows = [line for line in text.splitlines() if line.startswith("| error")]
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 7
+
+
+def test_no_findings_are_said_to_be_none() -> None:
+    text = card(dataclasses.replace(HEADER, findings=(), dropped_episodes=(), statistics={}, tasks={}))
+    assert "None: every check that lewm_data makes of a recording passed." in text
+    assert "## Statistics" not in text
+    assert "## Tasks" not in text
+
+
+def test_warnings_alone_drop_nothing() -> None:
+    warning = Finding(code="span_gap", severity="warning", expected="x", found="y", remedy="z")
+    text = card(dataclasses.replace(HEADER, findings=(warning,), dropped_episodes=()))
+    assert "| warning | `span_gap` | 1 | the whole dataset | recorded |" in text
+    assert "No episode was dropped." in text
+
+
+@pytest.mark.filterwarnings("ignore")  # what stable-worldmodel imports is not about this file
+def test_the_code_on_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_worldmodel")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STABLEWM_HOME", str(tmp_path / "swm"))
+    file = write(tmp_path / "demo.h5", (400, 300), height=8, width=8).path
+    text = dataset_card(read_facts(file), repo_id="me/demo", licences={"me/test": ()})
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    names: dict = {}
+    for block in blocks:
+        ast.parse(block)
+        exec(block, names)
+    names["dm"].setup()
+    assert len(names["dataset"]) == (400 - 19) + (300 - 19)
+    assert "lewm-data pull me/demo demo.h5\n" in text
+
+
+def test_the_licence_is_the_one_on_the_source_s_own_card(converted: Path, online: StandIn) -> None:
+    records = [
+        SourceRecord(repo_id=repo_id, revision=revision, codebase_version="v3.0", episodes=(0,))
+        for repo_id, revision in (("robot/dataset", "a" * 40), ("me/local", None), ("robot/unknown", "b" * 40))
+    ]
+    assert source_licences(records) == {"robot/dataset": (), "me/local": (), "robot/unknown": ()}
+    online.card_data = {"license": "apache-2.0"}
+    assert source_licences(records)["robot/dataset"] == ("apache-2.0",)
+    online.card_data = {"license": ["mit", "unknown"]}
+    assert source_licences(records)["robot/dataset"] == ("mit",)
+    assert not any("me/local" in request for request in online.requests)
+
+
+def test_a_local_source_is_pushed_with_an_unknown_licence(converted: Path, online: StandIn) -> None:
+    push(converted, "me/demo")
+    assert metadata(online.content("me/demo", "README.md").decode())["license"] == "unknown"

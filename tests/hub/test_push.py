@@ -1,0 +1,224 @@
+"""Pushing through huggingface_hub's own code to a stand-in: what arrives, is refused, and survives an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import h5py
+import pytest
+
+from lewm_data.errors import FormatError, OutputError, UsageError, VerificationError
+from lewm_data.hub.push import push
+from tests.hub import READ_TOKEN, StandIn, wait_until
+from tests.hub.fixtures import finish, running
+from tests.loading.files import damage
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
+
+
+def test_a_file_and_its_card_arrive_in_one_commit_in_a_private_repo(converted: Path, online: StandIn) -> None:
+    pushed = push(converted, "me/demo")
+    repo = online.repos["me/demo"]
+    assert repo.private
+    assert (pushed.is_private, pushed.was_there, pushed.revision) == (True, False, repo.sha)
+    assert pushed.url == f"{online.endpoint}/datasets/me/demo"
+    assert set(repo.files) == {".gitattributes", "README.md", "demo.h5"}
+    assert set(repo.commits[-2][1]) == {".gitattributes"}
+    assert online.content("me/demo", "demo.h5") == converted.read_bytes()
+    assert "# demo" in online.content("me/demo", "README.md").decode()
+
+
+def test_public_is_asked_for(converted: Path, online: StandIn) -> None:
+    assert not push(converted, "me/open", public=True).is_private
+    assert not online.repos["me/open"].private
+
+
+def test_the_same_file_again_sends_and_changes_nothing(converted: Path, online: StandIn) -> None:
+    first = push(converted, "me/demo")
+    sent, commits = online.uploaded_bytes, len(online.repos["me/demo"].commits)
+    online.put("me/demo", {"README.md": b"edited by hand"})
+    again = push(converted, "me/demo")
+    assert again.was_there
+    assert (online.uploaded_bytes, len(online.repos["me/demo"].commits)) == (sent, commits + 1)
+    assert online.content("me/demo", "README.md") == b"edited by hand"
+    assert first.revision != again.revision == online.repos["me/demo"].sha
+
+
+def test_other_content_is_replaced_only_on_request_and_stays_in_the_history(
+    converted: Path, online: StandIn, tmp_path: Path
+) -> None:
+    online.put("me/demo", {"demo.h5": b"older" * 10_000, "notes.txt": b"kept"})
+    with pytest.raises(OutputError, match=r"^me/demo: the repo exists and holds other content \(demo.h5, notes.txt\)"):
+        push(converted, "me/demo")
+    before = online.repos["me/demo"].sha
+    push(converted, "me/demo", overwrite=True)
+    repo = online.repos["me/demo"]
+    assert online.content("me/demo", "demo.h5") == converted.read_bytes()
+    assert online.content("me/demo", "notes.txt") == b"kept"
+    assert before in [sha for sha, _ in repo.commits]
+
+
+def test_without_a_token_nothing_is_asked_of_the_hub(
+    converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(OutputError, match="this machine is not logged in .* hf auth login") as told:
+        push(converted, "me/demo")
+    assert told.value.exit_status == 2
+    assert online.requests == []
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "words"),
+    [
+        ("hf_wrong", "me/demo", "does not accept the token of this machine .*Invalid credentials.*hf auth login"),
+        (READ_TOKEN, "me/demo", "this account may not write there .*write access"),
+        ("hf_write", "somebody/demo", "this account may not write there .*under your own name instead of 'somebody'"),
+    ],
+)
+def test_no_permission_is_told_as_such(
+    token: str, repo_id: str, words: str, converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(OutputError, match=f"^{repo_id}: .*{words}"):
+        push(converted, repo_id)
+    assert online.repos == {}
+
+
+def test_reading_a_repo_of_others_does_not_mean_writing_to_it(converted: Path, online: StandIn) -> None:
+    online.put("somebody/demo", {})
+    with pytest.raises(OutputError, match="^somebody/demo: this account may not write there"):
+        push(converted, "somebody/demo")
+    assert len(online.repos["somebody/demo"].commits) == 2
+
+
+def test_no_network(converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody answers
+    with pytest.raises(OutputError, match="^me/demo: the Hub cannot be reached .*Run the same command again"):
+        push(converted, "me/demo")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OutputError, match="^me/demo: the Hub is switched off by HF_HUB_OFFLINE"):
+        push(converted, "me/demo")
+
+
+def test_an_invalid_repo_id_is_usage(converted: Path, online: StandIn) -> None:
+    with pytest.raises(UsageError, match="not a valid Hub repo id"):
+        push(converted, "me/my demo")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (412, r"^me/demo: somebody else changed the repo meanwhile \(the Hub's own words\)"),
+        (413, r"^me/demo: the file is larger than the Hub takes \(the Hub's own words\)\. Convert fewer --episodes"),
+        (
+            500,
+            r"^me/demo: the Hub did not answer as it should \(the Hub's own words\)\. Run the same command again later",
+        ),
+    ],
+)
+def test_a_refused_commit_leaves_the_repo_as_it_was(status: int, words: str, converted: Path, online: StandIn) -> None:
+    online.refuse_commits = status, "the Hub's own words"
+    with pytest.raises(OutputError, match=words):
+        push(converted, "me/demo")
+    assert set(online.repos["me/demo"].files) == {".gitattributes"}
+
+
+def test_what_is_damaged_or_not_ours_is_not_pushed(converted: Path, online: StandIn, tmp_path: Path) -> None:
+    spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
+    damage(spoilt, 20)
+    with pytest.raises(VerificationError, match="not pushed, since it is damaged: .*episode 0 step 20") as told:
+        push(spoilt, "me/demo")
+    assert told.value.exit_status == 6
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = [1]
+    with pytest.raises(FormatError, match="not a lewm_data file"):
+        push(tmp_path / "foreign.h5", "me/demo")
+    with pytest.raises(FormatError, match="no such file"):
+        push(tmp_path / "none.h5", "me/demo")
+    assert online.requests == []
+
+
+def test_a_file_that_refers_to_others_is_not_pushed(converted: Path, online: StandIn, tmp_path: Path) -> None:
+    master = tmp_path / "master.h5"
+    with h5py.File(converted) as shard, h5py.File(master, "w") as file:
+        file.attrs.update(shard.attrs)
+        for name, item in shard.items():
+            layout = h5py.VirtualLayout(item.shape, item.dtype)
+            layout[:] = h5py.VirtualSource(converted, name, item.shape, item.dtype)
+            file.create_virtual_dataset(name, layout)
+    with pytest.raises(FormatError, match="lies in other files, so this one cannot be passed on alone.*merge"):
+        push(master, "me/demo")
+    assert online.requests == []
+
+
+def test_an_interrupted_upload_leaves_the_repo_as_it_was_and_is_done_by_the_next_run(
+    converted: Path, hub: StandIn
+) -> None:
+    hub.stall_after_parts = 2
+    with running(hub, "push", converted, "me/demo") as process:
+        wait_until(lambda: hub.uploaded_bytes >= 100_000)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+    assert "interrupted; the repo is as it was before. Run the same command again" in " ".join(err.split())
+    assert set(hub.repos["me/demo"].files) == {".gitattributes"}
+    hub.stall_after_parts = None
+    status, out, err = finish(hub, "push", converted, "me/demo", "--json")
+    assert status == 0, err
+    assert json.loads(out)["revision"] == hub.repos["me/demo"].sha
+    assert hub.content("me/demo", "demo.h5") == converted.read_bytes()
+    assert "\x1b" not in err
+    assert "\r" not in err
+
+
+def test_what_arrived_before_the_commit_failed_is_not_sent_again(converted: Path, online: StandIn) -> None:
+    online.refuse_commits = 500, "Internal error"
+    with pytest.raises(OutputError):
+        push(converted, "me/demo")
+    assert online.uploaded_bytes == converted.stat().st_size
+    online.refuse_commits = None
+    push(converted, "me/demo")
+    assert online.uploaded_bytes == converted.stat().st_size
+    assert online.content("me/demo", "demo.h5") == converted.read_bytes()
+
+
+def test_xet_storage_is_used_where_the_hub_has_it_and_not_sent_the_same_twice(
+    converted: Path, hub: StandIn, tmp_path: Path
+) -> None:
+    pytest.importorskip("hf_xet")
+    hub.xet = tmp_path / "xet"
+    hub.refuse_commits = 500, "Internal error"
+    status, _, err = finish(hub, "push", converted, "me/demo")
+    assert (status, "did not answer as it should" in err) == (2, True), err
+    stored = [path.name for path in hub.xet.rglob("*") if path.suffix != ".redb" and path.stat().st_size > 10_000]
+    assert stored != []
+    hub.refuse_commits = None
+    status, _, err = finish(hub, "push", converted, "me/demo")
+    assert status == 0, err
+    assert hub.repos["me/demo"].files["demo.h5"] == hashlib.sha256(converted.read_bytes()).hexdigest()
+    assert hub.uploaded_bytes == 0
+    after = [path.name for path in hub.xet.rglob("*") if path.suffix != ".redb" and path.stat().st_size > 10_000]
+    assert sorted(after) == sorted(stored)
+
+
+def test_a_file_by_another_ending_gets_one_that_is_found_again(
+    converted: Path, online: StandIn, tmp_path: Path
+) -> None:
+    named = Path(shutil.copy(converted, tmp_path / "my data.v2"))
+    assert push(named, "me/demo").file == "my data.v2.h5"
+    assert "lewm-data pull me/demo 'my data.v2.h5'\n" in online.content("me/demo", "README.md").decode()
+
+
+def test_a_lost_column_is_a_damage_and_no_crash(converted: Path, online: StandIn, tmp_path: Path) -> None:
+    spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
+    with h5py.File(spoilt, "a") as file:
+        del file["ep_len"]
+    with pytest.raises(VerificationError, match="dataset 'ep_len' is missing"):
+        push(spoilt, "me/demo")

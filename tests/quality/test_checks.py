@@ -1,0 +1,244 @@
+"""The checks as pure functions: what they let pass, mostly; what they find is in test_validate.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lewm_data.findings import CATALOGUE, POLICIES, Finding, finding
+from lewm_data.quality.checks import EpisodeRows, check_length, check_rows, check_spans, check_video
+from lewm_data.quality.validate import decide
+from lewm_data.source.metadata import Feature
+from lewm_data.source.video import VideoHeader
+
+FEATURES = {
+    "action": Feature(key="action", dtype="float32", shape=(2,)),
+    "done": Feature(key="next.done", dtype="bool", shape=(1,)),
+}
+
+
+def header(**values: Any) -> VideoHeader:
+    known = {"codec": "h264", "width": 128, "height": 96, "num_frames": 100, "fps": 30.0, "start_seconds": 0.0}
+    return VideoHeader(**{**known, "duration_seconds": None, **values})
+
+
+def rows_of(count: int, fps: float, **values: Any) -> EpisodeRows:
+    known = {
+        "frame_index": np.arange(count),
+        "timestamp": (np.arange(count) / fps).astype(np.float32).astype(np.float64),
+        "index": np.arange(count) + 1000,
+        "columns": {"action": np.random.default_rng(0).normal(size=(count, 2)), "done": np.arange(count) == count - 1},
+    }
+    return EpisodeRows(episode=3, file="data.parquet", **{**known, **values})
+
+
+def codes(found: Any) -> list[str]:
+    return [one.code for one in found]
+
+
+def row_codes(rows: EpisodeRows, fps: float = 30.0, **values: Any) -> list[str]:
+    known = {"length": len(rows.frame_index), "first_index": 1000, "fps": fps, "features": FEATURES}
+    return codes(check_rows(rows, **{**known, **values}))
+
+
+def span_codes(
+    lengths: list[int], starts: list[float], stops: list[float], fps: float = 30, **values: Any
+) -> list[str]:
+    options = {"complete": True, **values}
+    return codes(
+        check_spans(
+            options.pop("header", header(num_frames=sum(lengths))),
+            file="video.mp4",
+            episodes=np.arange(len(lengths)),
+            lengths=np.array(lengths),
+            start_seconds=np.array(starts, np.float64) / fps,
+            stop_seconds=np.array(stops, np.float64) / fps,
+            fps=fps,
+            **options,
+        )
+    )
+
+
+# --- rows
+
+
+@given(count=st.integers(1, 3000), fps=st.sampled_from([1, 5, 10, 15, 24, 25, 29.97, 30, 50, 60, 120]))
+def test_rows_as_lerobot_writes_them_have_no_findings(count: int, fps: float) -> None:
+    found = row_codes(rows_of(count, fps), fps)
+    assert found == []
+
+
+def test_float32_timestamps_of_hours_are_no_jitter() -> None:
+    assert row_codes(rows_of(400_000, 30)) == []
+
+
+@given(step=st.integers(1, 98), off=st.floats(0.01, 0.49))
+def test_a_timestamp_off_by_less_than_half_a_frame_is_jitter(step: int, off: float) -> None:
+    timestamp = np.arange(100) / 30.0
+    timestamp[step] += off / 30
+    assert row_codes(rows_of(100, 30, timestamp=timestamp)) == ["timestamps_jitter"]
+
+
+@given(step=st.integers(1, 98), off=st.floats(0.51, 0.9))
+def test_a_timestamp_off_by_more_than_half_a_frame_is_an_error(step: int, off: float) -> None:
+    timestamp = np.arange(100) / 30.0
+    timestamp[step] += off / 30
+    assert row_codes(rows_of(100, 30, timestamp=timestamp)) == ["timestamps_off_fps"]
+
+
+@given(lost=st.integers(1, 8))
+def test_rows_lost_in_the_middle_cannot_be_aligned(lost: int) -> None:
+    kept = np.delete(np.arange(10), lost)
+    rows = rows_of(9, 30, frame_index=kept, timestamp=kept / 30)
+    assert row_codes(rows) == ["frame_index_broken", "timestamps_off_fps", "rows_misplaced"]
+
+
+def test_index_is_compared_where_the_metadata_tells_it() -> None:
+    assert row_codes(rows_of(5, 30), first_index=7) == ["index_mismatch"]
+    assert row_codes(rows_of(5, 30), first_index=-1) == []
+
+
+def test_one_step_cannot_be_frozen() -> None:
+    assert row_codes(rows_of(1, 30)) == []
+
+
+def test_numbers_for_done_are_taken_for_flags() -> None:
+    rows = rows_of(5, 30)
+    rows.columns["done"] = np.array([0.0, 0, 0, 0, 1])
+    assert row_codes(rows) == []
+
+
+def test_an_extra_column_may_hold_what_its_own_dtype_can() -> None:
+    rows = rows_of(5, 30)
+    rows.columns["wide"] = np.full(5, 1e300)
+    wide = Feature(key="wide", dtype="float64", shape=(1,))
+    narrow = Feature(key="wide", dtype="float32", shape=(1,))
+    assert row_codes(rows, features={**FEATURES, "wide": wide}) == []
+    assert row_codes(rows, features={**FEATURES, "wide": narrow}) == ["values_not_finite"]
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(0, ["episode_empty"]), (4, ["episode_short"]), (5, []), (100, ["episode_too_long"])]
+)
+def test_lengths(length: int, expected: list[str]) -> None:
+    assert codes(check_length(0, length, 5, 99)) == expected
+
+
+# --- videos
+
+
+@pytest.mark.parametrize(
+    ("fps", "num_frames"),
+    [(30.0, 100), (29.97, 100), (30.2, 1000), (None, 100), (30.3, 100), (34.0, 10), (38.0, 5), (60.0, 1)],
+)
+def test_a_rate_that_a_header_may_well_show_for_30_fps(fps: float | None, num_frames: int) -> None:
+    shown = header(fps=fps, num_frames=num_frames)
+    assert codes(check_video(shown, file="v", fps=30, declared_shape=(96, 128, 3), episodes=[0])) == []
+
+
+@pytest.mark.parametrize(("fps", "num_frames"), [(25.0, 100), (15.0, 100), (31.0, 1000), (60.0, 20), (30.5, None)])
+def test_a_rate_that_is_another(fps: float, num_frames: int | None) -> None:
+    shown = header(fps=fps, num_frames=num_frames)
+    assert codes(check_video(shown, file="v", fps=30, declared_shape=(96, 128, 3), episodes=[0])) == ["video_fps"]
+
+
+@pytest.mark.parametrize("shape", [(96, 128, 3), (3, 96, 128), (128, 96, 3), (96, 128, 1), (96, 128), (0,)])
+def test_any_order_of_the_shape_is_taken(shape: tuple[int, ...]) -> None:
+    assert codes(check_video(header(), file="v", fps=30, declared_shape=shape, episodes=[0])) == []
+
+
+# --- spans
+
+lengths_of = st.lists(st.integers(1, 500), min_size=1, max_size=20)
+
+
+@given(lengths=lengths_of, fps=st.sampled_from([5, 10, 29.97, 30, 60]), complete=st.booleans())
+def test_spans_that_follow_each_other_have_no_findings(lengths: list[int], fps: float, complete: bool) -> None:
+    stops = np.cumsum(lengths)
+    assert span_codes(lengths, [0, *stops[:-1]], list(stops), fps, complete=complete) == []
+
+
+@given(lengths=lengths_of, drift=st.floats(-0.4, 0.4))
+def test_spans_may_drift_by_less_than_half_a_frame(lengths: list[int], drift: float) -> None:
+    stops = np.cumsum(lengths) + drift
+    assert span_codes(lengths, [0, *stops[:-1]], list(stops)) == []
+
+
+@given(lengths=st.lists(st.integers(2, 50), min_size=2, max_size=10))
+def test_pauses_between_joined_pieces_are_not_missing_frames(lengths: list[int]) -> None:
+    starts = np.cumsum([0, *(length + 1 for length in lengths[:-1])])
+    stops = starts + lengths
+    shown = header(num_frames=sum(lengths), duration_seconds=float(stops[-1]) / 30)
+    assert span_codes(lengths, list(starts), list(stops), header=shown) == []
+
+
+def test_one_frame_more_than_rows_is_passed_over() -> None:
+    shown = header(num_frames=12)
+    assert span_codes([5, 5], [0, 6], [6, 12], header=shown) == ["span_gap", "video_frames_extra"]
+
+
+def test_gaps_mean_nothing_where_not_all_episodes_are_chosen() -> None:
+    assert span_codes([5, 5], [10, 30], [15, 35], header=header(), complete=False) == []
+
+
+@given(shift=st.integers(1, 4))
+def test_both_episodes_that_claim_a_frame_are_blamed(shift: int) -> None:
+    shown = header(num_frames=10 - shift)
+    assert span_codes([5, 5], [0, 5 - shift], [5, 10 - shift], header=shown) == ["span_overlap", "span_overlap"]
+
+
+def test_the_order_of_the_spans_need_not_be_that_of_the_episodes() -> None:
+    assert span_codes([5, 7], [7, 0], [12, 7]) == []
+
+
+def test_a_video_without_a_frame_count_is_judged_by_its_duration() -> None:
+    shown = header(num_frames=None, duration_seconds=10 / 30)
+    assert span_codes([5, 5], [0, 5], [5, 10], header=shown) == []
+    assert span_codes([5, 6], [0, 5], [5, 11], header=shown) == ["video_frames_short"]
+
+
+def test_a_video_that_tells_nothing_is_left_to_decoding() -> None:
+    assert span_codes([5], [0], [5], header=header(num_frames=None, duration_seconds=None)) == []
+
+
+# --- policies
+
+
+def made(code: str, episode: int | None = 1) -> Finding:
+    return finding(code, episode=episode, expected="this", found="that")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_warning_is_recorded_whatever_the_policy(policy: str) -> None:
+    decision = decide([made("camera_frozen")], policy)
+    assert [found.handling for found in decision.findings] == ["recorded"]
+    assert (decision.refused, decision.dropped) == (False, frozenset())
+
+
+@pytest.mark.parametrize("code", [code for code, rule in CATALOGUE.items() if rule.severity == "error"])
+def test_every_error_is_refused_dropped_or_kept(code: str) -> None:
+    keepable = CATALOGUE[code].keepable
+    assert decide([made(code)], "fail").refused
+    assert decide([made(code)], "skip").dropped == {1}
+    assert decide([made(code)], "keep").dropped == (frozenset() if keepable else {1})
+    assert decide([made(code, None)], "skip").refused
+    assert decide([made(code, None)], "keep").refused == (not keepable)
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_finding_has_a_remedy_in_whole_sentences(code: str) -> None:
+    remedy = CATALOGUE[code].remedy
+    assert remedy[0].isupper()
+    assert remedy.endswith((".", ")."))
+
+
+def test_a_finding_reads_as_a_sentence() -> None:
+    found = finding("rows_missing", episode=41, file="data/file-000.parquet", expected="311 rows", found="309")
+    assert found.sentence() == (
+        "episode 41: rows_missing: expected 311 rows, found 309 (data/file-000.parquet). Steps are missing. "
+        "Exclude it with --episodes, or drop it with --dirty_episode_policy skip."
+    )

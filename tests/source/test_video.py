@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lewm_data.source.video import VideoProblem, read_header
+
+
+@pytest.mark.parametrize(
+    ("dataset", "codec", "num_frames"),
+    [("recorded", "h264", 54), ("recorded_hevc", "hevc", 54), ("recorded_av1", "av1", 19), ("recorded_v21", "h264", 7)],
+)
+def test_headers(dataset: str, codec: str, num_frames: int, request: pytest.FixtureRequest) -> None:
+    path = min((request.getfixturevalue(dataset) / "videos").rglob("*.mp4"))
+    header = read_header(path)
+    assert (header.codec, header.width, header.height, header.num_frames) == (codec, 128, 96, num_frames)
+    assert header.fps == pytest.approx(30)
+    assert header.start_seconds == 0
+    assert header.duration_seconds == pytest.approx(num_frames / 30)
+
+
+def test_a_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "video.mkv"
+    with av.open(str(min(recorded.rglob("*.mp4")))) as source, av.open(str(path), "w") as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    header = read_header(path)
+    assert (header.codec, header.width, header.num_frames) == ("h264", 128, None)
+
+
+def test_a_title_need_not_be_utf8(recorded_v21: Path, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "titled.mp4"
+    with av.open(str(min(recorded_v21.rglob("*.mp4")))) as source, av.open(str(path), "w") as output:
+        output.metadata["title"] = "kueche"
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"kueche", b"k\xfcche "))
+    assert read_header(path).num_frames == 7
+
+
+def test_every_place_to_cut_a_video_off_is_noticed(recorded_v21: Path, tmp_path: Path) -> None:
+    content = min(recorded_v21.rglob("*.mp4")).read_bytes()
+    path = tmp_path / "cut.mp4"
+    for stop in range(0, len(content), max(1, len(content) // 60)):
+        path.write_bytes(content[:stop])
+        with pytest.raises(VideoProblem) as caught:
+            read_header(path)
+        assert caught.value.code in ("video_empty", "video_truncated", "video_unreadable")
+    path.write_bytes(content)
+    read_header(path)
+
+
+def test_what_cannot_be_opened_is_a_problem_of_the_video(tmp_path: Path) -> None:
+    with pytest.raises(VideoProblem, match="file_missing"):
+        read_header(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_index_of_nonsense_is_read_or_refused_but_never_breaks(
+    seed: int, recorded_v21: Path, tmp_path: Path
+) -> None:
+    content = min(recorded_v21.rglob("*.mp4")).read_bytes()
+    random = np.random.default_rng(seed)
+    path = tmp_path / "nonsense.mp4"
+    for _ in range(25):
+        spoiled = bytearray(content)
+        for place in random.integers(content.index(b"moov") - 4, len(content), 4):
+            spoiled[place] = random.choice([0, 1, 0x7F, 0xFF, spoiled[place] ^ 0x10])
+        path.write_bytes(spoiled)
+        with contextlib.suppress(VideoProblem):
+            read_header(path)
+
+
+def test_a_file_that_only_begins_like_an_mp4_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nonsense.mp4"
+    path.write_bytes(b"\0\0\0\4ftypisom" + bytes(100))
+    with pytest.raises(VideoProblem, match="video_truncated"):
+        read_header(path)
