@@ -12,8 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import lewm_data
+from tests.test_layers import MODULES, PACKAGE, imports
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")
@@ -24,6 +26,59 @@ def test_the_version_is_said_once_in_each_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == lewm_data.__version__
     assert f"## {lewm_data.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+IMPORTED_AS = {
+    "gym-pusht": {"gym_pusht", "gymnasium"},
+    "huggingface_hub": {"huggingface_hub"},
+    "lerobot": {"lerobot", "datasets"},
+    "pillow": {"PIL"},
+    "rerun-sdk": {"rerun"},
+    "stable-worldmodel": {"stable_worldmodel"},
+}
+"""Distributions whose modules have other names."""
+
+EXTRA_OF = {"demo": "demo", "training": "train", "adapters": "train"}
+"""The extra that a layer may rely on. Every other layer works with the core alone."""
+
+OPTIONAL = {
+    "lewm_data/conversion/engine_ray.py": "ray",
+    "lewm_data/preview/viewer.py": "view",
+}
+"""Modules that rely on an extra of their own."""
+
+
+def _declared(extra: str | None) -> set[str]:
+    """Top-level modules of the core's dependencies, or of an extra's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    names = {Requirement(line).name for line in lines}
+    return {module for name in names for module in IMPORTED_AS.get(name, {name.replace("-", "_")})}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_imported_package_is_declared(path: Path) -> None:
+    relative = path.relative_to(ROOT).as_posix()
+    layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    extra = OPTIONAL.get(relative, EXTRA_OF.get(layer))
+    declared = _declared(None) | (_declared(extra) if extra else set())
+    used = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"lewm_data"}
+    assert used - declared == set()
+
+
+def test_everything_but_the_demo_imports_without_lerobot() -> None:
+    modules = [
+        "lewm_data." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for path in MODULES
+        if path.name not in ("__init__.py", "demo.py", "demo_policy.py")
+    ]
+    code = (
+        "import importlib, sys\n"
+        "sys.modules['lerobot'] = None  # importing it raises ImportError\n"
+        f"for name in {modules}:\n    importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
