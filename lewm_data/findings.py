@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 DirtyEpisodePolicy = Literal["fail", "skip", "keep"]
 POLICIES: tuple[str, ...] = get_args(DirtyEpisodePolicy)
@@ -17,6 +17,20 @@ POLICIES: tuple[str, ...] = get_args(DirtyEpisodePolicy)
 Severity = Literal["error", "warning"]
 
 Handling = Literal["refused", "dropped", "kept", "recorded"]
+
+
+class Verdict(NamedTuple):
+    """What a set of findings amounts to.
+
+    Attributes:
+        level: ``good``: nothing to do; ``fair``: look at it first, or a choice is open; ``bad``: unusable as it is.
+        sentence: The reason, in one line.
+        next: A command to type next; empty if there is none.
+    """
+
+    level: Literal["good", "fair", "bad"]
+    sentence: str
+    next: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,27 +6,15 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection
-from lewm_data.findings import Finding, count_of
+from lewm_data.findings import Finding, Verdict, count_of
 from lewm_data.format.schema import PIXELS, camera_name
-from lewm_data.quality.validate import decide
+from lewm_data.quality.policy import decide
 
 _MOST_CAMERAS = 3
-
-
-class Verdict(NamedTuple):
-    """What an inspection comes to.
-
-    Attributes:
-        kind: ``good``, ``doubtful`` (converts, but look at it first, or a choice is open) or ``bad``.
-        sentence: Why, in one line.
-    """
-
-    kind: Literal["good", "doubtful", "bad"]
-    sentence: str
 
 
 class Command(NamedTuple):
@@ -58,14 +46,12 @@ def verdict(inspection: Inspection, shortfalls: Sequence[str] = ()) -> Verdict:
     if shortfalls:
         return Verdict("bad", f"Does not fit: {shortfalls[0]}")
     if PIXELS not in inspection.cameras:
-        return Verdict("doubtful", f"Choose a camera: {_cameras(inspection)} could each be 'pixels'.")
+        return Verdict("fair", f"Choose a camera: {_cameras(inspection)} could each be 'pixels'.")
     if inspection.decision.dropped:
         total = len(inspection.dataset.episodes) if inspection.dataset else 0
-        return Verdict(
-            "doubtful", f"Ready to convert without {len(inspection.decision.dropped):,} of {total:,} episodes."
-        )
+        return Verdict("fair", f"Ready to convert without {len(inspection.decision.dropped):,} of {total:,} episodes.")
     if errors:
-        return Verdict("doubtful", f"Ready to convert; {count_of(len(errors), 'error')} will be kept and marked.")
+        return Verdict("fair", f"Ready to convert; {count_of(len(errors), 'error')} will be kept and marked.")
     if warnings:
         return Verdict("good", f"Ready to convert; {count_of(warnings, 'warning')} will be recorded in the file.")
     return Verdict("good", "Clean, and ready to convert.")

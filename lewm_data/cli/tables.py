@@ -9,11 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lewm_data.cli.advice import Command, Verdict, next_commands, verdict
+from lewm_data.cli.advice import Command, next_commands, verdict
 from lewm_data.cli.terminal import escape
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEGABYTE, Plan
-from lewm_data.findings import HANDLED, LEAVE_OUT, Finding, count_of, group_findings
+from lewm_data.findings import HANDLED, LEAVE_OUT, Finding, Verdict, count_of, group_findings
 from lewm_data.format.schema import ACTION, STATE, camera_name
 from lewm_data.source.metadata import ACTION_KEY, STATE_KEY, done_words
 
@@ -22,8 +22,8 @@ MAX_GROUPS = 12
 
 _MOST_NAMES = 16
 
-_STYLES = {"good": "bold green", "doubtful": "bold yellow", "bad": "bold red"}
-_SYMBOLS = {"good": ("✔", "OK:"), "doubtful": ("▲", "Note:"), "bad": ("✘", "Stop:")}
+_STYLES = {"good": "bold green", "fair": "bold yellow", "bad": "bold red"}
+_SYMBOLS = {"good": ("✔", "OK:"), "fair": ("▲", "Note:"), "bad": ("✘", "Stop:")}
 
 
 def show_report(console: Console, inspection: Inspection, shortfalls: Sequence[str]) -> Verdict:
@@ -153,8 +153,8 @@ def show_plan(console: Console, plan: Plan) -> None:
 
 def show_verdict(console: Console, told: Verdict) -> None:
     """Prints one line that says what it comes to."""
-    symbol = _SYMBOLS[told.kind][_is_ascii(console)]
-    console.print(f"[{_STYLES[told.kind]}]{symbol} {escape(told.sentence)}[/]", highlight=False)
+    symbol = _SYMBOLS[told.level][_is_ascii(console)]
+    console.print(f"[{_STYLES[told.level]}]{symbol} {escape(told.sentence)}[/]", highlight=False)
 
 
 def show_commands(console: Console, commands: Sequence[Command]) -> None:

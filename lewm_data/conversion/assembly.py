@@ -14,7 +14,7 @@ from lewm_data.findings import Finding, finding
 from lewm_data.format.encode import StoredChunk
 from lewm_data.format.writer import FileWriter
 from lewm_data.quality.pictures import PictureCheck
-from lewm_data.quality.validate import decide
+from lewm_data.quality.policy import decide
 from lewm_data.source.decode import DecodedFrame, DecodeJob, JobEnd, event_bytes
 from lewm_data.source.episodes import EpisodeData
 from lewm_data.source.metadata import LAST_STEP

@@ -16,12 +16,13 @@ from lewm_data.conversion.sample import sample_frames
 from lewm_data.errors import DirtyDataError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
-from lewm_data.quality.validate import Decision, decide, validate
+from lewm_data.quality.policy import Decision, decide
+from lewm_data.quality.validate import validate
 from lewm_data.resources import Progress
 from lewm_data.source import open as sources
-from lewm_data.source.cameras import choose_cameras
-from lewm_data.source.episodes import EpisodeReader, Report, check_columns
+from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
+from lewm_data.source.selection import check_columns, choose_cameras
 
 
 @dataclass(frozen=True, kw_only=True)

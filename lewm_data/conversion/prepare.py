@@ -15,8 +15,8 @@ from lewm_data.conversion.work_folder import remove_leftovers
 from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageError, error_for_status
 from lewm_data.format.schema import safe_name
 from lewm_data.format.writer import replace_durably
-from lewm_data.source.cameras import choose_cameras
 from lewm_data.source.open import identity, needed_files, open_source
+from lewm_data.source.selection import choose_cameras
 
 _SIGKILL_STATUS = -9
 

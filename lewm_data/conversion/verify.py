@@ -32,9 +32,10 @@ from lewm_data.format.schema import (
 from lewm_data.format.statistics import column_statistics, rows_at_once
 from lewm_data.format.virtual import shard_problems
 from lewm_data.source.decode import DecodedFrame, Decoder
-from lewm_data.source.episodes import EpisodeReader, column_name
+from lewm_data.source.episodes import EpisodeReader
 from lewm_data.source.open import open_source
 from lewm_data.source.scale import Scaler
+from lewm_data.source.selection import column_name
 
 Progress = Callable[[int, int], None]
 

@@ -15,7 +15,7 @@ from lewm_data.errors import SourceError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, STATE, camera_name
 from lewm_data.preview.recording import Picture, Rows
-from lewm_data.quality.validate import decide
+from lewm_data.quality.policy import decide
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader

@@ -5,24 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
-from lewm_data.findings import Finding
+from lewm_data.findings import Finding, Verdict
 from lewm_data.preview.recording import Recording
-
-
-class Verdict(NamedTuple):
-    """What the findings amount to.
-
-    Attributes:
-        level: ``good``: nothing was found; ``fair``: something to look at; ``bad``: not to be trained on as it is.
-        sentence: The same for people.
-        next: A command to type next.
-    """
-
-    level: Literal["good", "fair", "bad"]
-    sentence: str
-    next: str
 
 
 def verdict(recording: Recording) -> Verdict:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lewm_data.findings import finding
-from lewm_data.source.arrow import NotNumeric, to_vector
-from lewm_data.source.info import (
-    Unusable,
-    check_inside,
-    first_line,
-    is_lfs_pointer,
-    read_text,
-    unreadable,
-)
+from lewm_data.source.files import UnusableError, read_jsonl, read_table, unreadable
 from lewm_data.source.metadata import NULL, CameraColumns, EpisodeTable
-from lewm_data.source.rows import PARQUET_ERRORS, leaf_paths, minding_memory
-
-MAX_ROWS = 1 << 22
-"""Episodes or tasks in one file: fifty times what DROID has."""
+from lewm_data.source.rows import NotNumericError, to_vector
 
 _TASK_TEXTS = ("task", "__index_level_0__")
-_MOST_TASK_TEXT = 1 << 26
+MAX_TASK_TEXT = 1 << 26
 
 # --- v3.0: meta/episodes/**.parquet, meta/tasks.parquet
 
@@ -44,11 +29,11 @@ def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str
         The table, sorted by episode_index, and task_index to text (None without a file of tasks).
 
     Raises:
-        Unusable: What tells one episode from another is missing or damaged.
+        UnusableError: What tells one episode from another is missing or damaged.
     """
     files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
     if not files:
-        raise Unusable(finding("metadata_missing", file="meta/episodes", expected="Parquet files", found="none"))
+        raise UnusableError(finding("metadata_missing", file="meta/episodes", expected="Parquet files", found="none"))
     required = ["episode_index", "length", "data/chunk_index", "data/file_index"]
     optional = ["dataset_from_index"]
     seconds = []
@@ -58,7 +43,7 @@ def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str
     names = [*required, *optional, *seconds]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in files:
-        table = _read_table(root, path, names)
+        table = read_table(root, path, names)
         for name in names:
             file = path.relative_to(root).as_posix()
             if name in required and name not in table.column_names:
@@ -91,7 +76,7 @@ def _read_v3_tasks(root: Path) -> dict[int, str] | None:
     if not path.is_file():
         return None
     # pandas keeps the text as the index: older versions name that column __index_level_0__
-    table = _read_table(root, path, (*_TASK_TEXTS, "task_index"), texts=_TASK_TEXTS)
+    table = read_table(root, path, (*_TASK_TEXTS, "task_index"), texts=_TASK_TEXTS)
     text = next((name for name in _TASK_TEXTS if name in table.column_names), None)
     if text is None or "task_index" not in table.column_names:
         raise unreadable("meta/tasks.parquet", "columns task and task_index", ", ".join(table.column_names))
@@ -101,33 +86,11 @@ def _read_v3_tasks(root: Path) -> dict[int, str] | None:
         for task_index, scalar in zip(index.tolist(), table[text], strict=True):
             tasks[task_index] = str(scalar.as_py())
             size += len(tasks[task_index])
-            if size > _MOST_TASK_TEXT:
-                raise unreadable("meta/tasks.parquet", f"{_MOST_TASK_TEXT:,} letters at most", "more")
+            if size > MAX_TASK_TEXT:
+                raise unreadable("meta/tasks.parquet", f"{MAX_TASK_TEXT:,} letters at most", "more")
     except UnicodeDecodeError as error:
         raise unreadable("meta/tasks.parquet", "UTF-8 text", str(error)) from error
     return tasks
-
-
-def _read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequence[str] = ()) -> pa.Table:
-    """Some columns of a small Parquet file; ``texts`` are held as they are stored, each repeated text once."""
-    name = path.relative_to(root).as_posix()
-    try:
-        check_inside(root, name)
-        if is_lfs_pointer(path):
-            raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
-        with minding_memory(), pq.ParquetFile(path) as file:
-            present = set(file.schema_arrow.names)
-            leaves = leaf_paths(file.metadata)
-            if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space, until it is read
-                raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
-        dictionaries = [text for text in texts if text in leaves]
-        with minding_memory(), pq.ParquetFile(path, read_dictionary=dictionaries) as file:
-            # one thread: where no other can be had, Arrow says that the file cannot be read
-            return file.read([column for column in columns if column in present], use_threads=False)
-    except MemoryError:
-        raise
-    except PARQUET_ERRORS as error:
-        raise unreadable(name, "a Parquet file", first_line(error)) from error
 
 
 def _numbers(table: pa.Table, name: str, dtype: type[np.generic], file: str) -> np.ndarray:
@@ -137,7 +100,7 @@ def _numbers(table: pa.Table, name: str, dtype: type[np.generic], file: str) -> 
         return np.full(table.num_rows, null, dtype)
     try:
         values = to_vector(table[name], null=null)
-    except NotNumeric as error:
+    except NotNumericError as error:
         raise unreadable(file, f"numbers in {name!r}", str(error)) from error
     if values.dtype.kind == "f":  # pandas makes floats of whole numbers that hold a null
         values = np.where(np.isfinite(values), values, null)
@@ -167,7 +130,7 @@ def read_v2(root: Path, chunks_size: int, fps: float, cameras: list[str]) -> tup
         As for ``read_v3``; every span begins at 0, since each episode has files of its own.
 
     Raises:
-        Unusable: A file is missing or damaged.
+        UnusableError: A file is missing or damaged.
     """
     records = list(read_jsonl(root, "meta/episodes.jsonl", integers=("episode_index", "length")))
     index = np.array([record["episode_index"] for record in records], np.int64)
@@ -188,38 +151,3 @@ def read_v2(root: Path, chunks_size: int, fps: float, cameras: list[str]) -> tup
         return table, None
     lines = read_jsonl(root, "meta/tasks.jsonl", integers=("task_index",), texts=("task",))
     return table, {line["task_index"]: line["task"] for line in lines}
-
-
-def read_jsonl(
-    root: Path, name: str, *, integers: tuple[str, ...], texts: tuple[str, ...] = ()
-) -> Iterator[dict[str, Any]]:
-    """Reads a file of JSON lines.
-
-    Args:
-        root: The dataset's folder.
-        name: The file, relative to it.
-        integers: Keys that must hold whole numbers of 0 or more.
-        texts: Keys that must hold text.
-
-    Yields:
-        The object of each line.
-
-    Raises:
-        Unusable: The file is missing, or a line is something else.
-    """
-    # not splitlines(): JSON text may hold U+2028 and its like as they are
-    for number, line in enumerate(read_text(root, name).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not (
-            isinstance(record, dict)
-            and all(isinstance(record.get(key), int) and 0 <= record[key] < 1 << 62 for key in integers)
-            and all(isinstance(record.get(key), str) for key in texts)
-        ):
-            wanted = ", ".join((*integers, *texts))
-            raise unreadable(name, f"an object with {wanted} in line {number}", line[:80])
-        yield record

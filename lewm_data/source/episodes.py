@@ -9,13 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lewm_data.errors import UsageError
 from lewm_data.findings import Finding
-from lewm_data.format.schema import ACTION, DONE, RESERVED_NAMES, STATE, is_pixels
-from lewm_data.source.arrow import NotNumeric, to_numpy
+from lewm_data.format.schema import ACTION, DONE, STATE
 from lewm_data.source.decode import DecodeJob, gone
 from lewm_data.source.metadata import ACTION_KEY, NULL, STATE_KEY, Episode, LeRobotDataset
-from lewm_data.source.rows import RowCursor
+from lewm_data.source.rows import NotNumericError, RowCursor, to_numpy
+from lewm_data.source.selection import file_column
 from lewm_data.source.video import VideoHeader
 
 _TIME_CODES = frozenset({"timestamps_off_fps", "timestamps_not_increasing"})
@@ -95,7 +94,7 @@ class EpisodeReader:
             return self._read(episode)
         except MemoryError:  # Arrow's own is an ArrowException as well
             raise
-        except (pa.ArrowException, OSError, KeyError, NotNumeric) as error:
+        except (pa.ArrowException, OSError, KeyError, NotNumericError) as error:
             raise gone(episode.index, str(episode.data_file), error) from error
 
     def _read(self, episode: Episode) -> EpisodeData:
@@ -174,37 +173,3 @@ class EpisodeReader:
         else:
             columns[DONE] = np.arange(length) == length - 1
         return columns
-
-
-def check_columns(keys: Sequence[str]) -> None:
-    """Refuses extra columns that the file cannot hold beside each other.
-
-    Raises:
-        UsageError: A name has a meaning of its own in the format, or two keys would share one.
-    """
-    names: dict[str, str] = {}
-    for key in keys:
-        other = names.setdefault(file_column(key), key)
-        if other != key:
-            raise UsageError(
-                f"extra_columns: {other!r} and {key!r} would both be {file_column(key)!r}. Leave one of them out."
-            )
-
-
-def file_column(key: str) -> str:
-    """Name of an extra column in our file.
-
-    Raises:
-        UsageError: The name has a meaning of its own in the format.
-    """
-    name = column_name(key)
-    if name in RESERVED_NAMES or is_pixels(name) or not name.strip("."):
-        raise UsageError(
-            f"extra_columns: {key!r} would be the column {name!r}, which the format uses itself. Leave it out."
-        )
-    return name
-
-
-def column_name(key: str) -> str:
-    """LeRobot's key as the name of a dataset: ``/``, which HDF5 takes for a group, becomes ``_``."""
-    return key.replace("/", "_")

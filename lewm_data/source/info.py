@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from pathlib import Path
 from typing import Any
 
-from lewm_data.findings import Finding, finding
+from lewm_data.findings import finding
+from lewm_data.source.files import UnusableError, unreadable
 from lewm_data.source.metadata import Feature
 
 INFO_FILE = "meta/info.json"
 
-_MOST_TEXT_BYTES = 1 << 30
-"""A million episodes take a tenth of it as JSON lines."""
-
-_LFS_PREFIX = b"version https://git-lfs"
 _PATH_FIELDS = {"chunk_index", "file_index", "episode_chunk", "episode_index", "video_key"}
 
 _DEFAULT_PATHS = {
@@ -32,102 +28,11 @@ _DEFAULT_PATHS = {
 """LeRobot's own templates, for an ``info.json`` without them."""
 
 
-class Unusable(Exception):
-    """Metadata without which nothing can be said; carries the finding."""
-
-    def __init__(self, found: Finding) -> None:
-        super().__init__(found.sentence())
-        self.finding = found
-
-
-def unreadable(file: str, expected: str, found: str) -> Unusable:
-    """Metadata that is there but cannot be understood."""
-    return Unusable(finding("metadata_unreadable", file=file, expected=expected, found=found[:120]))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its name if it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what Git LFS leaves in a checkout that was never pulled."""
-    with path.open("rb") as file:
-        return file.read(len(_LFS_PREFIX)) == _LFS_PREFIX
-
-
-def leads_out(root: Path, path: Path) -> bool:
-    """Whether a path, links followed, ends outside of the dataset's folder (of a Hub snapshot: of its repo's cache)."""
-    home = root.resolve()
-    if home.parent.name == "snapshots":  # whose files are links into the cache's "blobs"
-        home = home.parent.parent
-    try:
-        return not path.resolve().is_relative_to(home)
-    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no file can have
-        return True
-
-
-def check_inside(root: Path, name: str) -> None:
-    """Refuses a file that is a link out of the dataset's folder.
-
-    Raises:
-        Unusable: It is.
-    """
-    if leads_out(root, root / name):
-        raise Unusable(
-            finding("path_unsafe", file=name, expected="a file in the dataset's folder", found="a link that leads out")
-        )
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a regular file; a name that no file can have (too long, say) is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def read_json(root: Path, name: str) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Args:
-        root: The dataset's folder.
-        name: The file, relative to it.
-
-    Raises:
-        Unusable: It is missing, a Git LFS pointer, or no JSON object.
-    """
-    text = read_text(root, name)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise unreadable(name, "a JSON object", str(error)) from error
-    if not isinstance(value, dict):
-        raise unreadable(name, "a JSON object", type(value).__name__)
-    return value
-
-
-def read_text(root: Path, name: str) -> str:
-    """Reads a text file; arguments and errors as for ``read_json``."""
-    path = root / name
-    if not path.is_file():
-        raise Unusable(finding("metadata_missing", file=name, expected="the file", found="no such file"))
-    check_inside(root, name)
-    try:
-        if path.stat().st_size > _MOST_TEXT_BYTES:
-            raise unreadable(name, f"{_MOST_TEXT_BYTES:,} bytes at most", f"{path.stat().st_size:,}")
-        if is_lfs_pointer(path):
-            raise Unusable(finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer"))
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(name, "UTF-8 text", str(error)) from error
-
-
 def read_mapping(info: dict[str, Any], key: str) -> dict[str, Any]:
     """An object of objects in ``info.json``, such as ``features``.
 
     Raises:
-        Unusable: It is absent or something else.
+        UnusableError: It is absent or something else.
     """
     value = info.get(key)
     if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
@@ -146,12 +51,12 @@ def read_feature(key: str, spec: dict[str, Any]) -> Feature:
         The feature; without a usable dtype it has ``""``, without a usable shape ``(0,)``.
 
     Raises:
-        Unusable: It is a camera whose name would lead out of the folder.
+        UnusableError: It is a camera whose name would lead out of the folder.
     """
     dtype, shape = spec.get("dtype"), spec.get("shape")
     is_shape = isinstance(shape, list) and all(isinstance(side, int) and 0 <= side < 1 << 31 for side in shape)
     if dtype in ("video", "image") and (re.search(r"[/\\]", key) or ".." in key or not key.isprintable()):
-        raise Unusable(finding("path_unsafe", file=INFO_FILE, expected="a plain camera name", found=f"{key!r}"))
+        raise UnusableError(finding("path_unsafe", file=INFO_FILE, expected="a plain camera name", found=f"{key!r}"))
     return Feature(
         key=key,
         dtype=dtype if isinstance(dtype, str) else "",
@@ -185,7 +90,7 @@ def read_template(info: dict[str, Any], key: str) -> str:
         key: ``data_path`` or ``video_path``; where it is absent, LeRobot's default is taken.
 
     Raises:
-        Unusable: It is unsafe.
+        UnusableError: It is unsafe.
     """
     template = info.get(key)
     if template is None:
@@ -206,7 +111,7 @@ def read_template(info: dict[str, Any], key: str) -> str:
         or ".." in literal
         or re.search(r"[\\:]", literal)
     ):
-        raise Unusable(
+        raise UnusableError(
             finding(
                 "path_unsafe",
                 file=INFO_FILE,
@@ -221,12 +126,12 @@ def check_layout(root: Path, version: str) -> None:
     """Version and folder must agree: nobody can tell which of them is right.
 
     Raises:
-        Unusable: They do not.
+        UnusableError: They do not.
     """
     v3 = (root / "meta" / "episodes").is_dir()
     v2 = (root / "meta" / "episodes.jsonl").is_file()
     if (version == "v3.0" and not v3 and v2) or (version != "v3.0" and v3 and not v2):
-        raise Unusable(
+        raise UnusableError(
             finding(
                 "version_mismatch",
                 file=INFO_FILE,
@@ -240,7 +145,7 @@ def read_count(info: dict[str, Any], key: str) -> int | None:
     """A whole number of ``info.json``; None where it is absent.
 
     Raises:
-        Unusable: It is something else.
+        UnusableError: It is something else.
     """
     value = info.get(key)
     if value is None or (isinstance(value, int) and 0 <= value < 1 << 62):

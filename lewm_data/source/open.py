@@ -17,17 +17,9 @@ from lewm_data.config import parse_episodes
 from lewm_data.errors import SourceError
 from lewm_data.findings import Finding, finding
 from lewm_data.source.episode_table import read_v2, read_v3
+from lewm_data.source.files import UnusableError, read_json
 from lewm_data.source.hub import Location, locate
-from lewm_data.source.info import (
-    INFO_FILE,
-    Unusable,
-    check_layout,
-    read_count,
-    read_feature,
-    read_json,
-    read_mapping,
-    read_template,
-)
+from lewm_data.source.info import INFO_FILE, check_layout, read_count, read_feature, read_mapping, read_template
 from lewm_data.source.metadata import (
     CameraColumns,
     DatasetPaths,
@@ -70,7 +62,7 @@ def open_source(source: str, *, revision: str | None = None, episodes: str | Non
     findings: list[Finding] = []
     try:
         dataset = _read_metadata(location, episodes, findings)
-    except Unusable as unusable:
+    except UnusableError as unusable:
         return Opened(None, [*findings, unusable.finding], location)
     return Opened(dataset, findings, location)
 
@@ -125,7 +117,7 @@ def _read_metadata(location: Location, selection: str | None, findings: list[Fin
     info = read_json(location.root, "meta/info.json")
     version = str(info.get("codebase_version"))
     if version not in SUPPORTED_VERSIONS:
-        raise Unusable(
+        raise UnusableError(
             finding(
                 "version_unknown",
                 file="meta/info.json",
@@ -136,7 +128,7 @@ def _read_metadata(location: Location, selection: str | None, findings: list[Fin
     features = {key: read_feature(key, value) for key, value in read_mapping(info, "features").items()}
     fps = info.get("fps")
     if not isinstance(fps, (int, float)) or not 0 < fps < 100_000:
-        raise Unusable(finding("fps_invalid", file=INFO_FILE, expected="fps above 0", found=f"fps {fps!r}"))
+        raise UnusableError(finding("fps_invalid", file=INFO_FILE, expected="fps above 0", found=f"fps {fps!r}"))
     paths = DatasetPaths(read_template(info, "data_path"), read_template(info, "video_path"))
     check_layout(location.root, version)
     chunks_size = read_count(info, "chunks_size") or 1000

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,14 +23,14 @@ _BUFFER_BYTES = 1 << 16
 NUMBER_ROWS = 2048
 """Rows of numeric columns read at once."""
 
-_MOST_UNASKED_VALUES = 1 << 24
+MAX_UNASKED_VALUES = 1 << 24
 """Values of a column, beyond those that its rows should have, that are let pass to be found out row by row."""
 
-_MOST_SPARE_BYTES = 1 << 26
+MAX_SPARE_BYTES = 1 << 26
 
 
 @contextmanager
-def minding_memory() -> Iterator[None]:
+def reraise_arrow_oom() -> Iterator[None]:
     """Tells a lack of memory, which is no fault of a file, from a file that cannot be read.
 
     Raises:
@@ -77,9 +78,9 @@ def oversized(metadata: pq.FileMetaData, widths: Mapping[str, int]) -> str | Non
         group = metadata.row_group(number)
         for position, width in looked_at:
             column, rows = group.column(position), group.num_rows
-            if column.num_values > 2 * rows * width + _MOST_UNASKED_VALUES:
+            if column.num_values > 2 * rows * width + MAX_UNASKED_VALUES:
                 return f"{column.num_values:,} values of {leaves[position]!r} in {rows:,} rows"
-            most = 16 * column.num_values + _MOST_SPARE_BYTES
+            most = 16 * column.num_values + MAX_SPARE_BYTES
             if column.physical_type != "BYTE_ARRAY" and column.total_uncompressed_size > most:
                 return f"{column.total_uncompressed_size:,} bytes for {column.num_values:,} values"
     return None
@@ -133,7 +134,7 @@ class RowCursor:
             PARQUET_ERRORS: The file cannot be read.
         """
         if self._file is None or start < self._batch_start:
-            with minding_memory():
+            with reraise_arrow_oom():
                 self._open(start)
         position = start
         while position < stop:
@@ -141,7 +142,7 @@ class RowCursor:
                 if self._batch is not None:
                     self._batch_start += self._batch.num_rows
                     self._batch = None  # freed before the next one is decoded
-                with minding_memory():
+                with reraise_arrow_oom():
                     self._batch = next(self._batches, None)
                 if self._batch is None:
                     return
@@ -168,3 +169,81 @@ class RowCursor:
             row_groups=range(first, metadata.num_row_groups),
             use_threads=False,
         )
+
+
+class NotNumericError(TypeError):
+    """A column that holds no numbers."""
+
+
+class UnevenRowsError(NotNumericError):
+    """A column of lists that are not all equally long, or of which some are null."""
+
+
+def to_numpy(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
+    """Numbers of a column.
+
+    Args:
+        array: A column of numbers, of booleans, or of lists (of lists) of them that are all equally long.
+        null: Stands for a null; one that the column's own dtype cannot hold makes it float64.
+
+    Returns:
+        Array of shape (rows,) for plain numbers and (rows, width) for lists, with the column's own dtype
+        (booleans as bool).
+
+    Raises:
+        UnevenRowsError: It holds lists of different lengths, or null where a list should be.
+        NotNumericError: It holds something else.
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+    rows = len(array)
+    is_list = False
+    if isinstance(
+        array, pa.ExtensionArray
+    ):  # lists all the same, once ``datasets`` has registered its own names for them
+        array = array.storage
+    while _is_list(array.type):
+        is_list = True
+        if array.null_count:
+            raise UnevenRowsError(f"null in {array.null_count} of {rows} rows")
+        if not pa.types.is_fixed_size_list(array.type) and len(array):
+            lengths = np.diff(np.from_dlpack(array.offsets))
+            if np.ptp(lengths):
+                raise UnevenRowsError(f"rows {lengths.min()} to {lengths.max()} wide")
+        array = array.flatten()
+    values = _plain(array, null)
+    return values.reshape(rows, len(values) // rows if rows else 0) if is_list else values
+
+
+def to_vector(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
+    """One number per row: as ``to_numpy``, with lists of one number as that number; shape (rows,).
+
+    Raises:
+        NotNumericError: It holds something else, or more than one number in a row.
+    """
+    values = to_numpy(array, null=null)
+    if values.ndim == 2 and len(values) and values.shape[1] != 1:
+        raise UnevenRowsError(f"rows {values.shape[1]} wide")
+    return values.reshape(-1)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
+
+
+def _plain(array: pa.Array, null: float) -> np.ndarray:
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full(len(array), null)
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.uint8())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise NotNumericError(f"values of type {kind}")
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    values = np.frombuffer(array.buffers()[1] or b"", dtype, count=len(array), offset=array.offset * dtype.itemsize)
+    if array.null_count:
+        missing = np.from_dlpack(array.is_null().cast(pa.uint8())).view(bool)
+        if dtype.kind != "f" and not (float(null).is_integer() and (null >= 0 or dtype.kind == "i")):
+            values = values.astype(np.float64)
+        values = np.where(missing, np.asarray(null, values.dtype), values)
+    return values.astype(bool) if pa.types.is_boolean(kind) and values.dtype.kind != "f" else values

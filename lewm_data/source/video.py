@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import av
 
-from lewm_data.source.info import is_file, is_lfs_pointer
+from lewm_data.source.files import is_file, is_lfs_pointer
 
 MAX_FRAME_PIXELS = 1 << 26
 """8192x8192, twice what 8K video has. A decoder keeps some twenty frames."""

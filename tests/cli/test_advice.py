@@ -76,7 +76,7 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
     dirt.span(3, 1.0, 0.5)(root)
     inspection = inspected(root, camera="front", image_size=16)
     told = verdict(inspection)
-    assert told.kind == "bad"
+    assert told.level == "bad"
     assert told.sentence.startswith("Refused: 2 errors in 2 of 5 episodes.")
     skip, keep, look, every = next_commands(inspection)
     assert (skip.purpose, keep.purpose) == (
@@ -108,7 +108,7 @@ def test_unreadable_metadata_is_a_verdict_too(recorded: Path, copy_of: Callable[
     root = copy_of(recorded)
     (root / dirt.INFO).write_text("{")
     inspection = inspected(root)
-    assert verdict(inspection).kind == "bad"
+    assert verdict(inspection).level == "bad"
     assert len(next_commands(inspection)) == 1
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lewm_data.cli.advice import Command, Verdict
+from lewm_data.cli.advice import Command
 from lewm_data.cli.progress import StagedProgress
 from lewm_data.cli.tables import MAX_GROUPS, show_commands, show_findings, show_verdict, size
-from lewm_data.findings import CATALOGUE, LEAVE_OUT, finding
+from lewm_data.findings import CATALOGUE, LEAVE_OUT, Verdict, finding
 
 CODES = list(CATALOGUE)
 

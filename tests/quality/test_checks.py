@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lewm_data.findings import CATALOGUE, POLICIES, Finding, finding
-from lewm_data.quality.checks import EpisodeRows, check_length, check_rows, check_spans, check_video
-from lewm_data.quality.validate import decide
+from lewm_data.quality.checks import EpisodeRows, check_length, check_rows
+from lewm_data.quality.policy import decide
+from lewm_data.quality.video_checks import check_spans, check_video
 from lewm_data.source.metadata import Feature
 from lewm_data.source.video import VideoHeader
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
-from lewm_data.format.schema import PIXELS, camera_name, pixels_column
+from lewm_data.format.schema import PIXELS, RESERVED_NAMES, camera_name, is_pixels, pixels_column
 from lewm_data.source.metadata import LeRobotDataset
 
 
@@ -52,3 +54,37 @@ def choose_cameras(dataset: LeRobotDataset, config: ConvertConfig, *, any_camera
             )
         chosen[column] = key
     return chosen
+
+
+def check_columns(keys: Sequence[str]) -> None:
+    """Refuses extra columns that the file cannot hold beside each other.
+
+    Raises:
+        UsageError: A name has a meaning of its own in the format, or two keys would share one.
+    """
+    names: dict[str, str] = {}
+    for key in keys:
+        other = names.setdefault(file_column(key), key)
+        if other != key:
+            raise UsageError(
+                f"extra_columns: {other!r} and {key!r} would both be {file_column(key)!r}. Leave one of them out."
+            )
+
+
+def file_column(key: str) -> str:
+    """Name of an extra column in our file.
+
+    Raises:
+        UsageError: The name has a meaning of its own in the format.
+    """
+    name = column_name(key)
+    if name in RESERVED_NAMES or is_pixels(name) or not name.strip("."):
+        raise UsageError(
+            f"extra_columns: {key!r} would be the column {name!r}, which the format uses itself. Leave it out."
+        )
+    return name
+
+
+def column_name(key: str) -> str:
+    """LeRobot's key as the name of a dataset: ``/``, which HDF5 takes for a group, becomes ``_``."""
+    return key.replace("/", "_")
