@@ -21,7 +21,7 @@ from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.pipeline import convert
 from lewm_data.format.schema import camera_name
-from lewm_data.preview.preview import make_preview
+from lewm_data.viewing.preview import make_preview
 
 MAX_BYTES = 300_000
 _MARGIN = 16

@@ -28,12 +28,12 @@ MAY_IMPORT = {
     "loading": LOADING,
     "datamodule": TOP,
     "training": TOP,
-    "preview": TOP,
+    "viewing": TOP,
     "hub": TOP,
     "adapters": TOP,
     "demo_policy": set(),
     "demo": {*GROUND, "demo_policy"},
-    "cli": {*TOP, "training", "preview", "hub", "adapters", "demo"},
+    "cli": {*TOP, "training", "viewing", "hub", "adapters", "demo"},
     "__main__": {"cli"},
 }
 """A layer to the layers that it may import, besides itself."""

@@ -43,7 +43,7 @@ EXTRA_OF = {"demo": "demo", "training": "train", "adapters": "train"}
 
 OPTIONAL = {
     "lewm_data/conversion/engine_ray.py": "ray",
-    "lewm_data/preview/viewer.py": "view",
+    "lewm_data/viewing/viewer.py": "view",
 }
 """Modules that rely on an extra of their own."""
 

@@ -239,7 +239,7 @@ def _pull(options: Namespace, console: Console) -> dict[str, Any]:
 def _preview(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.cli.progress import ConversionDisplay
     from lewm_data.findings import count_of
-    from lewm_data.preview.preview import make_preview
+    from lewm_data.viewing.preview import make_preview
 
     config = PreviewConfig(**{name: options[name] for name in PreviewConfig.__dataclass_fields__})
     with ConversionDisplay(console) as display:
@@ -258,7 +258,7 @@ def _preview(options: Namespace, console: Console) -> dict[str, Any]:
 
 def _view(options: Namespace, console: Console) -> dict[str, Any]:
     from lewm_data.cli.progress import progress_bar
-    from lewm_data.preview.viewer import view_episode
+    from lewm_data.viewing.viewer import view_episode
 
     save = None if options.save is None else Path(options.save)
     with progress_bar(console) as progress:

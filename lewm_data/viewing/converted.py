@@ -12,8 +12,8 @@ from lewm_data.errors import FormatError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, STATE, camera_name
 from lewm_data.loading.store import FrameStore
-from lewm_data.preview.pictures import scaled
-from lewm_data.preview.recording import Picture, Rows
+from lewm_data.viewing.pictures import scaled
+from lewm_data.viewing.recording import Picture, Rows
 
 _BLOCK_ROWS = 65_536
 _FRAMES_AT_ONCE = 8

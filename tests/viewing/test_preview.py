@@ -15,14 +15,14 @@ from PIL import Image
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DamagedChunkError, OutputError, UsageError
-from lewm_data.preview import preview as previews
-from lewm_data.preview.preview import make_preview
+from lewm_data.viewing import preview as previews
+from lewm_data.viewing.preview import make_preview
 from tests.loading import files
-from tests.preview.pages import EVIL, Page, addresses, hostile
-from tests.preview.test_curves import unpacked
 from tests.quality import dirt as spoil
 from tests.quality.dirt import DECODED, INSPECTED, Dirt
 from tests.recording import EPISODE_LENGTHS, read_camera, read_code, row_values
+from tests.viewing.pages import EVIL, Page, addresses, hostile
+from tests.viewing.test_curves import unpacked
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_what_is_left_out_is_said_and_bounded(tmp_path: Path, monkeypatch: pytes
     data = Page(make_preview(str(written.path), tmp_path / "chosen.html", chosen).path).data
     assert list(data["shown"]) == ["3", "4", "9"]
     assert len(data["episodes"]["length"]) == 40
-    monkeypatch.setattr("lewm_data.preview.strips.MAX_PICTURE_BYTES", 20_000)
+    monkeypatch.setattr("lewm_data.viewing.strips.MAX_PICTURE_BYTES", 20_000)
     made = make_preview(str(written.path), tmp_path / "small.html", PreviewConfig())
     page = Page(made.path)
     assert page.data["isCutShort"]

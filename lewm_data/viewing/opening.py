@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lewm_data.config import PreviewConfig
 from lewm_data.errors import FormatError
-from lewm_data.preview.converted import ConvertedFile
-from lewm_data.preview.raw import RawDataset
-from lewm_data.preview.recording import Recording
 from lewm_data.resources import Progress
+from lewm_data.viewing.converted import ConvertedFile
+from lewm_data.viewing.raw import RawDataset
+from lewm_data.viewing.recording import Recording
 
 
 def open_recording(

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lewm_data.preview.summary import Preview
+from lewm_data.viewing.summary import Preview
 
 MAX_EPISODES = 24
 FRAMES = 12

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.preview.choice import choose_episodes, examples, run_steps, strip_shape, strip_steps
+from lewm_data.viewing.choice import choose_episodes, examples, run_steps, strip_shape, strip_steps
 
 
 @settings(deadline=None)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from lewm_data.format.schema import ACTION, STATE
-from lewm_data.preview.metrics import odd
-from lewm_data.preview.recording import Recording
-from lewm_data.preview.survey import Survey
+from lewm_data.viewing.metrics import odd
+from lewm_data.viewing.recording import Recording
+from lewm_data.viewing.survey import Survey
 
 MAX_DIMENSIONS = 64
 """Dimensions of a column that are shown."""

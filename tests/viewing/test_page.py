@@ -13,11 +13,11 @@ from PIL import Image
 
 from lewm_data.config import PreviewConfig
 from lewm_data.loading.windows import WindowIndex
-from lewm_data.preview.preview import make_preview
+from lewm_data.viewing.preview import make_preview
 from tests.loading import files
-from tests.preview.pages import EVIL, coded, hostile
 from tests.quality import dirt as spoil
 from tests.recording import read_camera, read_code, row_values
+from tests.viewing.pages import EVIL, coded, hostile
 
 LENGTHS = (25, 28, 22, 27, 26, 9, 24, 23, 80, 25)
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}

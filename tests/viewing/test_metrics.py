@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.preview.metrics import LEAST_EPISODES, Scale, ScaleSum, measure, odd, still_share
+from lewm_data.viewing.metrics import LEAST_EPISODES, Scale, ScaleSum, measure, odd, still_share
 
 ONES = np.ones(2)
 

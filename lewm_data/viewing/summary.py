@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 import lewm_data
 from lewm_data.config import PreviewConfig, parse_episodes
 from lewm_data.conversion import interrupts
-from lewm_data.preview.choice import choose_episodes, examples, strip_shape
-from lewm_data.preview.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS
-from lewm_data.preview.recording import Recording
-from lewm_data.preview.strips import PictureBook, episode_detail, example_run
-from lewm_data.preview.survey import Survey, survey
-from lewm_data.preview.tables import column_table, episode_table
-from lewm_data.preview.verdict import verdict
 from lewm_data.resources import Progress
+from lewm_data.viewing.choice import choose_episodes, examples, strip_shape
+from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS
+from lewm_data.viewing.recording import Recording
+from lewm_data.viewing.strips import PictureBook, episode_detail, example_run
+from lewm_data.viewing.survey import Survey, survey
+from lewm_data.viewing.tables import column_table, episode_table
+from lewm_data.viewing.verdict import verdict
 
 MAX_FINDINGS = 1000
 MAX_MARKS = 8

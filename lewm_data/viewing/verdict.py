@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from lewm_data.findings import Finding, Verdict
-from lewm_data.preview.recording import Recording
+from lewm_data.viewing.recording import Recording
 
 
 def verdict(recording: Recording) -> Verdict:

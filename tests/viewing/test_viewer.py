@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from lewm_data.errors import DamagedChunkError, OutputError, UsageError
-from lewm_data.preview.viewer import view_episode
+from lewm_data.viewing.viewer import view_episode
 from tests.loading import files
-from tests.preview.pages import coded
 from tests.recording import read_camera, read_code, row_values
+from tests.viewing.pages import coded
 
 pytest.importorskip("rerun", reason="Rerun is not installed (extra view)")
 

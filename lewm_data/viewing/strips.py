@@ -9,12 +9,12 @@ import numpy as np
 
 from lewm_data.config import PreviewConfig
 from lewm_data.format.schema import DONE
-from lewm_data.preview.choice import StripShape, run_steps, strip_steps
-from lewm_data.preview.curves import packed, thinned
-from lewm_data.preview.pictures import side_by_side, webp
-from lewm_data.preview.recording import Recording
-from lewm_data.preview.survey import Survey
-from lewm_data.preview.tables import MAX_DIMENSIONS
+from lewm_data.viewing.choice import StripShape, run_steps, strip_steps
+from lewm_data.viewing.curves import packed, thinned
+from lewm_data.viewing.pictures import side_by_side, webp
+from lewm_data.viewing.recording import Recording
+from lewm_data.viewing.survey import Survey
+from lewm_data.viewing.tables import MAX_DIMENSIONS
 
 MAX_PICTURE_BYTES = 20 << 20
 """Pictures of a page, in base64. A page of this size opens at once on a phone."""

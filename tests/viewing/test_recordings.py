@@ -11,8 +11,8 @@ import pytest
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DamagedChunkError, FormatError, SourceError
-from lewm_data.preview.opening import open_recording
-from lewm_data.preview.recording import Recording
+from lewm_data.viewing.opening import open_recording
+from lewm_data.viewing.recording import Recording
 from tests.loading import files
 from tests.quality import dirt as spoil
 from tests.recording import EPISODE_LENGTHS, read_camera, read_code, record_v3, row_values
@@ -84,7 +84,7 @@ def test_a_damaged_frame_of_a_file_is_said(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lewm_data.preview.converted._BLOCK_ROWS", 40)
+    monkeypatch.setattr("lewm_data.viewing.converted._BLOCK_ROWS", 40)
     written = files.write(tmp_path / "file.h5", (30, 25, 7, 21, 60))
     recording = open_recording(str(written.path), PreviewConfig())
     for position in (0, 1, 2, 3, 4, 1, 4):

@@ -12,10 +12,10 @@ from lewm_data.config import PreviewConfig
 from lewm_data.conversion.work_folder import check_output, output_place
 from lewm_data.errors import UsageError
 from lewm_data.format.writer import replace_durably
-from lewm_data.preview import html, sheet
-from lewm_data.preview.opening import open_recording
-from lewm_data.preview.summary import Preview, summarise
 from lewm_data.resources import Progress
+from lewm_data.viewing import html, sheet
+from lewm_data.viewing.opening import open_recording
+from lewm_data.viewing.summary import Preview, summarise
 
 PAGES = (".html", ".htm")
 SHEET = ".png"

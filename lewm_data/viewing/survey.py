@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from lewm_data.conversion import interrupts
 from lewm_data.format.schema import ACTION, DONE
-from lewm_data.preview.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
-from lewm_data.preview.recording import Recording, Rows
 from lewm_data.resources import Progress
+from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
+from lewm_data.viewing.recording import Recording, Rows
 
 NUM_BINS = 40
 _TASK_INDEX = "task_index"

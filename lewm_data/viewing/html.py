@@ -16,7 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from lewm_data.preview.summary import Preview
+from lewm_data.viewing.summary import Preview
 
 SCRIPTS = (
     "dom.js",
@@ -68,7 +68,7 @@ _PICTURES = "<!-- pictures -->"
 
 
 def _asset(name: str) -> str:
-    return (files("lewm_data.preview") / "page" / name).read_text("utf-8")
+    return (files("lewm_data.viewing") / "page" / name).read_text("utf-8")
 
 
 def _hash(content: str) -> str:

@@ -14,13 +14,13 @@ from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.errors import SourceError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, STATE, camera_name
-from lewm_data.preview.recording import Picture, Rows
 from lewm_data.quality.policy import decide
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader
 from lewm_data.source.metadata import ACTION_KEY, STATE_KEY, LeRobotDataset, done_words
 from lewm_data.source.scale import Scaler
+from lewm_data.viewing.recording import Picture, Rows
 
 _TASK_INDEX = "task_index"
 _BATCH_ROWS = 16

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.preview.curves import ABSENT, packed, thinned
+from lewm_data.viewing.curves import ABSENT, packed, thinned
 
 
 def unpacked(text: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
