@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lewm_data"
 
-GROUND = {"errors", "findings", "resources"}
+GROUND = {"errors", "findings", "resources", "background"}
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
 TOP = CONVERSION | LOADING | {"datamodule"}
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "errors": set(),
     "findings": {"errors"},
     "resources": {"errors"},
+    "background": {"errors"},
     "config": GROUND,
     "format": {*GROUND, "config"},
     "source": {*GROUND, "config", "format"},
@@ -43,6 +44,7 @@ FORBIDDEN = {
     "errors": {*NO_TORCH, "h5py", "av"},
     "findings": {*NO_TORCH, "h5py", "av"},
     "resources": {*NO_TORCH, "h5py", "av"},
+    "background": {*NO_TORCH, "h5py", "av"},
     "config": {*NO_TORCH, "h5py", "av"},
     "format": {*NO_TORCH, "av"},
     "source": NO_TORCH,

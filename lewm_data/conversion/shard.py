@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
+from lewm_data.background import Prefetcher
 from lewm_data.conversion import interrupts
 from lewm_data.conversion.assembly import Assembly, Event, in_flight_bytes
 from lewm_data.conversion.header import file_header
 from lewm_data.conversion.inspect import Inspection, dirty_error, source_fingerprint
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
-from lewm_data.conversion.readahead import read_ahead
 from lewm_data.errors import SourceError
 from lewm_data.findings import Finding
 from lewm_data.format.writer import FileShape, FileWriter
@@ -61,8 +62,13 @@ def write_shard(
         positions = [rows[index] for index in episodes]
         with (
             FileWriter(path, shape, num_rows=num_rows, threads=threads) as writer,
-            read_ahead(
-                _events(inspection, reader, positions), max_bytes=READ_AHEAD_BYTES, size_of=in_flight_bytes
+            closing(
+                Prefetcher[Event](
+                    _events(inspection, reader, positions),
+                    max_in_flight=READ_AHEAD_BYTES,
+                    size_of=in_flight_bytes,
+                    name="decode",
+                )
             ) as events,
         ):
             assembly = Assembly(
