@@ -16,7 +16,7 @@ from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
 from lewm_data.errors import UsageError
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
-from lewm_data.loading.distributed import World
+from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.loader import WindowLoader, WorkerType
 from lewm_data.loading.normalizer import Normalizer, normalize_batch
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
@@ -217,19 +217,23 @@ class LeWMDataModule(lightning.LightningDataModule):
         """
         if self._splits is None:
             self._splits = self._open()
-            if World.of(self.trainer).rank == 0:
+            if DistributedInfo.of(self.trainer).rank == 0:
                 for told in self._splits.kept_dirt():
                     _log.warning(told)
             self.normalizers = self._splits.normalizers
             self.train_episodes, self.val_episodes = self._splits.train_episodes, self._splits.val_episodes
-        num_windows, world = len(self._splits.train), World.of(self.trainer)
+        num_windows, distributed = len(self._splits.train), DistributedInfo.of(self.trainer)
         if stage in (None, "fit") and self.steps_per_epoch is None:
-            check_batch_size(self.source, num_windows=num_windows, batch_size=self.batch_size, world_size=world.size)
+            check_batch_size(
+                self.source, num_windows=num_windows, batch_size=self.batch_size, world_size=distributed.world_size
+            )
         if not len(self._splits.val) and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # else Lightning warns of an empty validation loader at each run
         if not self._is_cache_settled:
-            is_shared = self.worker_type == "process" or world.num_local > 1
-            cache_frames(*self._splits.stores, mode=self.cache, is_shared=is_shared, show_progress=world.rank == 0)
+            is_shared = self.worker_type == "process" or distributed.num_local > 1
+            cache_frames(
+                *self._splits.stores, mode=self.cache, is_shared=is_shared, show_progress=distributed.rank == 0
+            )
             self._is_cache_settled = True
 
     def train_dataloader(self) -> WindowLoader:
@@ -369,19 +373,19 @@ class LeWMDataModule(lightning.LightningDataModule):
         return splits
 
     def _make_loader(self, dataset: BatchDataset, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:
-        world = World.of(self.trainer)
+        distributed = DistributedInfo.of(self.trainer)
         order = WindowOrder(
             num_windows=len(dataset),
             batch_size=self.batch_size,
             seed=self.seed,
-            rank=world.rank,
-            world_size=world.size,
+            rank=distributed.rank,
+            world_size=distributed.world_size,
             shuffle=shuffle,
             drop_last=drop_last,
             steps_per_epoch=self.steps_per_epoch if shuffle else None,
             mixture=self._set_up.mixture if shuffle else None,
         )
-        num_workers = world.num_workers if self.num_workers is None else self.num_workers
+        num_workers = distributed.num_workers if self.num_workers is None else self.num_workers
         loader = WindowLoader(dataset, WindowSampler(order), num_workers=num_workers, worker_type=self.worker_type)
         self._loaders.add(loader)
         return loader

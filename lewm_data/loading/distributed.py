@@ -1,4 +1,4 @@
-"""Which of how many training processes this one is."""
+"""Rank and size of a distributed run, from the trainer or from torch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lewm_data.resources import num_cpus
 if TYPE_CHECKING:
     import lightning
 
-_MOST_WORKERS = 16
+MAX_WORKERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """The training processes of a run.
+class DistributedInfo:
+    """This process's place among the processes of a training run.
 
     Attributes:
-        rank: This process's number, in [0, size).
-        size: Processes of the run.
-        num_local: Of them, those on this node.
+        rank: This process's number, in [0, world_size).
+        world_size: Number of processes in the run.
+        num_local: How many of them run on this node.
     """
 
     rank: int
-    size: int
+    world_size: int
     num_local: int
 
     @classmethod
-    def of(cls, trainer: lightning.Trainer | None) -> World:
-        """Asks the trainer, or torch where there is none."""
-        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))  # torchrun's
+    def of(cls, trainer: lightning.Trainer | None) -> DistributedInfo:
+        """Asks the trainer; without one, asks ``torch.distributed``."""
+        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))  # set by torchrun
         if trainer is not None:
             return cls(int(trainer.global_rank), int(trainer.world_size), num_local or int(trainer.num_devices))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -42,5 +42,5 @@ class World:
 
     @property
     def num_workers(self) -> int:
-        """Workers for a loader of this process: its share of the processors, at most 16."""
-        return max(1, min(_MOST_WORKERS, num_cpus() // self.num_local))
+        """Default number of loader workers: this process's share of the processors, at most ``MAX_WORKERS``."""
+        return max(1, min(MAX_WORKERS, num_cpus() // self.num_local))

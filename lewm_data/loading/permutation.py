@@ -1,7 +1,6 @@
-"""Randomness without state: numbers that depend on a key and a position only.
+"""Stateless randomness: hashes and permutations that depend only on a key and a position.
 
-Nothing is drawn in sequence, so any process can compute any part of an order, and an order of a billion
-windows takes no memory.
+Any process can compute any part of an order, and an order of a billion windows takes no memory.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ _NUM_ROUNDS = 6
 _WORD = (1 << 64) - 1
 
 
-def mix(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """Hashes numbers under a key: the finaliser of splitmix64 (Steele, Lea and Flood, 2014), twice.
+def hash_u64(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """Hashes integers under a key with the finalizer of splitmix64 (Steele, Lea and Flood, 2014), applied twice.
 
     Args:
-        values: Any shape, uint64.
+        values: uint64 of any shape.
         key: Any integer; only its low 64 bits count.
 
     Returns:
-        The same shape, uint64, evenly spread over all 64 bits.
+        uint64 of the same shape, uniform over all 64 bits.
     """
     with np.errstate(over="ignore"):
         x = values * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key & _WORD)
@@ -35,24 +34,24 @@ def mix(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
 
 
 def derive_key(*parts: int) -> int:
-    """One 64-bit key out of several integers, order respected."""
+    """Combines integers into one 64-bit key. Their order matters."""
     key = 0
     for part in parts:
-        key = int(mix(np.array([part & _WORD], np.uint64), key)[0])
+        key = int(hash_u64(np.array([part & _WORD], np.uint64), key)[0])
     return key
 
 
 def permute(positions: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
-    """Places under a keyed permutation of [0, size), without a table.
+    """Applies a keyed permutation of [0, size) to positions, without a table.
 
-    A Feistel network over the grid a x b with a = ceil(sqrt(size)) and b = ceil(size / a): alternately, one
-    coordinate is shifted by a hash of the other, which is a bijection whatever the hash. The few cells beyond
-    ``size`` are walked on until they land inside (cycle walking).
+    The permutation is a Feistel network over a grid of a x b cells, with a = ceil(sqrt(size)) and b = ceil(size / a).
+    Each round shifts one coordinate by a hash of the other, which is a bijection for any hash. Cells beyond ``size``
+    go through the network again until they land inside (cycle walking).
 
     Args:
         positions: (n,) int64 in [0, size).
-        size: Length of the sequence that is permuted, below 2**62.
-        key: Another key, another permutation.
+        size: Length of the permuted sequence, below 2**62.
+        key: Selects the permutation.
 
     Returns:
         (n,) int64 in [0, size); distinct positions give distinct results.
@@ -65,9 +64,9 @@ def permute(positions: NDArray[np.int64], size: int, key: int) -> NDArray[np.int
         left, right = np.divmod(cells, np.uint64(b))
         for number, round_key in enumerate(keys):
             if number % 2:
-                left = (left + mix(right, round_key) % np.uint64(a)) % np.uint64(a)
+                left = (left + hash_u64(right, round_key) % np.uint64(a)) % np.uint64(a)
             else:
-                right = (right + mix(left, round_key) % np.uint64(b)) % np.uint64(b)
+                right = (right + hash_u64(left, round_key) % np.uint64(b)) % np.uint64(b)
         return left * np.uint64(b) + right
 
     cells = once(positions.astype(np.uint64))

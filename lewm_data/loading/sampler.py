@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.mixture import Mixture
-from lewm_data.loading.permutation import derive_key, mix, permute
+from lewm_data.loading.permutation import derive_key, hash_u64, permute
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +108,7 @@ class WindowOrder:
         positions = np.arange(position + self.rank, stop, self.world_size, dtype=np.int64)
         key = derive_key(self.seed, epoch)
         if self.steps_per_epoch is not None:
-            places = (mix(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
+            places = (hash_u64(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
         else:
             places = permute(positions, self.num_windows, key) if self.shuffle else positions
         return places if self.mixture is None else self.mixture.windows(places, key)

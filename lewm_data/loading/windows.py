@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.permutation import mix
+from lewm_data.loading.permutation import hash_u64
 
 _SPLIT_SALT = 0x5EED_0F_5B11
 
@@ -163,7 +163,7 @@ def split_episodes(
     bounds = np.ceil(np.arange(num_runs + 1) / val_fraction).astype(np.int64)
     choices = np.diff(bounds)
     choices[0] = min(2, choices[0])
-    keys = mix(np.arange(num_runs, dtype=np.uint64), seed ^ _SPLIT_SALT)
+    keys = hash_u64(np.arange(num_runs, dtype=np.uint64), seed ^ _SPLIT_SALT)
     drawn = bounds[:-1] + (keys % choices.astype(np.uint64)).astype(np.int64)
     in_val = np.zeros(len(usable), bool)
     in_val[drawn[drawn < len(usable)]] = True

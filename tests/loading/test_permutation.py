@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.loading.permutation import derive_key, mix, permute
+from lewm_data.loading.permutation import derive_key, hash_u64, permute
 
 
 @given(st.integers(1, 3000), st.integers())
@@ -35,7 +35,7 @@ def test_neighbours_land_far_apart():
 
 
 def test_hashes_are_spread_over_all_bits():
-    bits = np.unpackbits(mix(np.arange(20_000, dtype=np.uint64), 1).view(np.uint8)).reshape(-1, 64)
+    bits = np.unpackbits(hash_u64(np.arange(20_000, dtype=np.uint64), 1).view(np.uint8)).reshape(-1, 64)
     assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.02
 
 
