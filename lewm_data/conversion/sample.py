@@ -1,9 +1,9 @@
-"""A look at a handful of real frames: how large they are, how well they compress, how fast it goes."""
+"""Decodes a handful of real frames to learn their size, how well they compress and how fast decoding is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from lewm_data.conversion.plan import Sample
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding
 from lewm_data.format.encode import encoder
+from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, Decoder
 from lewm_data.source.episodes import EpisodeReader
 from lewm_data.source.metadata import Episode, LeRobotDataset
@@ -21,11 +22,11 @@ from lewm_data.source.scale import Scaler
 _FRAMES_PER_EPISODE = 16
 
 
-class Sampled(NamedTuple):
-    """What a few frames told.
+class SampleResult(NamedTuple):
+    """What was learned from a few frames.
 
     Attributes:
-        size: (height, width) of the stored frames; None where it is the source's own, and no frame can be decoded.
+        size: (height, width) of the stored frames; None if it is the source's own and no frame can be decoded.
         sample: The measurements that a plan needs.
         damage: What decoding found.
     """
@@ -40,12 +41,19 @@ def sample_frames(
     reader: EpisodeReader,
     episodes: Sequence[Episode],
     config: ConvertConfig,
-    progress: Callable[[str, int, int], None],
-) -> Sampled:
-    """Decodes, scales and compresses the first frames of a few episodes, from each camera of the reader.
+    progress: Progress,
+) -> SampleResult:
+    """Decodes, scales and compresses the first frames of some episodes, from each camera of the reader.
+
+    Args:
+        dataset: The dataset.
+        reader: Makes the decoding jobs.
+        episodes: Which episodes to sample.
+        config: The settings.
+        progress: Called before each episode.
 
     Raises:
-        UsageError: ``image_size`` is ``native``, but frames differ in size.
+        UsageError: ``image_size`` is ``native``, but the frames differ in size.
     """
     encode = encoder(config.compression)
     wanted = parse_image_size(config.image_size)
@@ -61,7 +69,7 @@ def sample_frames(
                 started = time.perf_counter()
                 for event in decoder.run(job):
                     if not isinstance(event, DecodedFrame):
-                        damage += event.findings  # told by the conversion, if it comes to that
+                        damage += event.findings  # the conversion reports them if it gets that far
                         continue
                     frame = event.frame
                     sizes.setdefault((frame.height, frame.width), event.job.file)
@@ -76,7 +84,7 @@ def sample_frames(
         listed = "; ".join(f"{width}x{height} in {file}" for (height, width), file in sizes.items())
         raise UsageError(f"image_size native, but frames differ in size: {listed}. Choose a size, such as 224.")
     height, width = size or (0, 0)
-    return Sampled(
+    return SampleResult(
         size,
         Sample(
             frames=frames,

@@ -1,4 +1,4 @@
-"""A look at the pictures as they pass: black, of one colour, or frozen."""
+"""Checks frames as they pass: black, of one color, or frozen."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from lewm_data.findings import Finding, finding
 
 BLACK_LEVEL = 8
-"""A frame whose brightest value is below this (of 255) is black: limited-range video decodes black to 0 or 1."""
+"""A frame is black if its brightest value (of 255) is below this: limited-range video decodes black to 0 or 1."""
 
 CONSTANT_SPREAD = 2
-"""A frame in which no channel varies by more than this is of one colour: lossy codecs are off by 1 or so."""
+"""A frame has one color if no channel varies by more than this: lossy codecs are off by about 1."""
 
 FROZEN_SECONDS = 2.0
-"""A picture that stays the same to the last bit for so long: no camera's noise does that.
+"""A camera is frozen if its picture stays bit for bit the same this long, because a live sensor has noise.
 
 LeRobot's AV1 (a keyframe every 2 frames) decodes an unchanging picture to unchanging bits. x264 with such short groups
-does not; but there, a frozen camera and a robot that stands still for a while cannot be told apart by any threshold.
+does not, and no threshold can tell a frozen camera from a robot that stands still there.
 """
 
 _STRIDE = 4
-_LEAST_SIDE = 32
-"""In frames with sides of this many pixels or more, every 4th row and column is enough to look at."""
+_MIN_STRIDED_SIDE = 32
+"""Frames with shorter sides, in pixels, are checked in full; of others, every 4th row and column is enough."""
 
 
 @dataclass(slots=True)
 class PictureCheck:
-    """Looks at an episode's frames as they pass: black, of one colour, or frozen.
+    """Counts the black, one-color and frozen frames of one camera in one episode.
 
     Attributes:
         column: Frame column, for messages.
@@ -50,8 +50,12 @@ class PictureCheck:
     _previous: np.ndarray | None = None
 
     def look(self, frames: np.ndarray) -> None:
-        """Takes a micro-batch: uint8, shape (n, H, W, 3)."""
-        stride = _STRIDE if min(frames.shape[1:3]) >= _LEAST_SIDE else 1
+        """Checks the next frames.
+
+        Args:
+            frames: uint8, shape (n, H, W, 3). The buffer may be reused afterwards.
+        """
+        stride = _STRIDE if min(frames.shape[1:3]) >= _MIN_STRIDED_SIDE else 1
         # channels first: 16 us a frame; reducing over the middle axis instead takes 240
         pixels = np.ascontiguousarray(frames[:, ::stride, ::stride].transpose(0, 3, 1, 2)).reshape(len(frames), 3, -1)
         highest, lowest = pixels.max(axis=2), pixels.min(axis=2)
@@ -71,14 +75,19 @@ class PictureCheck:
         self._seen += len(pixels)
 
     def findings(self, *, episode: int, file: str) -> Iterator[Finding]:
-        """What the frames so far amount to."""
+        """Yields what is wrong with the frames so far.
+
+        Args:
+            episode: The source's episode_index.
+            file: Video or Parquet file, relative to the dataset's folder.
+        """
         where: dict[str, Any] = {"episode": episode, "file": file}
         expected = f"pictures in {self.column!r}"
         if self._black:
             found = f"{self._black} black frames"
             yield finding("frames_black", expected=expected, found=found, step=self._first_black, **where)
         if self._constant:
-            found = f"{self._constant} frames of one colour"
+            found = f"{self._constant} frames of one color"
             yield finding("frames_constant", expected=expected, found=found, step=self._first_constant, **where)
         if self._longest_still >= max(2, round(FROZEN_SECONDS * self.fps)):
             yield finding(
@@ -91,5 +100,5 @@ class PictureCheck:
 
 
 def _first(known: int, flags: np.ndarray, start: int) -> int:
-    """The first flagged step, if none was known before (-1); ``flags`` begin at step ``start``."""
+    """The first flagged step, unless one is known already (not -1); ``flags`` start at step ``start``."""
     return start + int(flags.argmax()) if known < 0 and flags.any() else known

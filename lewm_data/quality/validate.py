@@ -17,7 +17,7 @@ from lewm_data.resources import Progress
 from lewm_data.source.episodes import Report
 from lewm_data.source.files import leads_out
 from lewm_data.source.metadata import LeRobotDataset
-from lewm_data.source.video import VideoHeader, VideoProblem, read_header
+from lewm_data.source.video import MediaError, VideoHeader, read_header
 
 
 def validate(
@@ -101,9 +101,9 @@ def _check_video_file(
         ]
     try:
         if leads_out(dataset.root, dataset.root / file):
-            raise VideoProblem("path_unsafe", "a file in the dataset's folder", "a link that leads out")
+            raise MediaError("path_unsafe", "a file in the dataset's folder", "a link that leads out")
         header = headers[file] = read_header(dataset.root / file)
-    except VideoProblem as problem:
+    except MediaError as problem:
         return [
             finding(problem.code, episode=int(index), file=file, expected=problem.expected, found=problem.found)
             for index in episodes

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, STATE
-from lewm_data.source.decode import DecodeJob, gone
+from lewm_data.source.decode import DecodeJob, lost_source
 from lewm_data.source.metadata import ACTION_KEY, NULL, STATE_KEY, Episode, LeRobotDataset
 from lewm_data.source.rows import NotNumericError, RowCursor, to_numpy
 from lewm_data.source.selection import file_column
@@ -95,7 +95,7 @@ class EpisodeReader:
         except MemoryError:  # Arrow's own is an ArrowException as well
             raise
         except (pa.ArrowException, OSError, KeyError, NotNumericError) as error:
-            raise gone(episode.index, str(episode.data_file), error) from error
+            raise lost_source(episode.index, str(episode.data_file), error) from error
 
     def _read(self, episode: Episode) -> EpisodeData:
         assert episode.data_file is not None

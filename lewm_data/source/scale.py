@@ -1,4 +1,4 @@
-"""One decoded frame -> RGB of the wanted size, colours and scaling in one swscale pass."""
+"""Decoded frame -> RGB array of the wanted size: color conversion and scaling in one swscale pass."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from lewm_data.config import Resize
 
-# FFmpeg's AVColorSpace (the tag in the stream) -> swscale's table of coefficients. Untagged video is decoded as
-# BT.601, as LeRobot's readers do; PyAV by itself ignores a BT.709 tag.
+# FFmpeg's AVColorSpace (the tag in the stream) -> swscale's table of coefficients. Untagged video counts as BT.601,
+# as in LeRobot's readers. PyAV alone ignores a BT.709 tag.
 _COEFFICIENTS = {1: 1, 2: 5, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB_FORMATS = ("rgb", "bgr", "gbr", "gray", "pal", "mono", "ya8", "ya16")
 
 
-def unknown_colours(frame: av.VideoFrame) -> str | None:
-    """What is not known here about a frame's colours, in words; None if all is. Guessing would tint every picture."""
+def unknown_colors(frame: av.VideoFrame) -> str | None:
+    """Describes a frame's color space if it is not supported; guessing it would tint every picture.
+
+    Returns:
+        The color space in words, or None if it is supported.
+    """
     if frame.format.name.startswith(_RGB_FORMATS) or frame.colorspace in _COEFFICIENTS:
         return None
-    return f"colour space number {frame.colorspace} in pixel format {frame.format.name}"
+    return f"color space number {frame.colorspace} in pixel format {frame.format.name}"
 
 
 class Scaler:
     """Turns decoded frames into RGB arrays of one size.
 
     Args:
-        height: Rows of the output; None keeps the source's.
-        width: Columns of the output; None keeps the source's.
-        resize: ``stretch`` ignores the aspect ratio, ``crop`` fills and cuts the centre, ``pad`` fits and adds
-            black bars.
+        height: Rows of the output.
+        width: Columns of the output.
+        resize: ``stretch`` ignores the aspect ratio, ``crop`` fills the output and cuts off the rest, ``pad`` fits
+            the picture in and adds black bars.
     """
 
     def __init__(self, height: int, width: int, resize: Resize) -> None:
@@ -39,8 +43,8 @@ class Scaler:
         """Converts one frame.
 
         Args:
-            frame: A decoded frame of any size and pixel format whose colours are known (``unknown_colours``).
-            out: uint8, shape (height, width, 3), C-contiguous; filled.
+            frame: A decoded frame of any size and pixel format whose colors are supported (``unknown_colors``).
+            out: uint8, shape (height, width, 3), C-contiguous; overwritten.
         """
         height, width = self._scaled_size(frame.height, frame.width)
         picture = self._reformat(frame, height, width)
@@ -58,7 +62,7 @@ class Scaler:
             out[top : top + height, left : left + width] = rgb
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size that the whole picture is scaled to, before cutting or padding."""
+        """Size of the whole picture, before cropping or padding."""
         if self._resize == "stretch":
             return self._height, self._width
         ratios = self._height / height, self._width / width
@@ -77,7 +81,7 @@ class Scaler:
         full_range = False
         if not frame.format.name.startswith(_RGB_FORMATS):
             source = _COEFFICIENTS[frame.colorspace]
-            # the old "yuvj" formats say it by their name, and swscale sees to them by itself
+            # the name of the old "yuvj" formats says full range, and swscale handles them by itself
             full_range = frame.color_range == ColorRange.JPEG and not frame.format.name.startswith("yuvj")
         return self._reformatter.reformat(
             frame,

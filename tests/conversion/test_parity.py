@@ -1,4 +1,4 @@
-"""The frames are the right ones: LeRobot's own reader is the oracle, at native size, frame by frame."""
+"""Every frame is the right one. The oracle is LeRobot's own reader, at native size, frame by frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lerobot_frames(root: Path, camera: str) -> list[np.ndarray]:
 
 
 def decoded_in_order(root: Path, camera: str) -> list[np.ndarray]:
-    """Every frame of the only MP4, decoded from its begin to its end by PyAV alone."""
+    """Every frame of the only MP4, decoded from start to end by PyAV alone."""
     (path,) = (root / "videos" / camera_key(camera)).rglob("*.mp4")
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -40,14 +40,14 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 def assert_same_frames(pixels: np.ndarray, oracle: list[np.ndarray]) -> None:
     assert len(pixels) == len(oracle) == sum(EPISODE_LENGTHS)
     for row, frame in enumerate(pixels):
-        assert np.abs(frame.astype(int) - oracle[row].astype(int)).max() <= 1, f"row {row} is another picture"
-        for neighbour in {row - 1, row + 1} & set(range(len(oracle))):
-            nearer = distance(frame, oracle[neighbour]) <= distance(frame, oracle[row])
-            assert not nearer, f"row {row} is nearer to {neighbour}"
+        assert np.abs(frame.astype(int) - oracle[row].astype(int)).max() <= 1, f"row {row} is a different picture"
+        for neighbor in {row - 1, row + 1} & set(range(len(oracle))):
+            nearer = distance(frame, oracle[neighbor]) <= distance(frame, oracle[row])
+            assert not nearer, f"row {row} is nearer to {neighbor}"
 
 
 @pytest.mark.parametrize("layout", V3_LAYOUTS)
-def test_every_frame_is_lerobots_own_and_no_neighbours(
+def test_every_frame_equals_lerobots_and_not_its_neighbor(
     layout: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     root: Path = request.getfixturevalue(layout)
@@ -56,8 +56,8 @@ def test_every_frame_is_lerobots_own_and_no_neighbours(
         assert_same_frames(file["pixels"][:], lerobot_frames(root, "front"))
 
 
-def test_hevc_with_b_frames_which_lerobots_reader_cannot_seek_in(recorded_hevc: Path, tmp_path: Path) -> None:
-    """LeRobot 0.6.1 raises FrameTimestampError here (x265's open groups), so plain decoding is the oracle."""
+def test_hevc_with_b_frames_equals_plain_decoding(recorded_hevc: Path, tmp_path: Path) -> None:
+    """LeRobot 0.6.1 cannot seek in x265's open groups (FrameTimestampError), so plain decoding is the oracle."""
     convert(str(recorded_hevc), tmp_path / "out.h5", ConvertConfig(image_size="native"))
     with h5py.File(tmp_path / "out.h5") as file:
         assert_same_frames(file["pixels"][:], decoded_in_order(recorded_hevc, "front"))
@@ -65,7 +65,7 @@ def test_hevc_with_b_frames_which_lerobots_reader_cannot_seek_in(recorded_hevc: 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_frame_carries_its_own_number_after_resizing(
+def test_every_frame_shows_its_own_number_after_resizing(
     layout: str, resize: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     convert(
@@ -79,7 +79,7 @@ def test_every_frame_carries_its_own_number_after_resizing(
     assert [read_code(frame, resize=resize) for frame in pixels] == expected
 
 
-def test_each_camera_goes_to_its_column(recorded: Path, tmp_path: Path) -> None:
+def test_each_camera_is_in_its_own_column(recorded: Path, tmp_path: Path) -> None:
     convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="top", cameras="all"))
     with h5py.File(tmp_path / "out.h5") as file:
         assert [read_camera(frame) for frame in file["pixels"]] == [1] * sum(EPISODE_LENGTHS)
@@ -87,9 +87,7 @@ def test_each_camera_goes_to_its_column(recorded: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["recorded_reencoded", "recorded_hevc", "recorded_av1", "recorded_v21"])
-def test_chosen_episodes_are_found_by_number_and_by_seeking(
-    layout: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_selected_episodes_are_found_by_seeking(layout: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     root = str(request.getfixturevalue(layout))
     convert(root, tmp_path / "out.h5", ConvertConfig(camera="front", episodes="4,1:3"))
     with h5py.File(tmp_path / "out.h5") as file:

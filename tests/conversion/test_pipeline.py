@@ -376,7 +376,7 @@ def test_a_source_that_changes_under_the_conversion_is_told(recorded: Path, copy
         def planned(self, inspection: object) -> None:
             next((root / "data").rglob("*.parquet")).write_bytes(b"something else")
 
-    with pytest.raises(SourceError, match="could be read when it was inspected, but not now"):
+    with pytest.raises(SourceError, match="was readable when it was inspected, but is not now"):
         convert(str(root), tmp_path / "out.h5", ConvertConfig(camera="front"), reporter=Spoil())
     assert not (tmp_path / "out.h5").exists()
 

@@ -69,9 +69,9 @@ def spoil_decoder(how: str, at: int) -> None:
     """Lets the decoder fail at a frame, counted over the whole run."""
     import av
 
-    from lewm_data.source import decode
+    from lewm_data.source.video_reader import VideoReader
 
-    take, count = decode._VideoFile._take, 0
+    take, count = VideoReader._take, 0
 
     def failing(self: Any) -> Any:
         nonlocal count
@@ -84,7 +84,7 @@ def spoil_decoder(how: str, at: int) -> None:
             raise RuntimeError("the decoder failed")
         return take(self)
 
-    decode._VideoFile._take = failing  # type: ignore[method-assign]
+    VideoReader._take = failing  # type: ignore[method-assign]
 
 
 def main() -> None:

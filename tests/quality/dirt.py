@@ -1074,7 +1074,7 @@ def _decoded_dirt() -> list[Dirt]:
             retouch(FRONT, 4, lambda png: encoded(np.zeros((8, 8, 3), np.uint8) + 99)),
             dataset="recorded_images",
             file=DATA,
-            found="8x8 at 4",
+            found="8x8 at step 4",
         ),
         dirt(
             "video_frames_short",
@@ -1090,8 +1090,8 @@ def _decoded_dirt() -> list[Dirt]:
             "video_timestamps",
             "a-frame-lost",
             retime(VIDEO, lambda number, pts: None if number == 12 else pts),
-            expected="step 5 at 0.1667 s",
-            found="a frame at 0.2000 s",
+            expected="a frame 0.1667 s after the episode's start",
+            found="one at 0.2000 s at step 5",
         ),
         dirt(
             "video_timestamps",
@@ -1108,7 +1108,7 @@ def _decoded_dirt() -> list[Dirt]:
             found="0.006510 s off at step 5",
         ),
         dirt("frames_black", "two", repaint(VIDEO, _flat(8, 10, (0, 0, 0))), found="2 black frames"),
-        dirt("frames_constant", "three", repaint(VIDEO, _flat(8, 11, (200, 30, 90))), found="3 frames of one colour"),
+        dirt("frames_constant", "three", repaint(VIDEO, _flat(8, 11, (200, 30, 90))), found="3 frames of one color"),
         dirt(
             "camera_frozen",
             "two-seconds",

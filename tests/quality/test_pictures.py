@@ -19,19 +19,19 @@ def look(*batches: np.ndarray, fps: float = 5) -> dict[str, str]:
     return {found.code: found.found for found in check.findings(episode=1, file="video.mp4")}
 
 
-def flat(count: int, *colour: int) -> np.ndarray:
-    return np.broadcast_to(np.array(colour, np.uint8), (count, *SIZE)).copy()
+def flat(count: int, *color: int) -> np.ndarray:
+    return np.broadcast_to(np.array(color, np.uint8), (count, *SIZE)).copy()
 
 
-def test_pictures_that_differ_have_no_findings() -> None:
+def test_differing_pictures_have_no_findings() -> None:
     assert look(noise(20)) == {}
 
 
-def test_no_frames_have_no_findings() -> None:
+def test_zero_frames_have_no_findings() -> None:
     assert look() == {}
 
 
-def test_dark_is_not_black() -> None:
+def test_dark_picture_with_detail_is_not_black() -> None:
     dark = flat(3, 0, 0, 0)
     dark[:, 32, 24] = 40
     assert look(dark, noise(3)) == {}
@@ -42,31 +42,31 @@ def test_black_frames_are_counted(level: int) -> None:
     assert look(noise(3), flat(2, level, level, level)) == {"frames_black": "2 black frames"}
 
 
-@pytest.mark.parametrize("colour", [(200, 30, 90), (255, 255, 255), (0, 0, 9)])
-def test_frames_of_one_colour_are_counted_but_for_what_coding_does_to_them(colour: tuple[int, int, int]) -> None:
-    frames = flat(2, *colour)
+@pytest.mark.parametrize("color", [(200, 30, 90), (255, 255, 255), (0, 0, 9)])
+def test_one_color_frames_are_counted_despite_coding_noise(color: tuple[int, int, int]) -> None:
+    frames = flat(2, *color)
     frames[:, ::3] -= np.uint8(1) * (frames[:, ::3] > 0)
-    assert look(noise(3), frames) == {"frames_constant": "2 frames of one colour"}
+    assert look(noise(3), frames) == {"frames_constant": "2 frames of one color"}
 
 
-def test_a_shade_is_not_one_colour() -> None:
+def test_gradient_is_not_one_color() -> None:
     frames = flat(2, 100, 100, 100)
     frames[:, :, :, 1] += np.linspace(0, 20, 48).astype(np.uint8)
     assert look(noise(3), frames) == {}
 
 
-def test_a_camera_is_frozen_after_two_seconds_of_the_same_picture() -> None:
+def test_two_seconds_of_the_same_picture_are_a_frozen_camera() -> None:
     still = np.repeat(noise(1), 10, axis=0)
     assert look(still) == {}
     assert look(still, still[:1]) == {"camera_frozen": "11 equal ones in a row"}
 
 
-def test_one_other_picture_ends_the_freeze() -> None:
+def test_one_different_picture_ends_a_freeze() -> None:
     still = np.repeat(noise(1), 9, axis=0)
     assert look(still, noise(1, seed=1), still) == {}
 
 
-def test_each_batch_may_be_the_same_reused_buffer() -> None:
+def test_batch_buffer_may_be_reused() -> None:
     check = PictureCheck("pixels", 5)
     buffer = np.empty((8, *SIZE), np.uint8)
     for seed in range(4):
@@ -75,11 +75,11 @@ def test_each_batch_may_be_the_same_reused_buffer() -> None:
     assert list(check.findings(episode=1, file="video.mp4")) == []
 
 
-def test_small_pictures_are_looked_at_whole() -> None:
+def test_small_pictures_are_checked_in_full() -> None:
     assert look(noise(20, size=(4, 4, 3))) == {}
 
 
-def test_findings_say_at_which_step_it_begins_across_batches() -> None:
+def test_findings_give_the_first_step_across_batches() -> None:
     check = PictureCheck("pixels", 5)
     for batch in (noise(4), flat(3, 0, 0, 0), noise(5, seed=1), flat(2, 0, 0, 0), flat(1, 90, 9, 9)):
         check.look(batch)
@@ -90,6 +90,6 @@ def test_findings_say_at_which_step_it_begins_across_batches() -> None:
     found = {found.code: (found.step, found.found) for found in check.findings(episode=1, file="video.mp4")}
     assert found == {
         "frames_black": (4, "5 black frames"),
-        "frames_constant": (14, "1 frames of one colour"),
+        "frames_constant": (14, "1 frames of one color"),
         "camera_frozen": (23, "14 equal ones in a row"),
     }

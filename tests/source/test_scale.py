@@ -1,4 +1,4 @@
-"""Colours and sizes: tags in the stream are obeyed, whatever PyAV would do by itself."""
+"""Colors and sizes: the tags in the stream are obeyed, although PyAV alone ignores them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import av
 import numpy as np
 import pytest
 
-from lewm_data.source.scale import Scaler, unknown_colours
+from lewm_data.source.scale import Scaler, unknown_colors
 
 # R'G'B' -> Y'CbCr of ITU-R BT.601 and BT.709, by their luma coefficients (Kr, Kb)
 LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 
 def yuv_frame(rgb: tuple[int, int, int], standard: str, *, full_range: bool) -> av.VideoFrame:
-    """A frame of one colour, converted by the standard's own formula and tagged so."""
+    """A frame of one color, converted by the standard's formula and tagged with it."""
     kr, kb = LUMA[standard]
     r, g, b = (value / 255 for value in rgb)
     y = kr * r + (1 - kr - kb) * g + kb * b
@@ -34,20 +34,20 @@ def yuv_frame(rgb: tuple[int, int, int], standard: str, *, full_range: bool) -> 
 @pytest.mark.parametrize("standard", ["bt601", "bt709"])
 @pytest.mark.parametrize("rgb", [(200, 30, 60), (20, 220, 40), (10, 40, 240), (255, 255, 255), (0, 0, 0), (90, 90, 90)])
 @pytest.mark.parametrize("size", [32, 16])
-def test_tagged_colours_come_back(rgb: tuple[int, int, int], standard: str, full_range: bool, size: int) -> None:
+def test_tagged_colors_come_back(rgb: tuple[int, int, int], standard: str, full_range: bool, size: int) -> None:
     out = np.empty((size, size, 3), np.uint8)
     Scaler(size, size, "stretch").put(yuv_frame(rgb, standard, full_range=full_range), out)
-    assert np.abs(out.astype(int) - rgb).max() <= 4  # 8-bit Y'CbCr cannot tell nearer colours apart
+    assert np.abs(out.astype(int) - rgb).max() <= 4  # 8-bit Y'CbCr merges colors that are nearer
 
 
-def test_an_unknown_colour_space_is_told() -> None:
+def test_unsupported_color_space_is_described() -> None:
     frame = yuv_frame((1, 2, 3), "bt601", full_range=False)
-    assert unknown_colours(frame) is None
+    assert unknown_colors(frame) is None
     frame.colorspace = 8  # YCgCo
-    assert unknown_colours(frame) == "colour space number 8 in pixel format yuv420p"
+    assert unknown_colors(frame) == "color space number 8 in pixel format yuv420p"
 
 
-def test_a_bt709_tag_survives_a_real_encoder(tmp_path: Path) -> None:
+def test_bt709_tag_survives_a_real_encoder(tmp_path: Path) -> None:
     path = tmp_path / "tagged.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(30))
@@ -65,7 +65,7 @@ def test_a_bt709_tag_survives_a_real_encoder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48), (50, 50), (7, 300)])
-def test_crop_cuts_the_centre_and_pad_adds_bars(height: int, width: int) -> None:
+def test_crop_keeps_the_center_and_pad_adds_bars(height: int, width: int) -> None:
     picture = np.zeros((height, width, 3), np.uint8)
     picture[:, :, 0] = np.linspace(0, 255, width).astype(np.uint8)
     picture[:, :, 1] = np.linspace(0, 255, height).astype(np.uint8)[:, None]

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lewm_data.source.video import VideoProblem, read_header
+from lewm_data.source.video import MediaError, read_header
 
 
 @pytest.mark.parametrize(
     ("dataset", "codec", "num_frames"),
     [("recorded", "h264", 54), ("recorded_hevc", "hevc", 54), ("recorded_av1", "av1", 19), ("recorded_v21", "h264", 7)],
 )
-def test_headers(dataset: str, codec: str, num_frames: int, request: pytest.FixtureRequest) -> None:
+def test_header_of_each_codec(dataset: str, codec: str, num_frames: int, request: pytest.FixtureRequest) -> None:
     path = min((request.getfixturevalue(dataset) / "videos").rglob("*.mp4"))
     header = read_header(path)
     assert (header.codec, header.width, header.height, header.num_frames) == (codec, 128, 96, num_frames)
@@ -22,7 +22,7 @@ def test_headers(dataset: str, codec: str, num_frames: int, request: pytest.Fixt
     assert header.duration_seconds == pytest.approx(num_frames / 30)
 
 
-def test_a_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> None:
+def test_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "video.mkv"
@@ -37,7 +37,7 @@ def test_a_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> N
     assert (header.codec, header.width, header.num_frames) == ("h264", 128, None)
 
 
-def test_a_title_need_not_be_utf8(recorded_v21: Path, tmp_path: Path) -> None:
+def test_title_need_not_be_utf8(recorded_v21: Path, tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "titled.mp4"
@@ -53,27 +53,25 @@ def test_a_title_need_not_be_utf8(recorded_v21: Path, tmp_path: Path) -> None:
     assert read_header(path).num_frames == 7
 
 
-def test_every_place_to_cut_a_video_off_is_noticed(recorded_v21: Path, tmp_path: Path) -> None:
+def test_video_cut_off_at_any_byte_is_refused(recorded_v21: Path, tmp_path: Path) -> None:
     content = min(recorded_v21.rglob("*.mp4")).read_bytes()
     path = tmp_path / "cut.mp4"
     for stop in range(0, len(content), max(1, len(content) // 60)):
         path.write_bytes(content[:stop])
-        with pytest.raises(VideoProblem) as caught:
+        with pytest.raises(MediaError) as caught:
             read_header(path)
         assert caught.value.code in ("video_empty", "video_truncated", "video_unreadable")
     path.write_bytes(content)
     read_header(path)
 
 
-def test_what_cannot_be_opened_is_a_problem_of_the_video(tmp_path: Path) -> None:
-    with pytest.raises(VideoProblem, match="file_missing"):
+def test_folder_in_place_of_a_video_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="file_missing"):
         read_header(tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_an_index_of_nonsense_is_read_or_refused_but_never_breaks(
-    seed: int, recorded_v21: Path, tmp_path: Path
-) -> None:
+def test_corrupt_index_is_read_or_refused_but_never_crashes(seed: int, recorded_v21: Path, tmp_path: Path) -> None:
     content = min(recorded_v21.rglob("*.mp4")).read_bytes()
     random = np.random.default_rng(seed)
     path = tmp_path / "nonsense.mp4"
@@ -82,12 +80,12 @@ def test_an_index_of_nonsense_is_read_or_refused_but_never_breaks(
         for place in random.integers(content.index(b"moov") - 4, len(content), 4):
             spoiled[place] = random.choice([0, 1, 0x7F, 0xFF, spoiled[place] ^ 0x10])
         path.write_bytes(spoiled)
-        with contextlib.suppress(VideoProblem):
+        with contextlib.suppress(MediaError):
             read_header(path)
 
 
-def test_a_file_that_only_begins_like_an_mp4_is_refused(tmp_path: Path) -> None:
+def test_file_that_only_starts_like_an_mp4_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "nonsense.mp4"
     path.write_bytes(b"\0\0\0\4ftypisom" + bytes(100))
-    with pytest.raises(VideoProblem, match="video_truncated"):
+    with pytest.raises(MediaError, match="video_truncated"):
         read_header(path)
