@@ -1,4 +1,4 @@
-"""Batches of windows by number: what every dataset of windows offers to loaders, and the memory batches lie in."""
+"""The batch contract of every dataset of windows, and the memory that batches are read into."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from lewm_data.format.schema import is_pixels
 
 type Batch = dict[str, Tensor]
 type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-"""Column to the shape of one window, frames as (T, H, W, 3), and its dtype."""
+"""Column to the shape of one window, with frames as (T, H, W, 3), and its dtype."""
 type Allocator = Callable[[tuple[int, ...], np.dtype[Any]], Tensor]
-"""Makes an uninitialised, contiguous CPU tensor of a shape and a numpy dtype."""
+"""Makes an uninitialized, contiguous CPU tensor of a shape and a numpy dtype."""
 
 
 class BatchDataset(Dataset[Batch], ABC):
     """Windows by number, read a whole batch at a time into memory that the caller chooses.
 
-    With torch's own DataLoader, pass ``collate_fn=whole_batch``: ``__getitems__`` returns batches, not
-    samples.
+    Pass ``collate_fn=whole_batch`` to torch's own DataLoader, because ``__getitems__`` returns a batch and not a list
+    of samples.
     """
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
 
     @abstractmethod
     def layout(self) -> Layout:
-        """Shape of one window and dtype of each column, as ``fill`` takes them: frames are (T, H, W, 3)."""
+        """Shape of one window and dtype of each column, as ``fill`` takes them. Frames are (T, H, W, 3)."""
 
     @abstractmethod
     def fill(
-        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.int64] | None = None
+        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
     ) -> None:
-        """Fills a batch. Threads may call this side by side.
+        """Fills a batch. Several threads may call this at once.
 
         Args:
             windows: (n,) int64 window numbers in [0, len(self)).
-            out: Column to array (B, ...), contiguous, of the shapes and dtypes of ``layout``.
-            places: (n,) int64, where in the batch each window goes; None fills all of it, in order, and n is B.
+            out: Column to contiguous array (B, ...), with the shapes and dtypes of ``layout``.
+            out_indices: (n,) int64 index in the batch of each window. None fills the whole batch in order, and n is B.
 
         Raises:
-            DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.
+            DamagedChunkError: A stored frame is damaged; names its episode and step.
             IndexError: A number lies outside [0, len(self)).
         """
 
     @abstractmethod
     def describe(self, window: int) -> str:
-        """Where a window comes from, in words: file, episode and first step."""
+        """Says where a window comes from: file, episode and first step."""
 
     def __getitem__(self, window: int) -> Batch:
-        """One window, without the batch axis.
+        """Reads one window, without the batch axis.
 
         Args:
             window: Its number in [0, len(self)).
@@ -69,13 +69,13 @@ class BatchDataset(Dataset[Batch], ABC):
         return {name: tensor[0] for name, tensor in self.read(np.array([window], np.int64)).items()}
 
     def __getitems__(self, windows: ArrayLike) -> Batch:
-        """A whole batch; torch's DataLoader calls this. In a worker process it is made in shared memory.
+        """Reads a whole batch for torch's DataLoader. A worker process reads it into shared memory.
 
         Args:
             windows: (B,) window numbers in [0, len(self)).
 
         Returns:
-            Column to tensor, as ``lewm_data.format.schema`` has it.
+            Column to tensor, as ``lewm_data.format.schema`` describes them.
         """
         return self.read(windows, empty_shared if get_worker_info() else empty)
 
@@ -84,7 +84,7 @@ class BatchDataset(Dataset[Batch], ABC):
 
         Args:
             windows: (B,) window numbers in [0, len(self)).
-            allocate: Makes the tensors that are filled; ordinary memory if None.
+            allocate: Makes the tensors to fill. None uses ordinary memory.
 
         Returns:
             Column to tensor. ``pixels`` is (B, T, 3, H, W), a view of (B, T, H, W, 3).
@@ -100,8 +100,8 @@ class BatchDataset(Dataset[Batch], ABC):
         return {name: t.permute(0, 1, 4, 2, 3) if is_pixels(name) else t for name, t in batch.items()}
 
     @contextlib.contextmanager
-    def telling_where(self, windows: NDArray[np.int64]) -> Iterator[None]:
-        """Notes on any error inside which batch was being read."""
+    def add_batch_context(self, windows: NDArray[np.int64]) -> Iterator[None]:
+        """Adds a note to any error inside: which batch was being read."""
         try:
             yield
         except Exception as error:
@@ -112,17 +112,17 @@ class BatchDataset(Dataset[Batch], ABC):
 
 
 def whole_batch(batch: Any) -> Any:
-    """A ``collate_fn`` for torch's DataLoader: ``BatchDataset.__getitems__`` has made the batch already."""
+    """The ``collate_fn`` for torch's DataLoader: ``BatchDataset.__getitems__`` already returns a batch."""
     return batch
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """An uninitialised tensor in ordinary memory."""
+    """An uninitialized tensor in ordinary memory."""
     return torch.from_numpy(np.empty(shape, dtype))
 
 
 def empty_shared(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """An uninitialised tensor in shared memory, which a worker process hands over without a copy."""
+    """An uninitialized tensor in shared memory, which a worker process hands over without a copy."""
     example = torch.from_numpy(np.empty(0, dtype))
     num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     storage = example.untyped_storage()._new_shared(num_bytes)  # as torch's own default_collate does

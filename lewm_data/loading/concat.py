@@ -5,65 +5,10 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import is_pixels
-from lewm_data.loading.batches import BatchDataset, Layout
 from lewm_data.loading.dataset import WindowDataset
-
-
-class JoinedDataset(BatchDataset):
-    """The windows of several datasets, numbered dataset after dataset.
-
-    Attributes:
-        parts: The datasets.
-    """
-
-    def __init__(self, parts: Sequence[WindowDataset]) -> None:
-        """Joins datasets; see ``check_alike`` for what they must have in common.
-
-        Args:
-            parts: The datasets, one or more.
-        """
-        self.parts = tuple(parts)
-        self._stops = np.cumsum([len(part) for part in parts])
-        self._starts = self._stops - [len(part) for part in parts]
-
-    def __len__(self) -> int:
-        return int(self._stops[-1])
-
-    def layout(self) -> Layout:
-        """See ``BatchDataset``."""
-        return self.parts[0].layout()
-
-    def fill(
-        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.int64] | None = None
-    ) -> None:
-        """See ``BatchDataset``."""
-        part_of_window = self._part_of(windows)
-        for number in np.unique(part_of_window).tolist():
-            chosen = np.flatnonzero(part_of_window == number)
-            where = chosen if places is None else places[chosen]
-            self.parts[number].fill(windows[chosen] - self._starts[number], out, where)
-
-    def describe(self, window: int) -> str:
-        """See ``BatchDataset``."""
-        [number] = self._part_of(np.array([window]))
-        return self.parts[number].describe(window - int(self._starts[number]))
-
-    def _part_of(self, windows: NDArray[np.int64]) -> NDArray[np.intp]:
-        if windows.size and (windows.min() < 0 or windows.max() >= len(self)):
-            raise IndexError(f"window {windows.min()} or {windows.max()} lies outside [0, {len(self)})")
-        return np.searchsorted(self._stops, windows, side="right")
-
-
-def join(parts: Sequence[WindowDataset]) -> BatchDataset:
-    """One dataset of all windows: the only part itself, or the parts joined."""
-    return parts[0] if len(parts) == 1 else JoinedDataset(parts)
 
 
 def check_alike(parts: Sequence[WindowDataset]) -> None:

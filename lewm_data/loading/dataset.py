@@ -1,7 +1,8 @@
-"""Windows as tensors: the batch contract of ``lewm_data.format.schema``, filled into memory that the caller chooses."""
+"""The windows of one file, or of several, as tensors of the batch contract (``lewm_data.format.schema``)."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
-from lewm_data.loading.batches import whole_batch as whole_batch  # found where torch's DataLoader needs it
+from lewm_data.loading.batches import whole_batch as whole_batch  # offered next to the dataset that needs it
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
 
@@ -22,15 +23,15 @@ from lewm_data.loading.windows import WindowIndex
 class WindowDataset(BatchDataset):
     """Every window of some episodes of a file, by number.
 
-    With torch's own DataLoader, pass ``collate_fn=whole_batch``: ``__getitems__`` returns batches, not
-    samples.
+    Pass ``collate_fn=whole_batch`` to torch's own DataLoader, because ``__getitems__`` returns a batch and not a list
+    of samples.
 
     Attributes:
         store: The open file.
         num_steps: Frames that a window keeps, T.
         frameskip: Steps from one kept frame to the next, K.
-        columns: Names of what a batch holds.
-        windows: Window numbers to rows of the file.
+        columns: Names of the columns in a batch.
+        windows: Maps window numbers to rows of the file.
     """
 
     def __init__(
@@ -43,16 +44,15 @@ class WindowDataset(BatchDataset):
         episodes: Sequence[int] | NDArray[np.int64] | None = None,
         remote: RemoteConfig | None = None,
     ) -> None:
-        """Counts the windows and takes the small columns into memory.
+        """Counts the windows and reads the small columns into memory.
 
         Args:
-            store: An open file, or the path of one, or an fsspec address such as ``s3://bucket/data.h5``.
+            store: An open file, its path, or an fsspec address such as ``s3://bucket/data.h5``.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
-            columns: What a batch shall hold; None takes every numeric column but ``episode_idx`` and
-                ``step_idx``.
-            episodes: Positions in the file of the episodes to draw from; None takes all.
-            remote: How to read from object storage, where ``store`` is an address; None takes the defaults.
+            columns: Columns of a batch. None takes every numeric column except ``episode_idx`` and ``step_idx``.
+            episodes: Positions in the file of the episodes to draw from. None takes all.
+            remote: How to read from object storage if ``store`` is an address. None takes the defaults.
 
         Raises:
             UsageError: A column does not exist or is not numeric, an episode does not exist, or a number is
@@ -89,31 +89,31 @@ class WindowDataset(BatchDataset):
         return layout
 
     def fill(
-        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.int64] | None = None
+        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
     ) -> None:
         """See ``BatchDataset``."""
         first_rows = self.windows.rows(windows)
         all_rows = first_rows[:, None] + np.arange(self.windows.span)
         kept_rows = np.ascontiguousarray(all_rows[:, :: self.frameskip]).reshape(-1)
-        frame_places = None
-        if places is not None:
-            frame_places = (places[:, None] * self.num_steps + np.arange(self.num_steps)).reshape(-1)
+        frame_indices = None
+        if out_indices is not None:
+            frame_indices = (out_indices[:, None] * self.num_steps + np.arange(self.num_steps)).reshape(-1)
         for name in self.columns:
             target = out[name]
             if is_pixels(name):
                 frames = target.reshape(-1, *self.store.columns[name].shape)
-                self.store.read_frames(name, kept_rows, frames, frame_places)
-            elif places is None:
+                self.store.read_frames(name, kept_rows, frames, frame_indices)
+            elif out_indices is None:
                 self._fill_values(name, all_rows, kept_rows, target)
             else:
                 values = np.empty((len(windows), *target.shape[1:]), target.dtype)
                 self._fill_values(name, all_rows, kept_rows, values)
-                target[places] = values
+                target[out_indices] = values
 
     def _fill_values(
         self, name: str, all_rows: NDArray[np.int64], kept_rows: NDArray[np.int64], target: NDArray[Any]
     ) -> None:
-        """Fills a small column of some windows, (n, ...), from the rows (n, T*K) and the kept ones (n*T,)."""
+        """Fills a small column of n windows, (n, ...), from all their rows (n, T*K) or the kept ones (n*T,)."""
         values = self._values[name]
         if name == DONE:
             ends = values[all_rows].reshape(*target.shape, self.frameskip)
@@ -128,22 +128,22 @@ class WindowDataset(BatchDataset):
         return f"{self.store.path}, episode {episode}, step {start}"
 
     def restrict(self, episodes: Sequence[int] | NDArray[np.int64]) -> WindowDataset:
-        """The same dataset over some episodes only; file and small columns are shared.
+        """The same dataset over some of the episodes. Both share the file and the small columns.
 
         Args:
             episodes: Positions in the file of the episodes to draw from.
 
         Returns:
-            Another dataset with its own window numbers.
+            A dataset with its own window numbers.
         """
         return self._with_windows(episodes, num_steps=self.num_steps)
 
     def read_episode(self, episode: int, *, max_frames: int) -> Batch:
-        """A whole episode as one window.
+        """Reads a whole episode as one window.
 
         Args:
             episode: Its position in the file.
-            max_frames: Kept frames at most; a longer episode is cut off.
+            max_frames: Limit on the kept frames; a longer episode is cut off.
 
         Returns:
             Column to tensor as ``read`` returns it, B = 1 and T = min(steps // frameskip, max_frames).
@@ -160,8 +160,7 @@ class WindowDataset(BatchDataset):
         return self._with_windows([episode], num_steps=min(num_frames, max_frames)).read([0])
 
     def _with_windows(self, episodes: Sequence[int] | NDArray[np.int64], *, num_steps: int) -> WindowDataset:
-        other = object.__new__(WindowDataset)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.num_steps = num_steps
         other.windows = WindowIndex.build(
             self.store.ep_len,
@@ -173,15 +172,70 @@ class WindowDataset(BatchDataset):
         return other
 
     def values(self, column: str) -> NDArray[Any]:
-        """A small column of the whole file, as batches hold it: (N, ...)."""
+        """A small column of the whole file, (N, ...), in the dtype that batches have."""
         return self._values[column]
 
+    def __copy__(self) -> WindowDataset:
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_values": None}  # read again on the other side: cheaper than sending them
+        return {**self.__dict__, "_values": None}  # the other process reads them again, which is cheaper than sending
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._values = {name: _load(self.store, name) for name in self.columns if not is_pixels(name)}
+
+
+class ConcatDataset(BatchDataset):
+    """The windows of several datasets, numbered dataset after dataset.
+
+    Attributes:
+        datasets: The datasets.
+    """
+
+    def __init__(self, datasets: Sequence[WindowDataset]) -> None:
+        """Concatenates datasets whose windows fit into one batch (see ``check_alike``).
+
+        Args:
+            datasets: One or more datasets.
+        """
+        self.datasets = tuple(datasets)
+        self._stops = np.cumsum([len(dataset) for dataset in datasets])
+        self._starts = self._stops - [len(dataset) for dataset in datasets]
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def layout(self) -> Layout:
+        """See ``BatchDataset``."""
+        return self.datasets[0].layout()
+
+    def fill(
+        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
+    ) -> None:
+        """See ``BatchDataset``."""
+        dataset_of_window = self._dataset_of(windows)
+        for number in np.unique(dataset_of_window).tolist():
+            chosen = np.flatnonzero(dataset_of_window == number)
+            indices = chosen if out_indices is None else out_indices[chosen]
+            self.datasets[number].fill(windows[chosen] - self._starts[number], out, indices)
+
+    def describe(self, window: int) -> str:
+        """See ``BatchDataset``."""
+        [number] = self._dataset_of(np.array([window]))
+        return self.datasets[number].describe(window - int(self._starts[number]))
+
+    def _dataset_of(self, windows: NDArray[np.int64]) -> NDArray[np.intp]:
+        if windows.size and (windows.min() < 0 or windows.max() >= len(self)):
+            raise IndexError(f"window {windows.min()} or {windows.max()} lies outside [0, {len(self)})")
+        return np.searchsorted(self._stops, windows, side="right")
+
+
+def concat_datasets(datasets: Sequence[WindowDataset]) -> BatchDataset:
+    """One dataset of all windows: the only dataset itself, or a ``ConcatDataset``."""
+    return datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
 
 
 def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[str, ...]:

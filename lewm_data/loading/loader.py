@@ -160,7 +160,7 @@ class WindowLoader:
         self.batch_sampler.load_state_dict(state)
 
     def _read(self, windows: NDArray[np.int64]) -> Batch:
-        with self.dataset.telling_where(windows):
+        with self.dataset.add_batch_context(windows):
             return self.dataset.read(windows, empty_pinned if self._pin_memory else self._pool.empty)
 
 

@@ -96,7 +96,7 @@ class SlotDataset(Dataset[Any]):
             The slot and B; or the batch itself, in new shared memory, where the slot is None.
         """
         slot, windows = task
-        with self._dataset.telling_where(windows):
+        with self._dataset.add_batch_context(windows):
             if slot is None or self._slots is None:
                 return self._dataset.__getitems__(windows)
             batch = self._slots.tensors(self._slots.memory(slot), len(windows))

@@ -14,8 +14,8 @@ from lewm_data.config import RemoteConfig, parse_image_size
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name
 from lewm_data.loading.batches import Batch, BatchDataset
-from lewm_data.loading.concat import check_alike, join
-from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.concat import check_alike
+from lewm_data.loading.dataset import WindowDataset, concat_datasets
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
@@ -27,7 +27,7 @@ class Splits:
     """What to train on, to validate on and to predict.
 
     Attributes:
-        wholes: All windows of each file.
+        full_datasets: All windows of each file.
         train: Windows of the training episodes.
         val: Windows of the validation episodes.
         predict: All windows, file after file.
@@ -38,7 +38,7 @@ class Splits:
             an epoch visits a window of its file.
     """
 
-    wholes: tuple[WindowDataset, ...]
+    full_datasets: tuple[WindowDataset, ...]
     train: BatchDataset
     val: BatchDataset
     predict: BatchDataset
@@ -50,7 +50,7 @@ class Splits:
     @property
     def stores(self) -> tuple[FrameStore, ...]:
         """The open files."""
-        return tuple(whole.store for whole in self.wholes)
+        return tuple(whole.store for whole in self.full_datasets)
 
     @classmethod
     def open(
@@ -86,11 +86,11 @@ class Splits:
             FormatError: A file is broken.
         """
         stores = [FrameStore(path, verify_checksums=verify_checksums, remote=remote) for path in paths]
-        wholes = [WindowDataset(store, num_steps=num_steps, frameskip=frameskip) for store in stores]
-        check_alike(wholes)
-        sides = [_split(whole, val_fraction=val_fraction, seed=seed) for whole in wholes]
-        train = [whole.restrict(side) for whole, (side, _) in zip(wholes, sides, strict=True)]
-        val = [whole.restrict(side) for whole, (_, side) in zip(wholes, sides, strict=True)]
+        full_datasets = [WindowDataset(store, num_steps=num_steps, frameskip=frameskip) for store in stores]
+        check_alike(full_datasets)
+        sides = [_split(whole, val_fraction=val_fraction, seed=seed) for whole in full_datasets]
+        train = [whole.restrict(side) for whole, (side, _) in zip(full_datasets, sides, strict=True)]
+        val = [whole.restrict(side) for whole, (_, side) in zip(full_datasets, sides, strict=True)]
         mixture = None if weights is None else Mixture.weighted([len(part) for part in train], weights)
         visits = [1.0] * len(train) if mixture is None else mixture.visits()
         starts = np.cumsum([0, *(len(store.ep_len) for store in stores)])
@@ -99,10 +99,10 @@ class Splits:
             for number in (0, 1)
         )
         return cls(
-            wholes=tuple(wholes),
-            train=join(train),
-            val=join(val),
-            predict=join(wholes),
+            full_datasets=tuple(full_datasets),
+            train=concat_datasets(train),
+            val=concat_datasets(val),
+            predict=concat_datasets(full_datasets),
             train_episodes=train_episodes,
             val_episodes=val_episodes,
             mixture=mixture,
@@ -114,7 +114,7 @@ class Splits:
                     )
                 )
                 for name in (ACTION, STATE)
-                if name in wholes[0].columns
+                if name in full_datasets[0].columns
             },
         )
 
@@ -164,7 +164,7 @@ class Splits:
 
     def read_episode(self, episode: int, *, max_frames: int) -> Batch:
         """A whole episode as a batch of one window (see ``WindowDataset.read_episode``); numbers count on."""
-        for part in self.wholes:
+        for part in self.full_datasets:
             if episode < len(part.store.ep_len):
                 return part.read_episode(episode, max_frames=max_frames)
             episode -= len(part.store.ep_len)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lewm_data.errors import DamagedChunkError, UsageError
-from lewm_data.loading.concat import JoinedDataset, check_alike, join
-from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.concat import check_alike
+from lewm_data.loading.dataset import ConcatDataset, WindowDataset, concat_datasets
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.ram_cache import cache_frames
@@ -49,7 +49,7 @@ def windows_one_by_one(parts, windows):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 42), min_size=1, max_size=12))
 def test_batches_hold_each_parts_windows_in_the_order_asked_for(parts, windows):
-    joined = JoinedDataset(parts)
+    joined = ConcatDataset(parts)
     assert len(joined) == 11 + 6 + 3 + 21 + 2
     batch = joined.read(windows)
     for name, values in batch.items():
@@ -59,23 +59,23 @@ def test_batches_hold_each_parts_windows_in_the_order_asked_for(parts, windows):
 
 
 def test_one_dataset_stays_itself(parts):
-    assert join(parts[:1]) is parts[0]
+    assert concat_datasets(parts[:1]) is parts[0]
 
 
 def test_windows_outside_are_refused(parts):
     for window in (-1, 43):
         with pytest.raises(IndexError, match="outside"):
-            JoinedDataset(parts)[window]
+            ConcatDataset(parts)[window]
 
 
 def test_windows_are_described_and_damage_names_its_file(parts, tmp_path):
-    joined = JoinedDataset(parts)
+    joined = ConcatDataset(parts)
     assert joined.describe(0).endswith("lzf.h5, episode 0, step 0")
     assert joined.describe(42).endswith("zstd.h5, episode 1, step 1")
     spoilt = files.write(tmp_path / "spoilt.h5", [30, 30])
     files.damage(spoilt.path, 30)
     plain = WindowDataset(files.write(tmp_path / "plain.h5", [30]).path)
-    joined = JoinedDataset([plain, WindowDataset(FrameStore(spoilt.path, verify_checksums=True))])
+    joined = ConcatDataset([plain, WindowDataset(FrameStore(spoilt.path, verify_checksums=True))])
     with pytest.raises(DamagedChunkError, match=r"spoilt\.h5: column 'pixels', episode 1, step 0"):
         joined.read([3, 11 + 11, 5])
 
@@ -84,10 +84,10 @@ def test_windows_are_described_and_damage_names_its_file(parts, tmp_path):
 def test_all_workers_give_the_same_mixed_epoch_in_the_same_order(written, parts, cache):
     stores = [FrameStore(file.path) for file in written]
     assert cache_frames(*stores, mode=cache, show_progress=False) is (cache == "ram")
-    joined = JoinedDataset([WindowDataset(store) for store in stores])
+    joined = ConcatDataset([WindowDataset(store) for store in stores])
     mixture = Mixture.weighted([len(part) for part in joined.parts], [1, 1, 2])
     order = WindowOrder(num_windows=43, batch_size=8, seed=4, mixture=mixture)
-    expected = [JoinedDataset(parts).read(order.batch(0, 8 * step)) for step in range(5)]
+    expected = [ConcatDataset(parts).read(order.batch(0, 8 * step)) for step in range(5)]
     kinds = [("thread", 3, None), ("process", 1, "spawn") if cache == "ram" else ("process", 2, "fork")]
     for worker_type, num_workers, context in kinds:
         loader = WindowLoader(
@@ -109,14 +109,14 @@ def test_the_hdf5_librarys_reader_puts_frames_in_their_places(tmp_path, parts):
     slow = files.write(tmp_path / "gzip.h5", [24], **options)
     with pytest.warns(UserWarning, match="slower"):
         store = FrameStore(slow.path)
-    joined = JoinedDataset([WindowDataset(store), parts[0]])
+    joined = ConcatDataset([WindowDataset(store), parts[0]])
     batch = joined.read([6, 2, 0, 9])
     for row, sample in enumerate(windows_one_by_one(joined.parts, [6, 2, 0, 9])):
         assert torch.equal(batch["pixels"][row], sample["pixels"])
 
 
 def test_sending_it_is_cheap(parts):
-    sent = pickle.dumps(JoinedDataset(parts))
+    sent = pickle.dumps(ConcatDataset(parts))
     assert len(sent) < 18_000
     assert torch.equal(pickle.loads(sent)[42]["pixels"], parts[2][1]["pixels"])
 
