@@ -1098,7 +1098,7 @@ def _decoded_dirt() -> list[Dirt]:
             "a-frame-late",
             retime(VIDEO_V2, lambda number, pts: pts + (300 if number == 5 else 0)),
             **v2,
-            expected="step 5",
+            found="at step 5",
         ),
         dirt(
             "video_timestamps_jitter",
