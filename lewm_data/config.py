@@ -186,15 +186,19 @@ class RemoteConfig:
     """How to read converted files from object storage.
 
     Attributes:
-        storage_options: What the address's fsspec filesystem takes, such as ``endpoint_url``, ``key``, ``secret`` and
-            ``anon`` of s3fs, or ``token`` of the Hub's. What is not given, it looks for where it always does
-            (environment, configuration files).
-        num_connections: Requests that each reader may have under way at once.
-        timeout_seconds: A request that takes longer is dropped and asked again.
-        retry_seconds: How long to go on asking, with growing pauses, where connections drop or the server fails.
-        chunk_cache_bytes: Disk space for stored chunks that were read once, all files together; 0 keeps none. What
-            comes when it is full is read from the store each time.
-        cache_dir: Folder for them and for the files' outlines; None is ``lewm_data`` in the user's cache folder.
+        storage_options: Options of the address's fsspec filesystem, such as ``endpoint_url``, ``key``, ``secret`` and
+            ``anon`` of s3fs, or ``token`` of the Hub's. Unset options use the filesystem's defaults (environment,
+            configuration files).
+        num_connections: Largest number of concurrent requests of each reader.
+        timeout_seconds: A request that takes longer is abandoned and retried.
+        retry_seconds: How long to retry, with growing pauses, where connections drop or the server fails.
+        chunk_cache_bytes: Disk space for a local cache of stored chunks, for all files together; 0 turns the cache
+            off. When it is full, further chunks are requested every time.
+        cache_dir: Folder of the chunk cache and the metadata cache; None is ``lewm_data/remote`` in the user's cache
+            folder.
+        max_gap_bytes: Two chunks at most so far apart come in one request. The default is less than a frame of 224
+            pixels takes, so that large frames that no window needs are not requested.
+        max_request_bytes: Size up to which a request grows by joining chunks.
     """
 
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # secrets stay out of logs
@@ -203,10 +207,14 @@ class RemoteConfig:
     retry_seconds: float = 60.0
     chunk_cache_bytes: int = 0
     cache_dir: str | None = None
+    max_gap_bytes: int = 64 << 10
+    max_request_bytes: int = 4 << 20
 
     def __post_init__(self) -> None:
         for name, number, least in (
             ("num_connections", self.num_connections, 1),
+            ("max_gap_bytes", self.max_gap_bytes, 0),
+            ("max_request_bytes", self.max_request_bytes, 1),
             ("retry_seconds", self.retry_seconds, 0),
             ("chunk_cache_bytes", self.chunk_cache_bytes, 0),
         ):

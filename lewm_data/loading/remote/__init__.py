@@ -1,1 +1,1 @@
-"""Frames straight from object storage."""
+"""Training frames read directly from object storage."""

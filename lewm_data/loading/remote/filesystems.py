@@ -1,9 +1,11 @@
-"""The fsspec filesystem that an address belongs to, set up to answer many requests for small parts of one object."""
+"""The fsspec filesystem of an address, configured for many concurrent requests for small parts of one object."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +15,77 @@ from lewm_data.errors import UsageError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_ETAG_KEYS = ("ETag", "etag", "e_tag")
+_VERSION_KEYS = (
+    *_ETAG_KEYS, "VersionId", "generation", "md5Hash", "content_md5", "Content-MD5", "blob_id",
+    "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created",
+)  # fmt: skip
+"""Keys under which filesystems report what changes with an object's content."""
+
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(://|::)")
+_USERINFO = re.compile(r"(://)[^/?#]*@")
+_SIGNING = re.compile(
+    r"(X-Amz-|X-Goog-|(AWSAccessKeyId|GoogleAccessId|Signature|Expires|Policy|Key-Pair-Id|token|access_token|"
+    r"sig|se|sp|spr|sr|st|sv|skoid|sktid|skt|ske|sks|skv)=)",
+    re.IGNORECASE,
+)
+"""Query parameters of the presigned URLs of Amazon, Google, CloudFront and Azure."""
+
 _S3 = ("s3", "s3a")
 _REMEDIES = {**dict.fromkeys(_S3, "pip install 'lewm_data[s3]'"), "gs": "pip install gcsfs", "gcs": "pip install gcsfs"}
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectIdentity:
+    """Shows whether an object is still the one that was opened.
+
+    Attributes:
+        size_bytes: Its size.
+        version: Its ETag, modification time and the like, as far as its filesystem reports them.
+        etag: The ETag alone, quotes included; empty where there is none.
+    """
+
+    size_bytes: int
+    version: str
+    etag: str = ""
+
+    @classmethod
+    def from_info(cls, where: str, info: Mapping[str, Any]) -> ObjectIdentity:
+        """The identity in what ``fs.info`` returns.
+
+        Args:
+            where: Names the object in messages.
+            info: The result of ``fs.info``.
+
+        Raises:
+            UsageError: It describes a folder, or has no size.
+        """
+        if info.get("type") != "file":
+            raise UsageError(f"{where}: is a folder, not a file. Give the address of one converted file.")
+        if info.get("size") is None:
+            raise UsageError(
+                f"{where}: its server does not report the object's size, so it cannot be read remotely. "
+                "Download the file and read it locally."
+            )
+        reported = [f"{key} {info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
+        etag = next((str(info[key]) for key in _ETAG_KEYS if info.get(key)), "")
+        return cls(int(info["size"]), ", ".join(reported), etag)
+
+
 def is_address(place: str | Path) -> bool:
-    """Whether a place is an fsspec address, such as ``s3://bucket/key.h5``, and no path on this machine."""
+    """Whether a place is an fsspec address, such as ``s3://bucket/key.h5``, and not a path on this machine."""
     return isinstance(place, str) and _ADDRESS.match(place) is not None
 
 
+def without_credentials(address: str) -> str:
+    """An address without user, password and signature: what names the same object tomorrow, with new credentials."""
+    place, mark, query = _USERINFO.sub(r"\1", address, count=1).partition("?")
+    kept = [item for item in query.split("&") if not _SIGNING.match(item)]
+    return place + (mark + "&".join(kept) if kept != [""] and kept else "")
+
+
 def is_s3(fs: AbstractFileSystem) -> bool:
-    """Whether a filesystem is s3fs itself, not one that wraps it."""
+    """Whether a filesystem is s3fs itself and not one that wraps it."""
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
@@ -32,39 +93,41 @@ def connect(address: str, config: RemoteConfig) -> tuple[AbstractFileSystem, str
     """The filesystem of an address, and the path in it.
 
     Raises:
-        UsageError: Nobody knows such addresses, or the filesystem's package is missing.
+        UsageError: fsspec does not know the protocol, or the filesystem's package is not installed.
     """
     from fsspec.core import url_to_fs
 
     protocol = _ADDRESS.match(address)[1].lower()  # type: ignore[index]
     options: dict[str, Any] = dict(config.storage_options)
     if protocol in _S3:
-        # Its own limit is 10 connections, and its own tries add up to a minute before anybody hears of a failure.
+        # s3fs allows 10 connections, and its own retries can take a minute before they report a failure.
         ours = {"max_pool_connections": config.num_connections, "retries": {"total_max_attempts": 1}}
         options["config_kwargs"] = ours | dict(options.get("config_kwargs", {}))
     try:
         fs, path = url_to_fs(address, **options)
     except ImportError as error:
         remedy = _REMEDIES.get(protocol, f"Install it: {error}")
-        raise UsageError(f"{address}: reading {protocol}:// takes a package that is not installed. {remedy}") from error
+        raise UsageError(f"{address}: reading {protocol}:// needs a package that is not installed. {remedy}") from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{address}: no filesystem can be made for it ({error}).") from error
+        raise UsageError(
+            f"{address}: fsspec cannot open this address ({error}). Check the protocol and storage_options."
+        ) from error
     if protocol in _S3:
         fs.retries = 1
     return fs, path
 
 
 def pin(address: str, config: RemoteConfig) -> tuple[str, bool]:
-    """An address that means the same for ever, where its store has such.
+    """Resolves an address to one whose content never changes, where the store has such addresses.
 
-    On the Hugging Face Hub, this is the file in the commit that the revision stands for now.
+    On the Hugging Face Hub, that is the file in the commit to which the revision points now.
 
     Args:
         address: Any address.
-        config: How to reach it.
+        config: How to read it.
 
     Returns:
-        The address to read from, and whether what lies there can never change.
+        The address to read from, and whether its content is immutable.
 
     Raises:
         FileNotFoundError: There is no such repository or revision.
@@ -83,24 +146,24 @@ def pin(address: str, config: RemoteConfig) -> tuple[str, bool]:
 
 
 def call_options(fs: AbstractFileSystem, config: RemoteConfig) -> dict[str, Any]:
-    """What to pass with every call: asynchronous filesystems take a time limit; the others have one of their own."""
+    """Keyword arguments for every call: asynchronous filesystems take a timeout, the others have their own."""
     return {"timeout": config.timeout_seconds} if fs.async_impl else {}
 
 
 def read_range(fs: AbstractFileSystem, path: str, start: int, stop: int, config: RemoteConfig) -> bytes:
-    """One request for the bytes [start, stop).
+    """Requests the bytes [start, stop) once.
 
     Raises:
-        UsageError: The server sends the whole object instead.
-        EOFError: Fewer bytes came.
+        UsageError: The server sends the whole object instead of the range.
+        EOFError: Fewer bytes arrive.
     """
-    options = call_options(fs, config) if fs.async_impl else {"cache_type": "none"}  # else it reads megabytes ahead
+    options = call_options(fs, config) if fs.async_impl else {"cache_type": "none"}  # the default reads megabytes ahead
     data: bytes = fs.cat_file(path, start=start, end=stop, **options)
     if len(data) > stop - start:
         raise UsageError(
-            f"{path}: its server sends the whole file when asked for a part, so it cannot be read from there. "
-            "Download it."
+            f"{path}: its server does not support range requests: it sends the whole file when asked for a part. "
+            "Download the file and read it locally."
         )
     if len(data) < stop - start:
-        raise EOFError(f"{len(data)} of {stop - start} bytes came")
+        raise EOFError(f"got {len(data)} of {stop - start} bytes")
     return data

@@ -1,43 +1,52 @@
-"""Everything of a remote file but its frames, kept on this machine until the object changes.
+"""A local copy of everything in a remote file except its frames, valid until the object changes.
 
-The outline is itself a small HDF5 file: root attributes, episodes and small columns as they are, columns of frames
-without content, and beside them, in a group, where each of their chunks lies in the object. So whoever opens the
-outline sees the file, and a second opening costs one request.
+The copy is itself a small HDF5 file. It holds root attributes, episodes and small columns as they are, and the frame
+columns without content. The group ``chunks`` records where each frame's chunk lies in the object. Code that opens the
+copy sees the file, and opening the same object again costs one request.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from filelock import FileLock
 
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, ResourceError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.codecs import ChunkCodec
 from lewm_data.format.data_file import Part
 from lewm_data.format.layout import Column, check_fits, find_parts, own_dataset, read_values
 from lewm_data.format.schema import is_pixels
 from lewm_data.loading.remote.chunk_cache import remote_folder
-from lewm_data.loading.remote.remote_object import ObjectIdentity, RemoteObject
+from lewm_data.loading.remote.filesystems import ObjectIdentity, without_credentials
+from lewm_data.loading.remote.remote_object import RemoteObject
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
-_STAMP = "outline_of"
+_VERSION = 2
+_STAMP = "metadata_of"
 _INDEX = "chunks"
 
 
-def outline_of(obj: RemoteObject, config: RemoteConfig) -> Path:
-    """The outline of an object: the one that is kept, or a new one where the object is another now.
+def cached_metadata(obj: RemoteObject, config: RemoteConfig) -> Path:
+    """The local copy of an object's metadata. Reads it from the object where there is none, or an outdated one.
+
+    Where the cache folder cannot be written to, the copy lies in a temporary folder until this process ends.
 
     Args:
         obj: The object.
@@ -47,30 +56,43 @@ def outline_of(obj: RemoteObject, config: RemoteConfig) -> Path:
         An HDF5 file on this machine.
 
     Raises:
-        FormatError: The object is no HDF5 file, is truncated, changed meanwhile, or holds frames in a layout that only
-            the HDF5 library can read.
+        FormatError: The object is not an HDF5 file, is truncated, changes meanwhile, or stores frames in a layout that
+            only the HDF5 library can read.
+        ResourceError: No folder of this machine has room for the copy.
     """
-    path = remote_folder(config) / f"{hashlib.sha256(obj.address.encode()).hexdigest()[:32]}.outline.h5"
-    with FileLock(path.with_suffix(".lock")):
+    name = f"{hashlib.sha256(without_credentials(obj.address).encode()).hexdigest()[:32]}.metadata.h5"
+    reasons = []
+    for folder in _folders(config):
+        path = folder / name
         if _is_current(path, obj):
             return path
-        logger.info("%s: reading all but its frames; kept in %s for the next time", obj, path)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
         try:
-            with obj.open() as file, h5py.File(temporary, "w") as outline:
-                _copy(obj, file, outline)
-            obj.check_unchanged()
-            temporary.replace(path)
+            part = _new_file(path)
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror or error}")
+            continue
+        try:
+            with _locked(path):
+                if not _is_current(path, obj):
+                    logger.info("%s: reading everything except the frames into %s", obj, path)
+                    _write_copy(obj, part)
+                    part.replace(path)
+            return path
+        except _CannotWriteError as error:
+            reasons.append(f"{folder}: {error}")
         finally:
-            temporary.unlink(missing_ok=True)
-    return path
+            part.unlink(missing_ok=True)
+    raise ResourceError(
+        f"{obj}: its metadata must be stored on this machine, but no folder can be written to ({'; '.join(reasons)}). "
+        "Free disk space, or name another folder with cache_dir."
+    )
 
 
-def open_outline(path: Path, obj: RemoteObject) -> h5py.File:
-    """Opens the outline of an object that was opened before.
+def open_metadata(path: Path, obj: RemoteObject) -> h5py.File:
+    """Opens the local copy that ``cached_metadata`` returned for an object.
 
     Raises:
-        FormatError: The object is another one now.
+        FormatError: The object has changed since.
     """
     with contextlib.suppress(OSError):
         file = h5py.File(path, "r", locking="best-effort")
@@ -80,66 +102,157 @@ def open_outline(path: Path, obj: RemoteObject) -> h5py.File:
     raise FormatError(f"{obj}: the object changed while it was in use. Open it again.")
 
 
-def parts_of(outline: h5py.File, column: str, obj: RemoteObject) -> list[Part[RemoteObject]]:
+def parts_of(metadata: h5py.File, column: str, obj: RemoteObject) -> list[Part[RemoteObject]]:
     """Where the frames of a column lie.
 
     Args:
-        outline: The open outline.
+        metadata: The open local copy.
         column: ``pixels`` or ``pixels_<camera>``.
         obj: The object.
 
     Returns:
-        Its parts, in the order of rows.
+        The parts of the column, in the order of rows.
 
     Raises:
-        FormatError: A shard is another object now.
+        FormatError: A shard has changed.
     """
     parts = []
-    group = outline[_INDEX][column]
+    group = metadata[_INDEX][column]
     for number in sorted(group, key=int):
-        kept = group[number]
-        container = obj if kept.attrs["address"] == obj.address else RemoteObject(kept.attrs["address"], obj.config)
-        if container.identity != ObjectIdentity(**json.loads(kept.attrs["identity"])):
+        stored = group[number]
+        container = obj.sibling(stored.attrs["name"]) if stored.attrs["name"] else obj
+        if container.identity != ObjectIdentity(**json.loads(stored.attrs["identity"])):
             raise FormatError(f"{container}: the shard changed while it was in use. Open {obj} again.")
-        mask = kept["mask"][:] if "mask" in kept else None
-        codec = ChunkCodec(str(kept.attrs["codec"]), bool(kept.attrs["has_checksum"]))
-        parts.append(Part(container, codec, FrameIndex(kept["offset"][:], kept["size"][:], mask)))
+        mask = stored["mask"][:] if "mask" in stored else None
+        codec = ChunkCodec(str(stored.attrs["codec"]), bool(stored.attrs["has_checksum"]))
+        parts.append(Part(container, codec, FrameIndex(stored["offset"][:], stored["size"][:], mask)))
     return parts
 
 
+class _CannotWriteError(Exception):
+    """The local disk refuses the copy."""
+
+
+def _folders(config: RemoteConfig) -> Iterator[Path]:
+    """Where the copy may lie: the cache folder, else a folder that goes with this process."""
+    with contextlib.suppress(OSError, RuntimeError):  # a read-only disk, or no home directory
+        yield remote_folder(config)
+    with contextlib.suppress(OSError):
+        folder = tempfile.mkdtemp(prefix="lewm_data-remote-")
+        atexit.register(_remove_own, os.getpid(), folder)
+        yield Path(folder)
+
+
+def _remove_own(pid: int, folder: str) -> None:
+    if os.getpid() == pid:  # a forked child inherits this
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_file(path: Path) -> Path:
+    """An empty file beside the path, readable by this user only, for what will be renamed to it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    return Path(name)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lets one process at a time make the copy, where the file system has locks: two would only do the work twice."""
+    lock = FileLock(path.with_suffix(".lock"), mode=0o600)
+    with contextlib.suppress(OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _stamp(obj: RemoteObject) -> str:
-    return json.dumps({"version": _VERSION, "address": obj.address, **dataclasses.asdict(obj.identity)})
+    address = without_credentials(obj.address)
+    return json.dumps({"version": _VERSION, "address": address, **dataclasses.asdict(obj.identity)})
 
 
 def _is_current(path: Path, obj: RemoteObject) -> bool:
     try:
-        with open_outline(path, obj) as outline:
-            for column in outline[_INDEX]:
-                parts_of(outline, column, obj)
+        with open_metadata(path, obj) as metadata:
+            for column in metadata[_INDEX]:
+                parts_of(metadata, column, obj)
         return True
-    except (OSError, LookupError, ValueError, FormatError):  # none, of another object, or damaged
+    except (OSError, LookupError, ValueError, RuntimeError):  # absent, of another version, or damaged
         return False
 
 
-def _copy(obj: RemoteObject, file: h5py.File, outline: h5py.File) -> None:
+class _OutputFile(io.FileIO):
+    """A file whose writes never fail: the HDF5 library crashes the process when it cannot finish a file.
+
+    Attributes:
+        error: The first failure. What was written is not whole then.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Writes, unless a write has failed."""
+        if self.error is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Changes the size, unless a write has failed."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0
+
+
+def _write_copy(obj: RemoteObject, path: Path) -> None:
+    """Copies the metadata of an object into an existing file.
+
+    Raises:
+        _CannotWriteError: The local disk refuses it.
+    """
+    with obj.open() as file, _OutputFile(path, "r+") as output:
+        try:
+            with h5py.File(output, "w") as copy:
+                _copy(obj, file, copy)
+        except (OSError, RuntimeError):
+            if output.error is None:
+                raise
+        if output.error is not None:
+            raise _CannotWriteError(output.error.strerror)
+    obj.check_unchanged()
+
+
+def _copy(obj: RemoteObject, file: h5py.File, copy: h5py.File) -> None:
     for name, value in file.attrs.items():
-        outline.attrs[name] = value
-    outline.attrs[_STAMP] = _stamp(obj)
+        copy.attrs[name] = value
+    copy.attrs[_STAMP] = _stamp(obj)
     for name in file:
         if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
-            raise FormatError(f"{obj}: {name!r} is a link to another file, which would be looked for on this machine.")
+            raise FormatError(
+                f"{obj}: {name!r} links to another file, which HDF5 would open on this machine. "
+                "Store the column in the file itself."
+            )
     for name, dataset in file.items():
         if not isinstance(dataset, h5py.Dataset):
             continue
         if dataset.external:
-            raise FormatError(f"{obj}: {name!r} lies in another file, which would be looked for on this machine.")
+            raise FormatError(
+                f"{obj}: {name!r} lies in another file, which HDF5 would open on this machine. "
+                "Store the column in the file itself."
+            )
         if is_pixels(name):
-            outline.create_dataset(name, dataset.shape, dataset.dtype)  # takes no space while nothing is written
-            _copy_index(obj, dataset, file, outline.create_group(f"{_INDEX}/{name}"))
+            copy.create_dataset(name, dataset.shape, dataset.dtype)  # takes no space until it is written
+            _copy_index(obj, dataset, file, copy.create_group(f"{_INDEX}/{name}"))
         elif dataset.is_virtual:
-            outline[name] = _read_virtual(obj, dataset)
+            copy[name] = _read_virtual(obj, dataset)
         else:
-            outline[name] = read_values(obj.address, dataset) if dataset.shape else dataset[()]
+            copy[name] = read_values(str(obj), dataset) if dataset.shape else dataset[()]
 
 
 def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, file: h5py.File, group: h5py.Group) -> None:
@@ -147,29 +260,27 @@ def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, file: h5py.File, group
     parts = find_parts(obj, dataset, column, str(file.attrs.get("fingerprint", "")))
     if parts is None:
         raise FormatError(
-            f"{obj}: the frames of {dataset.name.strip('/')!r} are not stored one in a chunk with a codec that "
-            "lewm_data decodes itself, so they cannot be read from there. Download it, or convert its source with "
+            f"{obj}: the frames of {dataset.name.strip('/')!r} are not stored one per chunk with a codec that "
+            "lewm_data decodes, so they cannot be read remotely. Download the file, or convert its source with "
             "lewm-data convert."
         )
     for number, part in enumerate(parts):
-        kept = group.create_group(str(number))
-        kept.attrs["address"] = part.container.address
-        kept.attrs["identity"] = json.dumps(dataclasses.asdict(part.container.identity))
-        kept.attrs["codec"], kept.attrs["has_checksum"] = part.codec.codec, part.codec.has_checksum
-        kept["offset"], kept["size"] = part.index.offset, part.index.size
+        stored = group.create_group(str(number))
+        stored.attrs["name"] = part.container.name
+        stored.attrs["identity"] = json.dumps(dataclasses.asdict(part.container.identity))
+        stored.attrs["codec"], stored.attrs["has_checksum"] = part.codec.codec, part.codec.has_checksum
+        stored["offset"], stored["size"] = part.index.offset, part.index.size
         if part.index.mask is not None:
-            kept["mask"] = part.index.mask
+            stored["mask"] = part.index.mask
 
 
 def _read_virtual(obj: RemoteObject, dataset: h5py.Dataset) -> np.ndarray:
-    """A small column of a master of virtual datasets, whose shards the HDF5 library would look for on the disk."""
-    check_fits(obj.address, dataset)
+    """A small column of a virtual dataset, whose shards the HDF5 library would look for on the local disk."""
+    check_fits(str(obj), dataset)
     values = np.empty(dataset.shape, dataset.dtype)
     for source in dataset.virtual_sources():
         (first, *_), (last, *_) = source.vspace.get_select_bounds()
         sibling = obj.sibling(source.file_name)
         with sibling.open() as shard:
-            values[first : last + 1] = read_values(
-                sibling.address, own_dataset(sibling.address, shard, source.dset_name)
-            )
+            values[first : last + 1] = read_values(str(sibling), own_dataset(str(sibling), shard, source.dset_name))
     return values

@@ -15,10 +15,10 @@ from lewm_data.format.chunk_index import FileIdentity
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.layout import Column, find_parts
 from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader
-from lewm_data.loading.remote.filesystems import is_address
-from lewm_data.loading.remote.metadata_cache import open_outline, outline_of, parts_of
+from lewm_data.loading.remote.filesystems import ObjectIdentity, is_address
+from lewm_data.loading.remote.metadata_cache import cached_metadata, open_metadata, parts_of
 from lewm_data.loading.remote.reader import RemoteReader
-from lewm_data.loading.remote.remote_object import ObjectIdentity, RemoteObject
+from lewm_data.loading.remote.remote_object import RemoteObject
 
 
 class Origin(Protocol):
@@ -108,11 +108,11 @@ class RemoteOrigin:
 
     Attributes:
         obj: The object.
-        outline: Everything of it but its frames, on this machine.
+        metadata: The local copy of everything but its frames.
     """
 
     obj: RemoteObject
-    outline: Path
+    metadata: Path
 
     @property
     def path(self) -> str:
@@ -131,7 +131,7 @@ class RemoteOrigin:
 
     def open(self) -> h5py.File:
         """See ``Origin``."""
-        return open_outline(self.outline, self.obj)
+        return open_metadata(self.metadata, self.obj)
 
     def check_unchanged(self) -> None:
         """See ``Origin``."""
@@ -159,7 +159,7 @@ def origin_of(place: str | Path, remote: RemoteConfig | None = None) -> Origin:
     if isinstance(place, str) and is_address(place):
         config = remote or RemoteConfig()
         obj = RemoteObject(place, config)
-        return RemoteOrigin(obj, outline_of(obj, config))
+        return RemoteOrigin(obj, cached_metadata(obj, config))
     path = Path(place)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, not a converted file. Give a dataset's folder as root instead.")

@@ -1,4 +1,4 @@
-"""Which byte ranges to ask an object store for, so that some chunks come in few requests and little is read in vain."""
+"""Which byte ranges to request, so that nearby chunks share a request and few bytes are read in vain."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One range to ask for.
+class ByteRange:
+    """One range to request, the bytes [start, stop).
 
     Attributes:
-        start: Its first byte.
-        stop: First byte after it.
-        chunks: Which of the chunks lie in it, by their position among those that were planned.
+        start: First byte.
+        stop: First byte after the range.
+        chunks: Positions of the chunks that lie in it, among those passed to ``coalesce_ranges``.
     """
 
     start: int
@@ -24,39 +24,44 @@ class Request:
     chunks: list[int]
 
 
-def plan_requests(
+def coalesce_ranges(
     offsets: NDArray[np.integer] | Sequence[int],
     sizes: NDArray[np.integer] | Sequence[int],
     *,
-    most_gap_bytes: int,
-    most_bytes: int,
-) -> list[Request]:
-    """Joins neighbouring chunks into requests.
+    max_gap_bytes: int,
+    max_request_bytes: int,
+) -> list[ByteRange]:
+    """Merges nearby chunks into ranges.
 
     Args:
-        offsets: (n,) byte at which each chunk begins, in any order, repeats allowed.
-        sizes: (n,) bytes of each.
-        most_gap_bytes: Bytes between two chunks that are read in vain rather than asked around.
-        most_bytes: Bytes that a request joins up to; a larger chunk is still one request.
+        offsets: (n,) first byte of each chunk, in any order; repeats are allowed.
+        sizes: (n,) bytes of each chunk.
+        max_gap_bytes: Largest gap between two chunks of one range. The bytes in the gap are read and dropped.
+        max_request_bytes: Size up to which a range grows. A chunk larger than this still makes one range.
 
     Returns:
-        Requests in the order of bytes; each chunk lies in exactly one of them.
+        Ranges in byte order. Each chunk lies in exactly one of them.
+
+    Example:
+        >>> found = coalesce_ranges([0, 120, 900], [100, 100, 100], max_gap_bytes=50, max_request_bytes=512)
+        >>> [(r.start, r.stop) for r in found]
+        [(0, 220), (900, 1000)]
     """
     begins, lengths = np.asarray(offsets, np.int64), np.asarray(sizes, np.int64)
     stops = (begins + lengths).tolist()
-    requests: list[Request] = []
+    ranges: list[ByteRange] = []
     start = stop = 0
     chunks: list[int] = []
     for position in np.argsort(begins, kind="stable").tolist():
         begin, end = int(begins[position]), stops[position]
-        is_near = begin - stop <= most_gap_bytes and max(stop, end) - start <= most_bytes
+        is_near = begin - stop <= max_gap_bytes and max(stop, end) - start <= max_request_bytes
         if chunks and (is_near or end <= stop):
             chunks.append(position)
             stop = max(stop, end)
             continue
         if chunks:
-            requests.append(Request(start, stop, chunks))
+            ranges.append(ByteRange(start, stop, chunks))
         start, stop, chunks = begin, end, [position]
     if chunks:
-        requests.append(Request(start, stop, chunks))
-    return requests
+        ranges.append(ByteRange(start, stop, chunks))
+    return ranges

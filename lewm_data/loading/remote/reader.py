@@ -1,12 +1,12 @@
-"""Frames straight from object storage: just the chunks that are asked for, many requests at once."""
+"""Frames from object storage: requests only the chunks that are needed, many at once."""
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,79 +16,100 @@ from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.data_file import Part
 from lewm_data.loading.readers import UnreadableFrameError
 from lewm_data.loading.remote.chunk_cache import ChunkCache
-from lewm_data.loading.remote.ranges import Request, plan_requests
+from lewm_data.loading.remote.ranges import coalesce_ranges
 from lewm_data.loading.remote.remote_object import RemoteObject
 
-MOST_GAP_BYTES = 64 << 10
-"""Less than a frame of 224 pixels takes: where frames are large, those that no window asked for are not read."""
+_CACHED_CHUNKS_PER_JOB = 64
+_MAX_CHECKS_AT_ONCE = 16
 
-MOST_REQUEST_BYTES = 4 << 20
-_KEPT_CHUNKS_PER_JOB = 64
-_CHECKS_AT_ONCE = 16
+type _Job = Callable[[], bool | None]
+"""Reads some chunks. Returns whether the store named the version that was opened; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The chunks of one part that a reading asks for, and where their frames go.
+class _PartRead:
+    """The frames that one call of ``RemoteReader.read`` takes from one part.
 
     Attributes:
         part: The part.
-        cache: Its kept chunks, or None.
+        cache: Its chunks on the local disk, or None.
+        config: How to read.
         first_row: Row of the column at which the part begins.
         rows: (n,) rows of the part.
-        places: (n,) where in ``out`` each frame goes.
+        out_indices: (n,) where in ``out`` each frame goes.
         out: (m, frame bytes) uint8.
-        verify: Whether checksums are checked.
+        verify: Whether to check checksums.
+        uncached: Row, first byte and bytes of the chunks that may enter the cache once the object is known to be
+            unchanged.
     """
 
     part: Part[RemoteObject]
     cache: ChunkCache | None
+    config: RemoteConfig
     first_row: int
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]
+    out_indices: NDArray[np.int64]
     out: Bytes
     verify: bool
+    uncached: list[tuple[int, int, memoryview]] = field(default_factory=list)
 
-    def jobs(self) -> list[Callable[[], None]]:
-        """What to do, each by itself: chunks that are kept some at a time, the others request by request."""
+    def jobs(self) -> list[_Job]:
+        """Independent jobs: one for each request, and one for every few cached chunks."""
         index = self.part.index
-        is_kept = np.zeros(len(self.rows), np.bool_) if self.cache is None else self.cache.has(self.rows)
-        kept, absent = np.flatnonzero(is_kept).tolist(), np.flatnonzero(~is_kept)
-        jobs: list[Callable[[], None]] = []
-        for first in range(0, len(kept), _KEPT_CHUNKS_PER_JOB):
-            chunks = kept[first : first + _KEPT_CHUNKS_PER_JOB]
-            jobs.append(lambda chunks=chunks: self._read_kept(chunks))  # type: ignore[misc]
-        requests = plan_requests(
+        is_cached = np.zeros(len(self.rows), np.bool_) if self.cache is None else self.cache.has(self.rows)
+        cached, absent = np.flatnonzero(is_cached).tolist(), np.flatnonzero(~is_cached)
+        jobs: list[_Job] = []
+        for first in range(0, len(cached), _CACHED_CHUNKS_PER_JOB):
+            chunks = cached[first : first + _CACHED_CHUNKS_PER_JOB]
+            jobs.append(lambda chunks=chunks: self._read_cached(chunks))  # type: ignore[misc]
+        ranges = coalesce_ranges(
             index.offset[self.rows[absent]],
             index.size[self.rows[absent]],
-            most_gap_bytes=MOST_GAP_BYTES,
-            most_bytes=MOST_REQUEST_BYTES,
+            max_gap_bytes=self.config.max_gap_bytes,
+            max_request_bytes=self.config.max_request_bytes,
         )
-        for request in requests:
-            chunks = absent[request.chunks].tolist()
-            jobs.append(lambda request=request, chunks=chunks: self._fetch(request, chunks))  # type: ignore[misc]
+        for byte_range in ranges:
+            chunks = absent[byte_range.chunks].tolist()
+            jobs.append(lambda r=byte_range, chunks=chunks: self._fetch(r.start, r.stop, chunks))  # type: ignore[misc]
         return jobs
 
-    def _read_kept(self, chunks: list[int]) -> None:
-        assert self.cache is not None
-        for chunk in chunks:
-            row, offset, size = self._place(chunk)
-            stored = self.cache.get(row, offset, size)
-            if stored is None:
-                self._fetch(Request(offset, offset + size, [chunk]), [chunk])
-            else:
-                self._decode(chunk, memoryview(stored))
+    def needs_check(self, results: Iterable[bool | None]) -> bool:
+        """Whether the results of its jobs leave open if the object is still the one that was opened."""
+        found = set(results)
+        return True not in found or False in found
 
-    def _fetch(self, request: Request, chunks: list[int]) -> None:
-        data = memoryview(self.part.container.read(request.start, request.stop))
-        for chunk in chunks:
-            row, offset, size = self._place(chunk)
-            stored = data[offset - request.start :][:size]
-            self._decode(chunk, stored)
-            if self.cache is not None:
+    def fill_cache(self) -> None:
+        """Caches the remaining chunks. Call this when the object is known to be unchanged."""
+        if self.cache is not None:
+            for row, offset, stored in self.uncached:
                 self.cache.put(row, offset, stored)
 
-    def _place(self, chunk: int) -> tuple[int, int, int]:
+    def _read_cached(self, chunks: list[int]) -> bool | None:
+        assert self.cache is not None
+        results: set[bool | None] = {None}
+        for chunk in chunks:
+            row, offset, size = self._location(chunk)
+            stored = self.cache.get(row, offset, size)
+            if stored is None:
+                results.add(self._fetch(offset, offset + size, [chunk]))
+            else:
+                self._decode(chunk, memoryview(stored))
+        return False if False in results else True if True in results else None
+
+    def _fetch(self, start: int, stop: int, chunks: list[int]) -> bool:
+        read = self.part.container.read(start, stop)
+        data = memoryview(read.data)
+        for chunk in chunks:
+            row, offset, size = self._location(chunk)
+            stored = data[offset - start :][:size]
+            self._decode(chunk, stored)
+            if self.cache is not None and read.is_same_version:
+                self.cache.put(row, offset, stored)
+            elif self.cache is not None:
+                self.uncached.append((row, offset, stored))
+        return read.is_same_version
+
+    def _location(self, chunk: int) -> tuple[int, int, int]:
         """Row in the part, first byte and size of a chunk."""
         row = int(self.rows[chunk])
         return row, int(self.part.index.offset[row]), int(self.part.index.size[row])
@@ -97,29 +118,29 @@ class _Wanted:
         row = int(self.rows[chunk])
         mask = 0 if self.part.index.mask is None else int(self.part.index.mask[row])
         try:
-            self.part.codec.decode(stored, mask, self.out[self.places[chunk]], verify=self.verify)
+            self.part.codec.decode(stored, mask, self.out[self.out_indices[chunk]], verify=self.verify)
         except ChunkError as error:
-            self.part.container.check_unchanged()  # bytes of another object make no frame either
+            self.part.container.check_unchanged()  # bytes of another object do not decode either
             reason = f"its chunk is damaged: {error}"
             raise UnreadableFrameError(self.first_row + row, self.part.container, reason) from error
 
 
 class RemoteReader:
-    """Reads and decodes one-frame chunks of objects. Each request has a thread that waits for it and decodes it."""
+    """Reads and decodes one-frame chunks of objects. A thread sends each request, waits for it, and decodes it."""
 
     def __init__(self, parts: Sequence[Part[RemoteObject]], config: RemoteConfig, *, verify_checksums: bool) -> None:
-        """Prepares; no request is made before the first reading.
+        """Prepares the reader. Makes no request before the first read.
 
         Args:
-            parts: Where the rows lie, in their order.
+            parts: Where the rows lie, in order.
             config: How to read.
-            verify_checksums: Check each chunk's checksum at each reading.
+            verify_checksums: Check the checksum of each chunk on every read.
         """
         self._parts = parts
         self._stops = np.cumsum([len(part.index.offset) for part in parts])
+        self._config = config
         self._verify = verify_checksums
-        self._num_connections = config.num_connections
-        self._caches = [ChunkCache.of(part, config) for part in parts]
+        self._caches = [ChunkCache.for_part(part, config) for part in parts]
         self._threads_of: tuple[int, ThreadPoolExecutor] | None = None
 
     def read(self, rows: NDArray[np.int64], out: Bytes, places: NDArray[np.int64] | None = None) -> None:
@@ -130,50 +151,71 @@ class RemoteReader:
             FormatError: The object changed since it was opened.
             UnreachableError: The store does not answer.
         """
-        where = np.arange(len(rows)) if places is None else places
+        out_indices = np.arange(len(rows)) if places is None else places
         part_of_row = np.searchsorted(self._stops, rows, side="right")
-        numbers = np.unique(part_of_row).tolist()
+        reads = [
+            self._part_read(number, rows, out_indices, out, np.flatnonzero(part_of_row == number))
+            for number in np.unique(part_of_row).tolist()
+        ]
+        results = self._run([part_read.jobs() for part_read in reads])
+        self._check_unchanged(
+            [r.part.container for r, found in zip(reads, results, strict=True) if r.needs_check(found)]
+        )
+        for part_read in reads:
+            part_read.fill_cache()
+
+    def _run(self, jobs: list[list[_Job]]) -> list[list[bool | None]]:
+        """Runs the jobs of each part in this process's threads; returns their results in the same order."""
         threads = self._threads()
-        jobs: list[Future[None]] = []
+        futures: list[list[Future[bool | None]]] = []
+        flat: list[Future[bool | None]] = []
         try:
-            for number in numbers:
-                chosen = np.flatnonzero(part_of_row == number)
-                first_row = int(self._stops[number - 1]) if number else 0
-                wanted = _Wanted(
-                    self._parts[number],
-                    self._caches[number],
-                    first_row,
-                    rows[chosen] - first_row,
-                    where[chosen],
-                    out,
-                    self._verify,
-                )
-                jobs += map(threads.submit, wanted.jobs())
-            error = next(filter(None, map(Future.exception, wait(jobs, return_when=FIRST_EXCEPTION).done)), None)
+            for of_part in jobs:
+                futures.append([threads.submit(job) for job in of_part])
+                flat += futures[-1]
+            failed = filter(Future.exception, wait(flat, return_when=FIRST_EXCEPTION).done)
+            error = next(map(Future.exception, failed), None)
         finally:
-            for job in jobs:
-                job.cancel()
-            wait(jobs)  # from here on nobody writes into ``out`` any more
-            jobs.clear()
+            for future in flat:
+                future.cancel()
+            wait(flat)  # afterwards, no thread writes into ``out``
+            flat.clear()
         if error is not None:
+            futures.clear()
+            del failed
             try:
                 raise error
             finally:
-                del error  # else it would hold on to itself, and to this reader and its threads
-        self._check_unchanged(numbers)
+                del error  # a cycle through its traceback would keep this reader and its threads alive
+        return [[future.result() for future in of_part] for of_part in futures]
 
-    def _check_unchanged(self, numbers: list[int]) -> None:
-        """Asks whether each part's object is still the same: not behind the requests of another thread's batch."""
-        if len(numbers) == 1:
-            self._parts[numbers[0]].container.check_unchanged()
-            return
-        with ThreadPoolExecutor(min(len(numbers), _CHECKS_AT_ONCE)) as threads:
-            list(threads.map(lambda number: self._parts[number].container.check_unchanged(), numbers))
+    def _part_read(
+        self, number: int, rows: NDArray[np.int64], out_indices: NDArray[np.int64], out: Bytes, chosen: NDArray[np.intp]
+    ) -> _PartRead:
+        first_row = int(self._stops[number - 1]) if number else 0
+        return _PartRead(
+            self._parts[number],
+            self._caches[number],
+            self._config,
+            first_row,
+            rows[chosen] - first_row,
+            out_indices[chosen],
+            out,
+            self._verify,
+        )
+
+    def _check_unchanged(self, objects: list[RemoteObject]) -> None:
+        """Checks that objects are unchanged, in threads that do not queue behind another batch."""
+        if len(objects) == 1:
+            objects[0].check_unchanged()
+        elif objects:
+            with ThreadPoolExecutor(min(len(objects), _MAX_CHECKS_AT_ONCE)) as threads:
+                list(threads.map(RemoteObject.check_unchanged, objects))
 
     def _threads(self) -> ThreadPoolExecutor:
-        """This process's threads: those from before a fork are the parent's."""
+        """This process's threads. Those from before a fork exist only in the parent."""
         if self._threads_of is None or self._threads_of[0] != os.getpid():
-            threads = ThreadPoolExecutor(self._num_connections, "lewm_data-remote")
+            threads = ThreadPoolExecutor(self._config.num_connections, "lewm_data-remote")
             self._threads_of = os.getpid(), threads
             weakref.finalize(self, threads.shutdown, wait=False).atexit = False
         return self._threads_of[1]

@@ -1,11 +1,12 @@
-"""An object behind an fsspec address: what it is now, and ranges of its bytes, asked for again where that helps."""
+"""An object behind an fsspec address: its identity, ranges of its bytes with retries, and a file object over them."""
 
 from __future__ import annotations
 
+import io
 import os
+from collections import OrderedDict
 from collections.abc import Buffer, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 
@@ -13,64 +14,64 @@ from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import not_hdf5
-from lewm_data.loading.remote.filesystems import call_options, connect, is_s3, pin, read_range
-from lewm_data.loading.remote.range_file import RangeFile
-from lewm_data.loading.remote.retries import http_status, patiently
+from lewm_data.loading.remote.filesystems import ObjectIdentity, call_options, connect, is_s3, pin, read_range
+from lewm_data.loading.remote.retries import http_status, with_retries
 from lewm_data.loading.remote.signed_url import SignedUrl
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_VERSION_KEYS = (
-    "ETag", "etag", "e_tag", "VersionId", "generation", "md5Hash", "content_md5", "Content-MD5", "blob_id",
-    "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created",
-)  # fmt: skip
-"""Under which names filesystems tell what changes with an object's content."""
+_INHERITED: list[Any] = []
+"""Filesystems that a fork left in this process. Freeing one here would deregister its connections from the event
+queue that this process shares with its parent, and the parent would wait forever."""
 
-_OF_PARENTS: list[Any] = []
-"""Filesystems that a fork left in this process. Freeing one would close it here, and the kernel tell the parent no
-more of its connections, since both share the list of them: it would wait for ever."""
+BLOCK_BYTES = 256 << 10
+"""HDF5 reads metadata a few hundred bytes at a time, and the nodes of its chunk index lie scattered between frames."""
+
+_MAX_BLOCKS_AHEAD = 32
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectIdentity:
-    """What tells that an object is still the one that was opened.
+class RangeRead(NamedTuple):
+    """Bytes of an object.
 
     Attributes:
-        size_bytes: Its size.
-        version: Its ETag, time and the like, as far as its filesystem tells.
+        data: (stop - start,) bytes.
+        is_same_version: Whether the response itself named the version that was opened. Otherwise, call
+            ``RemoteObject.check_unchanged`` before you use the bytes.
     """
 
-    size_bytes: int
-    version: str
+    data: Buffer
+    is_same_version: bool
 
 
 class RemoteObject:
-    """An object in a store. Any thread may ask, and another process connects anew.
+    """An object in a store. Any thread may read it. A copy in another process connects by itself.
 
     Attributes:
-        address: Where it is, as it was given.
-        config: How to reach it.
-        identity: What it was when it was opened.
+        address: Its address, as it was given.
+        config: How to read it.
+        identity: Its identity when it was opened.
+        name: Of a shard, the name that its virtual dataset gives it; else empty.
     """
 
     def __init__(self, address: str, config: RemoteConfig) -> None:
-        """Connects, and looks what the object is.
+        """Connects and looks up the object's identity.
 
         Args:
             address: An fsspec address.
-            config: How to reach it.
+            config: How to read it.
 
         Raises:
-            UsageError: Nobody knows such addresses, a package is missing, access is refused, or there is no object.
+            UsageError: The protocol is unknown, a package is missing, access is refused, or there is no such object.
             UnreachableError: The store does not answer.
         """
         self.address = address
         self.config = config
+        self.name = ""
         self._connected: tuple[int, AbstractFileSystem, str] | None = None
         self._signed: SignedUrl | None = None
         try:
-            self._pinned, self._is_immutable = self._patiently(lambda: pin(address, config))
+            self._pinned, self._is_immutable = self._with_retries(lambda: pin(address, config))
             self.identity = self._identify()
         except FileNotFoundError as error:
             raise UsageError(f"{self}: there is no such object. Check the address.") from error
@@ -84,33 +85,44 @@ class RemoteObject:
         return self.identity.size_bytes
 
     def exists(self) -> bool:
-        """It was there when it was opened."""
+        """True: a missing object cannot be opened."""
         return True
 
     def sibling(self, name: str) -> RemoteObject:
-        """The object of another name beside it.
+        """The object of another name in the same folder.
 
         Raises:
-            FormatError: The name leads elsewhere.
-            UsageError: There is none.
+            FormatError: The name leads to another folder.
+            UsageError: There is no such object.
         """
         if name.startswith("/") or "://" in name or ".." in name.split("/"):
-            raise FormatError(f"{self}: names {name!r} as its shard, but a shard lies beside it. Convert it again.")
-        return RemoteObject(f"{self.address.rpartition('/')[0]}/{name}", self.config)
+            raise FormatError(
+                f"{self}: names {name!r} as its shard, but a shard must lie in the folder of the file. "
+                "Convert the dataset again."
+            )
+        place, mark, query = self.address.partition("?")
+        found = RemoteObject(f"{place.rpartition('/')[0]}/{name}{mark}{query}", self.config)
+        found.name = name
+        return found
 
     def open(self) -> h5py.File:
         """Opens it with the HDF5 library, for its metadata.
 
         Raises:
-            FormatError: It is no HDF5 file, or truncated.
+            FormatError: It is not an HDF5 file, or it is truncated.
+            UnreachableError: The store stops answering.
         """
         try:
-            return h5py.File(RangeFile(self.read, self.size_bytes), "r")
+            return h5py.File(self.file(), "r")
         except OSError as error:
             raise not_hdf5(self, error) from error
 
+    def file(self) -> RangeFile:
+        """A read-only binary file over the object, for libraries that read files."""
+        return RangeFile(lambda start, stop: self.read(start, stop).data, self.size_bytes)
+
     def index(self, dataset: h5py.Dataset, fingerprint: str) -> FrameIndex:
-        """See ``Container``. HDF5 keeps it in small pieces all over the object, so this shows a progress bar."""
+        """See ``Container``. Shows a progress bar: HDF5 scatters its chunk index over the whole object."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -119,24 +131,26 @@ class RemoteObject:
             task = progress.add_task(f"{self}: index of {dataset.name.strip('/')}", total=len(dataset))
             return FrameIndex.scan(dataset, lambda: progress.advance(task))
 
-    def read(self, start: int, stop: int) -> Buffer:
-        """Its bytes [start, stop); asks again where connections drop or the store fails.
+    def read(self, start: int, stop: int) -> RangeRead:
+        """Reads the bytes [start, stop). Retries where connections drop or the store fails.
 
         Raises:
-            UnreachableError: It did not answer.
-            FormatError: It is gone, or another one now.
+            UnreachableError: The store does not answer.
+            FormatError: The object is gone or has changed.
         """
 
-        def read(fs: AbstractFileSystem, path: str) -> Buffer:
+        def attempt(fs: AbstractFileSystem, path: str) -> RangeRead:
             try:
-                data = None if self._signed is None else self._signed.read(start, stop)
-                return read_range(fs, path, start, stop, self.config) if data is None else data
+                response = None if self._signed is None else self._signed.read(start, stop, etag=self.identity.etag)
+                if response is None:
+                    return RangeRead(read_range(fs, path, start, stop, self.config), self._is_immutable)
+                return RangeRead(response.data, bool(response.etag) and response.etag == self.identity.etag)
             except EOFError:
-                self.check_unchanged()  # a shorter object never gives more, however often it is asked
+                self.check_unchanged()  # retrying cannot help where the object is shorter now
                 raise
 
         try:
-            return self._ask(read)
+            return self._ask(attempt)
         except FileNotFoundError as error:
             raise self._changed() from error
         except LewmDataError:
@@ -146,10 +160,10 @@ class RemoteObject:
             raise UnreachableError(f"{self}: bytes {start} to {stop} cannot be read ({error}).") from error
 
     def check_unchanged(self) -> None:
-        """Makes sure that all that was read until now came from the object that was opened.
+        """Makes sure that everything read so far came from the object that was opened.
 
         Raises:
-            FormatError: It is another one now, or gone.
+            FormatError: The object is gone or has changed.
             UnreachableError: The store does not answer.
         """
         if self._is_immutable:
@@ -165,40 +179,32 @@ class RemoteObject:
         return FormatError(f"{self}: the object changed while it was in use. Open it again.")
 
     def _identify(self) -> ObjectIdentity:
-        def look(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
-            fs.invalidate_cache(fs._parent(path))  # else it tells what it heard before
+        def look_up(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
+            fs.invalidate_cache(fs._parent(path))  # the filesystem would repeat an earlier answer
             return fs.info(path, **call_options(fs, self.config))
 
-        info = self._ask(look)
-        if info.get("type") != "file":
-            raise UsageError(f"{self}: is a folder, not a file. Give the address of one converted file.")
-        if info.get("size") is None:
-            raise UsageError(
-                f"{self}: its server does not tell its size, so it cannot be read from there. Download it."
-            )
-        told = [f"{key} {info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
-        return ObjectIdentity(int(info["size"]), ", ".join(told))
+        return ObjectIdentity.from_info(str(self), self._ask(look_up))
 
     def _ask[T](self, question: Callable[[AbstractFileSystem, str], T]) -> T:
-        return self._patiently(lambda: question(*self._filesystem()))
+        return self._with_retries(lambda: question(*self._filesystem()))
 
-    def _patiently[T](self, ask: Callable[[], T]) -> T:
-        """Asks until there is an answer, and puts refusals into words."""
+    def _with_retries[T](self, attempt: Callable[[], T]) -> T:
+        """Retries what is transient, and explains a refusal."""
         try:
-            return patiently(ask, what=self.address, retry_seconds=self.config.retry_seconds)
+            return with_retries(attempt, what=str(self), retry_seconds=self.config.retry_seconds)
         except Exception as error:
             is_refused = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
             if not is_refused and http_status(error) not in (401, 403):
                 raise
             raise UsageError(
-                f"{self}: access is refused ({error}). Give credentials in the environment or in storage_options; a "
-                "public bucket takes anon=True there."
+                f"{self}: access is refused ({error}). Set credentials in the environment or in storage_options; for "
+                "a public bucket, set anon=True there."
             ) from error
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
         """This process's filesystem, and the object's path in it."""
         if self._connected is None or self._connected[0] != os.getpid():
-            _OF_PARENTS.append(self._connected)
+            _INHERITED.append(self._connected)
             fs, path = connect(self._pinned, self.config)
             self._signed = SignedUrl(fs, path, self.config) if is_s3(fs) else None
             self._connected = os.getpid(), fs, path
@@ -206,3 +212,76 @@ class RemoteObject:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connected": None, "_signed": None}
+
+
+class RangeFile(io.RawIOBase):
+    """A file over byte ranges. Caches recent blocks, and reads further ahead while the reads are sequential."""
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Buffer],
+        size_bytes: int,
+        *,
+        block_bytes: int = BLOCK_BYTES,
+        max_blocks: int = 256,
+    ) -> None:
+        """Opens the file. Makes no request yet.
+
+        Args:
+            read: Reads the bytes [start, stop).
+            size_bytes: Size of the file.
+            block_bytes: Bytes of a block, the unit of requests.
+            max_blocks: Blocks to keep in memory.
+        """
+        super().__init__()
+        self._read = read
+        self._size_bytes = size_bytes
+        self._block_bytes, self._max_blocks = block_bytes, max_blocks
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._num_ahead = 1
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Byte at which the next read begins."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[whence]
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: object) -> int:
+        """Fills a buffer, up to the end of the file."""
+        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        wanted = max(0, min(len(target), self._size_bytes - self._position))
+        filled = 0
+        while filled < wanted:
+            number, begin = divmod(self._position + filled, self._block_bytes)
+            piece = self._block(number)[begin : begin + wanted - filled]
+            target[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        self._position += filled
+        return filled
+
+    def _block(self, number: int) -> bytes:
+        if number in self._blocks:
+            self._blocks.move_to_end(number)
+            return self._blocks[number]
+        self._num_ahead = min(2 * self._num_ahead, _MAX_BLOCKS_AHEAD) if number - 1 in self._blocks else 1
+        size = self._block_bytes
+        start = number * size
+        data = memoryview(self._read(start, min(start + self._num_ahead * size, self._size_bytes)))
+        for i in range(0, len(data), size):
+            self._blocks[number + i // size] = bytes(data[i : i + size])
+        while len(self._blocks) > self._max_blocks:
+            self._blocks.popitem(last=False)
+        return self._blocks[number]

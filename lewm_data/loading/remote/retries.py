@@ -1,4 +1,4 @@
-"""Asking again: which failures of an object store pass by themselves, and how long to wait between tries."""
+"""Retries: which failures of an object store are transient, and how long to wait before the next attempt."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from lewm_data.errors import NO_DESCRIPTOR, ResourceError, UnreachableError, has_no_descriptor
 
-_PASSING_STATUS = frozenset({408, 425, 429})
-_PASSING = frozenset(
+_TRANSIENT_STATUS = frozenset({408, 425, 429})
+_TRANSIENT_NAMES = frozenset(
     {
         "aiohttp.client_exceptions.ClientConnectionError",
         "aiohttp.client_exceptions.ClientPayloadError",
@@ -21,82 +21,90 @@ _PASSING = frozenset(
         "httpx.TransportError",
     }
 )
-"""By name, so that nobody imports what their own store does not need."""
+"""Compared by name, so that reading from one store does not import the client libraries of the others."""
 
-
-_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 10.0
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether the same request may well succeed a little later.
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later.
 
     Args:
         error: What the filesystem raised.
 
     Returns:
-        True for dropped connections, timeouts, and answers that say so (HTTP 408, 425, 429 and 5xx); False for what
-        stays as it is, such as a missing object or refused access.
+        True for dropped connections, timeouts, and responses that ask for a retry (HTTP 408, 425, 429 and 5xx).
+        False for lasting conditions such as a missing object or refused access.
     """
     status = http_status(error)
     if status is not None:
-        return status >= 500 or status in _PASSING_STATUS
+        return status >= 500 or status in _TRANSIENT_STATUS
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        return may_pass(error.__cause__)  # fsspec's HTTP filesystem calls everything a missing file
-    if isinstance(error, _LASTING):
+        return is_transient(error.__cause__)  # fsspec's HTTP filesystem reports every failure as a missing file
+    if isinstance(error, _PERMANENT):
         return False
     names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
-    return isinstance(error, (OSError, TimeoutError, EOFError)) or bool(names & _PASSING)
+    return isinstance(error, (OSError, EOFError)) or bool(names & _TRANSIENT_NAMES)
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status that an error stands for, where it or its cause tells: aiohttp's, httpx's and botocore's way."""
-    for told in (error, error.__cause__):
-        response = getattr(told, "response", None)
+    """The HTTP status behind an error of aiohttp, httpx or botocore, or behind its cause; None where there is none."""
+    for candidate in (error, error.__cause__):
+        response = getattr(candidate, "response", None)
         if isinstance(response, dict):
-            response = response.get("ResponseMetadata", {})
-            status = response.get("HTTPStatusCode")
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            status = getattr(told, "status", None) or getattr(response, "status_code", None)
+            status = getattr(candidate, "status", None) or getattr(response, "status_code", None)
         if isinstance(status, int):
             return status
     return None
 
 
-def patiently[T](ask: Callable[[], T], *, what: str, retry_seconds: float) -> T:
-    """Asks until there is an answer or patience ends; pauses double from 0.1 s to 10 s, with jitter.
+def with_retries[T](
+    attempt: Callable[[], T],
+    *,
+    what: str,
+    retry_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Repeats an attempt while it fails for transient reasons; pauses double from 0.1 s to 10 s, with jitter.
 
     Args:
-        ask: What to do.
-        what: What it is about, for the message.
-        retry_seconds: How long to begin new tries.
+        attempt: What to try.
+        what: Names the object in messages.
+        retry_seconds: How long new attempts may start, counted from the first.
+        clock: Seconds that have passed, from any origin.
+        sleep: Waits for so many seconds.
 
     Returns:
-        The answer.
+        What the first successful attempt returns.
 
     Raises:
-        UnreachableError: No try succeeded.
-        ResourceError: This process may open no more connections.
-        Exception: Whatever does not pass by itself.
+        UnreachableError: Every attempt failed.
+        ResourceError: This process has reached its limit on open files.
+        Exception: Whatever the attempt raises for a lasting reason.
     """
-    deadline = time.monotonic() + retry_seconds
+    deadline = clock() + retry_seconds
     pause = _FIRST_PAUSE_SECONDS
-    num_tries = 0
+    num_attempts = 0
     while True:
         try:
-            return ask()
+            return attempt()
         except Exception as error:
             if has_no_descriptor(error):
                 raise ResourceError(f"{what}: {NO_DESCRIPTOR}") from error
-            if not may_pass(error):
+            if not is_transient(error):
                 raise
-            num_tries += 1
-            if time.monotonic() + pause > deadline:
-                words = str(error) or type(error).__name__
+            num_attempts += 1
+            if clock() + pause > deadline:
+                reason = str(error) or type(error).__name__
+                attempts = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
                 raise UnreachableError(
-                    f"{what}: no answer after {num_tries} tries in {retry_seconds:g} s ({words}). Check the network "
-                    "and the address, or let it try for longer (retry_seconds)."
+                    f"{what}: no answer after {attempts} in {retry_seconds:g} s ({reason}). Check the network and the "
+                    "address, or allow more time (retry_seconds)."
                 ) from error
-        time.sleep(pause * random.uniform(0.5, 1))
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        sleep(pause * random.uniform(0.5, 1))
+        pause = min(2 * pause, _MAX_PAUSE_SECONDS)

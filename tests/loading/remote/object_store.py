@@ -1,4 +1,4 @@
-"""A real S3 server (moto's) on loopback, and a proxy before it that drops, cuts, delays and refuses answers."""
+"""A real S3 server (moto's) on loopback, behind a proxy that drops, truncates, delays and refuses responses."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Fault = Literal["drop", "cut", "refuse", "forbid", "whole", "stall", "slow"] | N
 
 @dataclass
 class Proxy:
-    """What lies between reader and server.
+    """The proxy between reader and server.
 
     Attributes:
-        port: Where the server listens.
-        endpoint: Where the proxy listens.
-        fault: Asked for each request (method, headers) what shall go wrong with it.
-        ranges: The ``Range`` headers that came, in order.
-        requests: All requests.
-        most_at_once: Most requests that were under way at one time.
-        stall_seconds: How long a stalled answer takes.
+        port: Port of the server.
+        endpoint: URL of the proxy.
+        fault: Chooses the fault of each request, from its method and headers.
+        ranges: The ``Range`` headers received, in order.
+        requests: Methods and paths of all requests.
+        max_at_once: Largest number of concurrent requests so far.
+        stall_seconds: Delay of a stalled response.
     """
 
     port: int
@@ -36,7 +36,7 @@ class Proxy:
     fault: Callable[[str, Any], Fault] = lambda method, headers: None
     ranges: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    most_at_once: int = 0
+    max_at_once: int = 0
     stall_seconds: float = 3.0
     _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -47,7 +47,7 @@ class Proxy:
             if "Range" in headers:
                 self.ranges.append(headers["Range"])
             self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.max_at_once = max(self.max_at_once, self._at_once)
             return self.fault(method, headers)
 
     def leave(self) -> None:
@@ -55,18 +55,20 @@ class Proxy:
             self._at_once -= 1
 
     def forget(self) -> None:
-        """Starts counting anew."""
-        self.ranges, self.requests, self.most_at_once = [], [], 0
+        """Resets the counters."""
+        self.ranges, self.requests, self.max_at_once = [], [], 0
 
     def config(self, **settings: Any) -> RemoteConfig:
-        """How to read through it."""
+        """Settings for reading through the proxy."""
         options = {"endpoint_url": self.endpoint, "key": "me", "secret": "secret"}
-        settings = {"timeout_seconds": 20.0, "retry_seconds": 20.0} | settings
+        # Test frames are small: with the default sizes, a whole file would come in one request.
+        small = {"max_gap_bytes": 100, "max_request_bytes": 6000}
+        settings = {"timeout_seconds": 20.0, "retry_seconds": 20.0} | small | settings
         return RemoteConfig(storage_options=options, **settings)
 
 
 def each(number: int, fault: Fault) -> Callable[[str, Any], Fault]:
-    """One fault for every so many-th request for a range of bytes, and for none that follows it at once."""
+    """The fault for every ``number``-th range request."""
     count = [0]
 
     def choose(method: str, headers: Any) -> Fault:
@@ -97,7 +99,7 @@ def proxy_of(port: int) -> Iterator[Proxy]:
             fault = proxy.enter(self.command, self.path, self.headers)
             try:
                 self.answer(fault)
-            except OSError:  # the reader has hung up
+            except OSError:  # the client closed the connection
                 self.close_connection = True
             finally:
                 proxy.leave()
@@ -133,7 +135,7 @@ def proxy_of(port: int) -> Iterator[Proxy]:
     class Server(ThreadingHTTPServer):
         request_queue_size = 128
 
-        def handle_error(self, *arguments: Any) -> None:  # readers hang up
+        def handle_error(self, *arguments: Any) -> None:  # clients close connections
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
@@ -150,12 +152,12 @@ def proxy_of(port: int) -> Iterator[Proxy]:
 
 @dataclass
 class Bucket:
-    """A bucket in moto's server, with the proxy before it.
+    """A bucket on moto's server, behind the proxy.
 
     Attributes:
         proxy: The proxy.
-        client: boto3's client, straight to the server.
-        name: The bucket.
+        client: boto3's client, connected to the server directly.
+        name: Name of the bucket.
     """
 
     proxy: Proxy
@@ -170,7 +172,7 @@ class Bucket:
 
 @contextmanager
 def server() -> Iterator[tuple[int, Any]]:
-    """moto's S3 server, and a client of it."""
+    """moto's S3 server: its port and a client."""
     import boto3
     from moto.server import ThreadedMotoServer
 

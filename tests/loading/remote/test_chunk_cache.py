@@ -1,49 +1,62 @@
-"""Chunks that are kept on the local disk, against a filesystem in memory that counts what is asked of it."""
+"""The local cache of stored chunks, over a filesystem in memory that counts requests."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from lewm_data.config import RemoteConfig
-from lewm_data.loading.remote import filesystems
-from lewm_data.loading.remote import reader as remote
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
 from tests.loading.test_store import read_all
 
 
+class CountingFileSystem(MemoryFileSystem):
+    """fsspec's filesystem in memory, which records the size of each range that is read."""
+
+    protocol = "counting"
+    cachable = False
+    sizes: ClassVar[list[int]] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.replace("counting://", "memory://"))
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        data: bytes = super().cat_file(path, start, end, **options)
+        self.sizes.append(len(data))
+        return data
+
+
+fsspec.register_implementation("counting", CountingFileSystem, clobber=True)
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def requested() -> list[int]:
     """Bytes of each request."""
-    sizes: list[int] = []
-    read_range = filesystems.read_range
-
-    def counting(fs, path, start, stop, config):
-        sizes.append(stop - start)
-        return read_range(fs, path, start, stop, config)
-
-    monkeypatch.setattr("lewm_data.loading.remote.remote_object.read_range", counting)
-    monkeypatch.setattr(remote, "MOST_GAP_BYTES", 0)
-    return sizes
+    CountingFileSystem.sizes.clear()
+    return CountingFileSystem.sizes
 
 
 @pytest.fixture
 def put(tmp_path: Path) -> Callable[[Path], str]:
     def upload(path: Path, name: str = "a.h5") -> str:
         fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/{name}", path.read_bytes())
-        return f"memory://{tmp_path.name}/{name}"
+        return f"counting://{tmp_path.name}/{name}"
 
     return upload
 
 
 def config(tmp_path: Path, limit: int = 1 << 30) -> RemoteConfig:
-    return RemoteConfig(chunk_cache_bytes=limit, cache_dir=str(tmp_path / "cache"))
+    return RemoteConfig(chunk_cache_bytes=limit, cache_dir=str(tmp_path / "cache"), max_gap_bytes=0)
 
 
 def used(tmp_path: Path) -> int:
@@ -51,50 +64,51 @@ def used(tmp_path: Path) -> int:
 
 
 @pytest.mark.parametrize("codec", ["none", "lzf", "blosc2"])
-def test_a_chunk_is_asked_for_once_also_after_reopening(tmp_path, put, asked, codec):
+def test_each_chunk_is_requested_once_even_after_reopening(tmp_path, put, requested, codec):
     written = files.write(tmp_path / "a.h5", codec=codec, cameras=["wrist"])
     address = put(written.path)
     for number in range(3):
         store = FrameStore(address, remote=config(tmp_path), verify_checksums=True)
-        asked.clear()
+        requested.clear()
         order = np.random.default_rng(number).permutation(store.num_rows)
         for column in ("pixels", "pixels_wrist"):
             np.testing.assert_array_equal(read_all(store, column, order), written.data[column][order])
-        assert (sum(asked) == 0) == (number > 0)
+        assert (sum(requested) == 0) == (number > 0)
 
 
-def test_two_stores_share_what_either_has_read(tmp_path, put, asked):
+def test_two_stores_share_one_cache(tmp_path, put, requested):
     written = files.write(tmp_path / "a.h5")
     address = put(written.path)
     first, second = (FrameStore(address, remote=config(tmp_path)) for _ in range(2))
     read_all(first, order=np.arange(40))
     read_all(second, order=np.arange(40, 83))
-    asked.clear()
+    requested.clear()
     for store in (first, second):
         np.testing.assert_array_equal(read_all(store), written.data["pixels"])
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("spoil", ["flip", "zero", "cut"])
-def test_a_kept_chunk_that_is_not_as_it_was_is_asked_for_again(tmp_path, put, asked, spoil):
+def test_a_damaged_cached_chunk_is_requested_again(tmp_path, put, requested, spoil):
     written = files.write(tmp_path / "a.h5", codec="none", checksum=False)
     store = FrameStore(put(written.path), remote=config(tmp_path))
     read_all(store)
     [kept] = (tmp_path / "cache" / "chunks").glob("*.chunks")
-    offset = int(store._readers["pixels"]._parts[0].index.offset[5])
+    with h5py.File(written.path, "r") as file:
+        offset = file["pixels"].id.get_chunk_info(5).byte_offset
     if spoil == "cut":
         os.truncate(kept, offset + 100)
     else:
         with open(kept, "r+b") as file:
             file.seek(offset + 7)
             file.write(bytes([written.data["pixels"][5].reshape(-1)[7] ^ 1]) if spoil == "flip" else bytes(1000))
-    for _ in range(2):
-        asked.clear()
+    for attempt in range(2):
+        requested.clear()
         np.testing.assert_array_equal(read_all(store), written.data["pixels"])
-        assert (asked == []) == (_ == 1)
+        assert (requested == []) == (attempt == 1)
 
 
-def test_the_limit_holds_and_what_is_over_it_is_asked_for_each_time(tmp_path, put, asked):
+def test_chunks_beyond_the_limit_are_requested_every_time(tmp_path, put, requested):
     frames = {"height": 64, "width": 64}
     written = files.write(tmp_path / "a.h5", codec="none", **frames)
     limit = 400_000
@@ -102,12 +116,12 @@ def test_the_limit_holds_and_what_is_over_it_is_asked_for_each_time(tmp_path, pu
     for _ in range(3):
         np.testing.assert_array_equal(read_all(store), written.data["pixels"])
         assert used(tmp_path) <= limit
-    asked.clear()
+    requested.clear()
     read_all(store)
-    assert 0.4 * written.path.stat().st_size < sum(asked) < 0.8 * written.path.stat().st_size
+    assert 0.4 * written.path.stat().st_size < sum(requested) < 0.8 * written.path.stat().st_size
 
 
-def test_unused_files_make_room_and_those_of_an_older_version_go(tmp_path, put, asked):
+def test_unused_and_outdated_files_are_removed(tmp_path, put, requested):
     frames = {"height": 64, "width": 64}
     sizes = 1_300_000
     folder = tmp_path / "cache" / "chunks"
@@ -124,11 +138,11 @@ def test_unused_files_make_room_and_those_of_an_older_version_go(tmp_path, put, 
     read_all(third)
     assert used(tmp_path) <= sizes
     del second
-    FrameStore(f"memory://{tmp_path.name}/b.h5", remote=config(tmp_path, sizes))
+    FrameStore(f"counting://{tmp_path.name}/b.h5", remote=config(tmp_path, sizes))
     assert len(list(folder.glob("*.chunks"))) == 1
 
 
-def test_a_folder_that_cannot_be_written_to_keeps_nothing(tmp_path, put, asked, monkeypatch, caplog):
+def test_a_full_disk_turns_the_cache_off(tmp_path, put, requested, monkeypatch, caplog):
     written = files.write(tmp_path / "a.h5")
     real = os.pwrite
 
@@ -138,6 +152,6 @@ def test_a_folder_that_cannot_be_written_to_keeps_nothing(tmp_path, put, asked, 
     monkeypatch.setattr("lewm_data.loading.remote.chunk_cache.os.pwrite", full)
     store = FrameStore(put(written.path), remote=config(tmp_path))
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
-    assert "no more chunks are kept" in caplog.text
+    assert "no more chunks are cached" in caplog.text
     monkeypatch.setattr("lewm_data.loading.remote.chunk_cache.os.pwrite", real)
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])

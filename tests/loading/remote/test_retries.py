@@ -1,13 +1,19 @@
+"""Which failures are retried, and how long. Real error classes of the client libraries are the examples."""
+
 from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import botocore.exceptions
 import httpx
 import pytest
 
-from lewm_data.errors import UnreachableError
-from lewm_data.loading.remote import retries
-from lewm_data.loading.remote.retries import may_pass, patiently
+from lewm_data.errors import ResourceError, UnreachableError
+from lewm_data.loading.remote.retries import is_transient, with_retries
 
 
 class Answer(Exception):
@@ -30,7 +36,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
     [
         ConnectionResetError(),
         TimeoutError(),
-        EOFError("3 of 5 bytes came"),
+        EOFError("got 3 of 5 bytes"),
         OSError(5, "Input/output error"),
         aiohttp.ServerDisconnectedError(),
         aiohttp.ClientPayloadError(),
@@ -45,8 +51,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         caused(FileNotFoundError(), Answer(502)),
     ],
 )
-def test_what_passes_by_itself_is_tried_again(error):
-    assert may_pass(error)
+def test_transient_failures_are_retried(error):
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -64,48 +70,70 @@ def test_what_passes_by_itself_is_tried_again(error):
         botocore.exceptions.NoCredentialsError(),
     ],
 )
-def test_what_stays_as_it_is_is_not(error):
-    assert not may_pass(error)
+def test_lasting_failures_are_not_retried(error):
+    assert not is_transient(error)
 
 
-@pytest.fixture
-def pauses(monkeypatch):
-    """Pauses that were made, on a clock of their own."""
-    made: list[float] = []
-    monkeypatch.setattr(retries, "time", type("Clock", (), {"monotonic": lambda: sum(made), "sleep": made.append}))
-    return made
+class Clock:
+    """Time that passes only while something sleeps."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def options(self) -> dict[str, Any]:
+        return {"clock": lambda: sum(self.pauses), "sleep": self.pauses.append}
 
 
-def test_pauses_grow_until_there_is_an_answer(pauses):
-    answers = [ConnectionResetError(), ConnectionResetError(), ConnectionResetError(), 7]
-
-    def ask():
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    assert patiently(ask, what="s3://a/b", retry_seconds=60) == 7
-    for pause, whole in zip(pauses, (0.1, 0.2, 0.4), strict=True):
-        assert whole / 2 <= pause <= whole
-
-
-def test_patience_ends_with_the_last_error_in_words(pauses):
-    def ask():
-        raise ConnectionResetError("reset by peer")
-
-    with pytest.raises(UnreachableError, match=r"s3://a/b: no answer after \d+ tries in 60 s \(reset by peer\)"):
-        patiently(ask, what="s3://a/b", retry_seconds=60)
-    assert 30 < sum(pauses) <= 60
-    assert max(pauses) <= 10
-
-
-def test_without_patience_there_is_one_try_and_other_errors_come_at_once(pauses):
-    def fail(error: Exception):
+def failing(error: Exception) -> Callable[[], None]:
+    def attempt() -> None:
         raise error
 
-    with pytest.raises(UnreachableError, match="after 1 tries"):
-        patiently(lambda: fail(TimeoutError()), what="x", retry_seconds=0)
+    return attempt
+
+
+def test_pauses_double_until_an_attempt_succeeds():
+    outcomes = [ConnectionResetError(), ConnectionResetError(), ConnectionResetError(), 7]
+    clock = Clock()
+
+    def attempt():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    assert with_retries(attempt, what="s3://a/b", retry_seconds=60, **clock.options()) == 7
+    for pause, longest in zip(clock.pauses, (0.1, 0.2, 0.4), strict=True):
+        assert longest / 2 <= pause <= longest
+
+
+def test_the_final_error_gives_the_last_reason():
+    clock = Clock()
+    with pytest.raises(UnreachableError, match=r"s3://a/b: no answer after \d+ attempts in 60 s \(reset by peer\)"):
+        with_retries(
+            failing(ConnectionResetError("reset by peer")), what="s3://a/b", retry_seconds=60, **clock.options()
+        )
+    assert 30 < sum(clock.pauses) <= 60
+    assert max(clock.pauses) <= 10
+
+
+def test_zero_retry_seconds_means_one_attempt():
+    clock = Clock()
+    with pytest.raises(UnreachableError, match="after 1 attempt in"):
+        with_retries(failing(TimeoutError()), what="x", retry_seconds=0, **clock.options())
+    assert clock.pauses == []
+
+
+def test_a_lasting_failure_is_raised_at_once():
+    clock = Clock()
     with pytest.raises(PermissionError):
-        patiently(lambda: fail(PermissionError()), what="x", retry_seconds=60)
-    assert pauses == []
+        with_retries(failing(PermissionError()), what="x", retry_seconds=60, **clock.options())
+    assert clock.pauses == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_lack_of_file_descriptors_is_not_retried(number):
+    clock = Clock()
+    cause = OSError(number, os.strerror(number))
+    with pytest.raises(ResourceError, match="x: too many files and connections are open in this process"):
+        with_retries(failing(caused(ConnectionError("no"), cause)), what="x", retry_seconds=60, **clock.options())
+    assert clock.pauses == []
