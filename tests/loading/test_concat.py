@@ -85,7 +85,7 @@ def test_all_workers_give_the_same_mixed_epoch_in_the_same_order(written, parts,
     stores = [FrameStore(file.path) for file in written]
     assert cache_frames(*stores, mode=cache, show_progress=False) is (cache == "ram")
     joined = ConcatDataset([WindowDataset(store) for store in stores])
-    mixture = Mixture.weighted([len(part) for part in joined.parts], [1, 1, 2])
+    mixture = Mixture.weighted([len(part) for part in joined.datasets], [1, 1, 2])
     order = WindowOrder(num_windows=43, batch_size=8, seed=4, mixture=mixture)
     expected = [ConcatDataset(parts).read(order.batch(0, 8 * step)) for step in range(5)]
     kinds = [("thread", 3, None), ("process", 1, "spawn") if cache == "ram" else ("process", 2, "fork")]
@@ -111,7 +111,7 @@ def test_the_hdf5_librarys_reader_puts_frames_in_their_places(tmp_path, parts):
         store = FrameStore(slow.path)
     joined = ConcatDataset([WindowDataset(store), parts[0]])
     batch = joined.read([6, 2, 0, 9])
-    for row, sample in enumerate(windows_one_by_one(joined.parts, [6, 2, 0, 9])):
+    for row, sample in enumerate(windows_one_by_one(joined.datasets, [6, 2, 0, 9])):
         assert torch.equal(batch["pixels"][row], sample["pixels"])
 
 
