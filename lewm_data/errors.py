@@ -1,28 +1,34 @@
-"""Every exception a user can meet, in one hierarchy.
+"""Every exception that a user can meet, in one hierarchy.
 
-An exit status belongs to the class, so the command line and a calling process agree on what happened:
+The exit status belongs to the class, so the command line and a calling process agree on what happened:
 0 done, 1 unexpected, 2 usage, 3 dirty data refused, 4 not enough memory or disk, 5 stalled,
 6 verification failed, 130 interrupted.
+
+Trouble of the machine (permissions, locks, a mount that does not answer, no memory) is never the data's fault.
+``machine_errors`` recognizes it in whatever a library raises and gives it its own name.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import re
 import unicodedata
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
 
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, surrogate, line and paragraph
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: control and format characters and lone surrogates as escapes.
+    """Escapes control and format characters and lone surrogates, so that a terminal shows them and obeys none.
 
     Args:
-        text: Any text; line breaks stay.
+        text: Any text. Line breaks stay.
 
     Returns:
-        The same text where it holds none of them.
+        The same text if it holds none of these characters.
     """
     return "".join(
         c if c == "\n" or unicodedata.category(c) not in _UNSHOWN else c.encode("unicode_escape").decode() for c in text
@@ -32,7 +38,7 @@ def printable(text: str) -> str:
 class LewmDataError(Exception):
     """Base of all errors of this package: one sentence for people, one exit status for scripts.
 
-    Names in the sentence may be a stranger's: control characters come out as escapes (``printable``).
+    Messages may contain untrusted text, so control characters are escaped (``printable``).
     """
 
     exit_status: ClassVar[int] = 1
@@ -42,13 +48,13 @@ class LewmDataError(Exception):
 
 
 class UsageError(LewmDataError, ValueError):
-    """What was asked for cannot be done as asked: a wrong option, path, camera or repo id."""
+    """The request cannot be carried out as given: a wrong option, path, camera or repo id."""
 
     exit_status = 2
 
 
 class SourceError(UsageError):
-    """The source is no LeRobot dataset, or it cannot be reached."""
+    """The source is not a LeRobot dataset, or it cannot be reached."""
 
 
 class OutputError(UsageError):
@@ -56,18 +62,37 @@ class OutputError(UsageError):
 
 
 class FormatError(UsageError):
-    """A file is not ours, is of a newer format version, or breaks the format's invariants."""
+    """A file is not of our format, has a newer format version, or breaks an invariant of the format."""
 
 
-class UnreachableError(LewmDataError):
-    """An object store did not answer, however often it was asked."""
+class MachineError(LewmDataError):
+    """The machine kept a file from being read or written. The data itself may be whole.
+
+    Never a finding, and never a reason to drop an episode.
+    """
+
+
+class AccessError(MachineError):
+    """No permission, a lock held by another process, a mount without locks, or a path that is too long."""
+
+    exit_status = 2
+
+
+class UnreachableError(MachineError):
+    """Storage did not answer or failed: an object store, a network mount or a disk."""
+
+
+class ResourceError(MachineError):
+    """Memory or disk would not suffice, or ran out."""
+
+    exit_status = 4
 
 
 class DirtyDataError(LewmDataError):
     """The dataset has errors and the dirty-episode policy refuses them.
 
     Attributes:
-        findings: Every finding of the report as a plain dictionary (``schema.Finding.to_json``).
+        findings: Every finding of the report as a plain dictionary (``findings.Finding.to_json``).
     """
 
     exit_status = 3
@@ -75,12 +100,6 @@ class DirtyDataError(LewmDataError):
     def __init__(self, message: str, findings: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
-
-
-class ResourceError(LewmDataError):
-    """Memory or disk would not suffice, or ran out."""
-
-    exit_status = 4
 
 
 class StalledError(LewmDataError):
@@ -104,7 +123,7 @@ class VerificationError(LewmDataError):
 
 
 class DamagedChunkError(VerificationError):
-    """A stored frame cannot be read as it was written; the message names its episode and step."""
+    """A stored frame cannot be read as it was written. The message names its episode and step."""
 
 
 class LoaderError(LewmDataError):
@@ -112,7 +131,7 @@ class LoaderError(LewmDataError):
 
 
 class InterruptedConversionError(LewmDataError):
-    """Ctrl-C or SIGTERM; finished shards are kept and the next run goes on from them."""
+    """Ctrl-C or SIGTERM. Finished shards are kept, and the next run continues from them."""
 
     exit_status = 130
 
@@ -132,10 +151,10 @@ _BY_STATUS: dict[int, type[LewmDataError]] = {
 
 
 def error_for_status(status: int, message: str, findings: Sequence[dict[str, Any]] = ()) -> LewmDataError:
-    """Turns the exit status of a child process back into the exception it stood for.
+    """Turns the exit status of a child process back into an exception.
 
     Args:
-        status: Exit status as listed in this module's docstring; an unknown one becomes the base class.
+        status: Exit status as listed in this module's docstring. An unknown one becomes the base class.
         message: The sentence that the child printed.
         findings: Findings of its report, for status 3.
 
@@ -146,11 +165,124 @@ def error_for_status(status: int, message: str, findings: Sequence[dict[str, Any
     return cls(message, findings) if issubclass(cls, DirtyDataError) else cls(message)
 
 
+# --- trouble of the machine
+
+
 NO_DESCRIPTOR = "too many files and connections are open in this process. Allow more: ulimit -n 65536"
 
 
+class _Trouble(NamedTuple):
+    """One kind of trouble: its class, and what to do about it."""
+
+    error: type[MachineError]
+    remedy: str
+
+
+_PERMISSION = _Trouble(AccessError, "Check the permissions of the file and of the folders above it.")
+_LOCKED = _Trouble(AccessError, "Another process is using it. Wait until it is done, or copy the file.")
+_NO_LOCKS = _Trouble(AccessError, "This file system has no file locks. Copy the file to a local disk.")
+_TOO_LONG = _Trouble(AccessError, "The file system allows no path of this length. Choose a folder with a shorter path.")
+_READ_ONLY = _Trouble(AccessError, "Choose a place that can be written to.")
+_DISK = _Trouble(UnreachableError, "The disk or the mount failed. Check it (dmesg, mount), then run the same again.")
+_MOUNT = _Trouble(UnreachableError, "The mount does not answer. Check it, then run the same again.")
+_MEMORY = _Trouble(ResourceError, "Close other programs, then run the same again.")
+_FILES = _Trouble(ResourceError, f"That is, {NO_DESCRIPTOR}")
+_FULL = _Trouble(ResourceError, "Free some space, then run the same again.")
+
+ENOTSUPP = 524
+"""Linux's own "not supported", which NFS lets slip out to programs. Neither ``errno`` nor ``strerror`` knows it."""
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, ENOTSUPP})
+"""What locking a file raises on a mount without locks."""
+
+_TROUBLES: dict[int, _Trouble] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _PERMISSION),
+    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.EDEADLK), _LOCKED),
+    **dict.fromkeys(NO_LOCKS, _NO_LOCKS),
+    errno.ENAMETOOLONG: _TOO_LONG,
+    errno.EROFS: _READ_ONLY,
+    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV), _DISK),
+    **dict.fromkeys((errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH), _MOUNT),
+    errno.ENOMEM: _MEMORY,
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+}
+
+_ERRNO_IN_TEXT = re.compile(r"\berrno = (\d+)|\[errno (\d+)\]", re.IGNORECASE)
+"""How HDF5 and Arrow put an error number into their messages where the exception has none."""
+
+
+def system_errno(error: BaseException) -> int | None:
+    """The system's error number of an exception, also where HDF5 or Arrow has it in the message only."""
+    code = getattr(error, "errno", None)
+    if isinstance(code, int):
+        return code
+    if isinstance(error, (OSError, RuntimeError, KeyError)):
+        match = _ERRNO_IN_TEXT.search(str(error))
+        return int(match[1] or match[2]) if match else None
+    return None
+
+
+def machine_errno(error: BaseException | None) -> int | None:
+    """The error number of the machine's trouble that an exception is, or comes from; None if it is anything else."""
+    while error is not None:
+        code = system_errno(error)
+        if code in _TROUBLES:
+            return code
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+def machine_error(error: BaseException, what: object) -> MachineError | None:
+    """The machine's trouble behind an exception, as an error of this package.
+
+    Args:
+        error: What a library raised.
+        what: What was being opened, read or written, such as a path.
+
+    Returns:
+        The error to raise, with a remedy; None if the machine is not to blame.
+    """
+    code = machine_errno(error)
+    if code is None:
+        return None
+    trouble = _TROUBLES[code]
+    reason = "Operation not supported" if code == ENOTSUPP else os.strerror(code)
+    return trouble.error(f"{what}: {reason} ({errno.errorcode.get(code, f'errno {code}')}). {trouble.remedy}")
+
+
+@contextmanager
+def machine_errors(what: object) -> Iterator[None]:
+    """Raises trouble of the machine under its own name, before it is taken for damage.
+
+    Put it around every call that opens or reads a file, inside of what turns other errors into findings.
+
+    Args:
+        what: What is being opened, read or written, such as a path.
+
+    Raises:
+        MachineError: The machine is to blame. Every other exception passes unchanged.
+
+    Example:
+        >>> with machine_errors("data.h5"):
+        ...     raise PermissionError(errno.EACCES, "Permission denied")
+        Traceback (most recent call last):
+        ...
+        lewm_data.errors.AccessError: data.h5: Permission denied (EACCES). Check the permissions of the file and of ...
+    """
+    try:
+        yield
+    except LewmDataError:
+        raise
+    except Exception as error:
+        trouble = machine_error(error, what)
+        if trouble is None:
+            raise
+        raise trouble from error
+
+
 def has_no_descriptor(error: BaseException | None) -> bool:
-    """Whether an error, or what led to it, is that this process may open no more files."""
+    """Whether an exception, or what led to it, is that this process may open no more files."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return True

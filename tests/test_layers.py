@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lewm_data"
 
-GROUND = {"errors", "findings", "resources", "background"}
+GROUND = {"errors", "findings", "resources", "background", "locks"}
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
 TOP = CONVERSION | LOADING | {"datamodule"}
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "errors": set(),
     "findings": {"errors"},
     "resources": {"errors"},
+    "locks": {"errors"},
     "background": {"errors"},
     "config": GROUND,
     "format": {*GROUND, "config"},

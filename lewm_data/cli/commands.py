@@ -20,7 +20,7 @@ from rich.console import Console
 from lewm_data.cli.parser import parse
 from lewm_data.cli.terminal import StderrConsole, escape
 from lewm_data.config import ConvertConfig, PreviewConfig
-from lewm_data.conversion import interrupts
+from lewm_data.conversion.watchdog import catch_signals
 from lewm_data.errors import InterruptedConversionError, LewmDataError, ResourceError, VerificationError
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         parsed = parse(sys.argv[1:] if arguments is None else arguments)
         options = parsed[parsed.subcommand]
-        with interrupts.listening():
+        with catch_signals():
             status, result = _run(parsed.subcommand, options)
         if options.json:
             print(json.dumps(result, indent=2, default=str))
@@ -103,7 +103,7 @@ def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
         status = DirtyDataError.exit_status
     elif problems:
         status = ResourceError.exit_status
-    return {**inspection.to_json(), "verdict": told.sentence, "status": status}
+    return {**inspection.to_dict(), "verdict": told.sentence, "status": status}
 
 
 def _convert(options: Namespace, console: Console) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _convert(options: Namespace, console: Console) -> dict[str, Any]:
             "Training draws from them as from all others.",
             soft_wrap=True,
         )
-    return done.to_json()
+    return done.to_dict()
 
 
 def _verify(options: Namespace, console: Console) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rich.progress import (
 from lewm_data.cli.tables import show_inspection
 from lewm_data.cli.terminal import escape
 from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.pipeline import Reporter
 from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.format.schema import camera_name
 from lewm_data.resources import resident_memory_bytes
@@ -79,7 +80,7 @@ def quiet_hub_bars(console: Console) -> None:
         disable_progress_bars()
 
 
-class ConversionDisplay:
+class ConversionDisplay(Reporter):
     """Draws a conversion's progress; a ``pipeline.Reporter``.
 
     Args:
@@ -119,9 +120,9 @@ class ConversionDisplay:
         """So many more frames are written."""
         self._advance(count, f"episode {episode} {camera_name(camera)}")
 
-    def merging(self, done: int, total: int) -> None:
+    def joining(self, what: str, done: int, total: int) -> None:
         """So many of all shards are copied."""
-        self._show("merge shards", done, total)
+        self._show(what, done, total)
 
     def waiting(self) -> None:
         """Another process is at it."""

@@ -1,8 +1,8 @@
-"""Shards made by a Ray cluster whose nodes all see the source and the output: each shard is a task.
+"""Shards made by a Ray cluster: each shard is a task. All nodes must see the source and the output.
 
-Nothing but the inspection travels: a task writes its shard, and its signs of life, into the work folder. A task whose
-node or process is lost is begun again elsewhere, under another temporary name, so that a node which was only cut off
-cannot spoil what its successor writes.
+Only the inspection travels. A task writes its shard and its heartbeat into the work folder. When a node or process is
+lost, its task starts again elsewhere under another temporary name, so a node that was only cut off cannot spoil what
+its successor writes.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lewm_data.conversion import interrupts
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.shard import write_shard
-from lewm_data.conversion.watchdog import Heartbeat
+from lewm_data.conversion.watchdog import Heartbeat, raise_if_interrupted
 from lewm_data.errors import LewmDataError, ResourceError, StalledError, UsageError, error_for_status
 from lewm_data.format.writer import replace_durably
 from lewm_data.source.decode import DecodeJob
 
 logger = logging.getLogger(__name__)
 
-MOST_TRIES = 4
+MAX_TRIES = 4
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
-"""How long after a task's own watchdog Ray may take to tell of its end."""
+"""Time that Ray may take to report the end of a task, after the task's own watchdog."""
 
 
 @dataclass(kw_only=True)
@@ -39,13 +38,13 @@ class ShardTask:
     """A shard to make.
 
     Attributes:
-        number: Its number.
-        path: Its file.
+        number: The shard's number.
+        path: The shard's file.
         episodes: The source's episode_index of each of its episodes.
-        tries: How often it was begun.
-        frames: Frames that were reported of it.
-        seen: The latest sign of life.
-        changed: When that came, by this process's monotonic clock.
+        tries: Number of times the task was started.
+        frames: Frames that the task has reported.
+        heartbeat: The latest heartbeat; empty before the first.
+        changed: When the heartbeat last changed, on this process's monotonic clock.
     """
 
     number: int
@@ -53,7 +52,7 @@ class ShardTask:
     episodes: Sequence[int]
     tries: int = 0
     frames: int = 0
-    seen: str = ""
+    heartbeat: str = ""
     changed: float = field(default_factory=time.monotonic)
 
 
@@ -62,28 +61,28 @@ def write_shards(
     tasks: Sequence[ShardTask],
     work: Path,
     *,
-    whole: bool,
+    is_final: bool,
     alive: Callable[[], None],
     wrote: Callable[[int, str, int], None],
 ) -> None:
-    """Has a Ray cluster make shards, and waits for them.
+    """Lets a Ray cluster make shards, and waits for them.
 
-    Uses the cluster that this process is connected to, else that of ``config.address``, else starts one here.
+    Uses the cluster that this process is connected to, else the one at ``config.address``, else starts one here.
 
     Args:
         inspection: The source and the settings.
         tasks: The shards.
-        work: Folder for signs of life and unfinished files, which all nodes see.
-        whole: The only shard is the finished file (see ``write_shard``).
-        alive: Called while things go on.
-        wrote: Told of frames that were written: episode, camera, how many.
+        work: Folder for heartbeats and unfinished files. All nodes must see it.
+        is_final: Whether the only shard becomes the output itself (see ``write_shard``).
+        alive: Called while the tasks make progress.
+        wrote: Called after frames were written: episode, camera, how many.
 
     Raises:
-        UsageError: Ray is not installed, or the cluster is not there.
-        DirtyDataError: Decoding found what the policy refuses.
-        StalledError: A task made no progress for as long as the watchdog allows.
-        ResourceError: Nodes ran out of memory again and again.
-        LewmDataError: A shard was lost again and again.
+        UsageError: Ray is not installed, or no cluster answers.
+        DirtyDataError: Decoding found errors that the policy refuses.
+        StalledError: A task made no progress for longer than the watchdog allows.
+        ResourceError: Nodes ran out of memory ``MAX_TRIES`` times.
+        LewmDataError: A shard was lost ``MAX_TRIES`` times.
     """
     with _cluster(inspection.config.address) as ray:
         config = inspection.config
@@ -93,22 +92,22 @@ def write_shards(
         shared = ray.put(inspection)
         running: dict[Any, ShardTask] = {}
 
-        def begin(task: ShardTask) -> None:
+        def start(task: ShardTask) -> None:
             task.tries += 1
             reference = remote.remote(
-                shared, task.path, list(task.episodes), work / f"{task.path.stem}.try-{task.tries}", whole=whole
+                shared, task.path, list(task.episodes), work / f"{task.path.stem}.try-{task.tries}", is_final=is_final
             )
             running[reference] = task
 
         try:
             for task in tasks:
-                begin(task)
+                start(task)
             while running:
-                interrupts.check()
+                raise_if_interrupted()
                 finished, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
-                _look(running.values(), work, wrote)
+                _read_heartbeats(running.values(), work, wrote)
                 patience = config.watchdog_seconds + _GRACE_SECONDS
-                if any(not task.seen or time.monotonic() - task.changed < patience for task in running.values()):
+                if any(not task.heartbeat or time.monotonic() - task.changed < patience for task in running.values()):
                     alive()
                 for reference in finished:
                     task = running.pop(reference)
@@ -118,7 +117,7 @@ def write_shards(
                         raise error.cause from error
                     except ray.exceptions.RayError as error:
                         _check_lost(ray, task, error, config.watchdog_seconds)
-                        begin(task)
+                        start(task)
                         continue
                     if outcome is not None:
                         raise error_for_status(**outcome)
@@ -126,13 +125,13 @@ def write_shards(
             for reference in running:
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
-            if running:  # until they have ended: what they still wrote would be in the way of whoever tidies up
+            if running:  # wait for their end: files that they still write would hinder the clean-up
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.wait(list(running), num_returns=len(running), timeout=_GRACE_SECONDS)
 
 
-def _make_shard(inspection: Inspection, path: Path, episodes: list[int], base: Path, *, whole: bool) -> Any:
-    """The task: None if the shard is there, else what ``error_for_status`` takes."""
+def _make_shard(inspection: Inspection, path: Path, episodes: list[int], base: Path, *, is_final: bool) -> Any:
+    """The task. Returns None if the shard is complete, else the arguments for ``error_for_status``."""
     facts: dict[str, Any] = {"frames": 0}
     temporary = base.with_name(base.name + ".h5")
 
@@ -147,7 +146,7 @@ def _make_shard(inspection: Inspection, path: Path, episodes: list[int], base: P
                 inspection,
                 temporary,
                 episodes,
-                whole=whole,
+                is_final=is_final,
                 threads=1,
                 beat=lambda: heartbeat.beat(facts),
                 wrote=wrote,
@@ -167,8 +166,8 @@ def _beat_path(base: Path) -> Path:
     return base.with_name(base.name + ".heartbeat.json")
 
 
-def _look(tasks: Any, work: Path, wrote: Callable[[int, str, int], None]) -> None:
-    """Reads the tasks' signs of life."""
+def _read_heartbeats(tasks: Any, work: Path, wrote: Callable[[int, str, int], None]) -> None:
+    """Reads the tasks' heartbeats."""
     present = {path.name: path for path in work.glob("*.heartbeat.json")}
     for task in tasks:
         path = present.get(_beat_path(work / f"{task.path.stem}.try-{task.tries}").name)
@@ -177,37 +176,39 @@ def _look(tasks: Any, work: Path, wrote: Callable[[int, str, int], None]) -> Non
         try:
             text = path.read_text()
             facts = json.loads(text)
-        except (OSError, ValueError):  # just being replaced
+        except (FileNotFoundError, ValueError):  # the task is just replacing it
             continue
-        if text != task.seen:
-            task.seen, task.changed = text, time.monotonic()
-        if facts["frames"] > task.frames:  # a task that was begun again counts once it is further than before
+        if text != task.heartbeat:
+            task.heartbeat, task.changed = text, time.monotonic()
+        if (
+            facts["frames"] > task.frames
+        ):  # a restarted task counts again once it is past the point that the first one reached
             wrote(facts["episode"], facts["camera"], facts["frames"] - task.frames)
             task.frames = facts["frames"]
 
 
 def _check_lost(ray: Any, task: ShardTask, error: Exception, watchdog_seconds: float) -> None:
-    """Decides about a task whose process or node is gone.
+    """Decides whether a task whose process or node is gone may start again.
 
     Raises:
-        LewmDataError: It must not be begun again.
+        LewmDataError: It may not.
     """
     silent_seconds = time.monotonic() - task.changed
-    if watchdog_seconds and task.seen and silent_seconds >= watchdog_seconds:
+    if watchdog_seconds and task.heartbeat and silent_seconds >= watchdog_seconds:
         raise StalledError(
             f"shard {task.number} (episodes {task.episodes[0]} to {task.episodes[-1]}) made no progress for "
             f"{watchdog_seconds:g} s, and its watchdog ended it. The stacks are in Ray's log of that worker; finished "
-            "shards are kept: run the same command again to go on."
+            "shards are kept. Run the same command again to resume."
         )
     words = str(error).splitlines()[0]
-    if task.tries >= MOST_TRIES:
+    if task.tries >= MAX_TRIES:
         kind = ResourceError if isinstance(error, ray.exceptions.OutOfMemoryError) else LewmDataError
         raise kind(
             f"shard {task.number} (episodes {task.episodes[0]} to {task.episodes[-1]}) was lost {task.tries} times "
-            f"({words}). Finished shards are kept: run the same command again to go on."
+            f"({words}). Finished shards are kept. Run the same command again to resume."
         )
-    task.seen, task.changed = "", time.monotonic()
-    logger.warning("shard %d was lost and is begun again (%s)", task.number, words)
+    task.heartbeat, task.changed = "", time.monotonic()
+    logger.warning("shard %d was lost and starts again (%s)", task.number, words)
 
 
 @contextlib.contextmanager
@@ -215,7 +216,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("engine is ray, which takes a package: pip install 'lewm_data[ray]'.") from error
+        raise UsageError("engine is ray, but Ray is not installed. Install it: pip install 'lewm_data[ray]'") from error
     if ray.is_initialized():
         yield ray
         return
@@ -227,7 +228,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         raise UsageError(f"address is {address!r}, but no Ray cluster answers there ({error}).") from error
     try:
         if is_main:
-            for number, handler in before.items():  # Ray has its own, which would lose our message
+            for number, handler in before.items():  # Ray's own handlers would lose our message
                 signal.signal(number, handler)
         yield ray
     finally:

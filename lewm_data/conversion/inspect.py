@@ -1,19 +1,18 @@
-"""Everything that is known before a conversion: cameras, findings, and what it would take."""
+"""Everything known before a conversion starts: cameras, findings, and what it needs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from lewm_data.config import ConvertConfig, parse_part
-from lewm_data.conversion.parts import cut_part
-from lewm_data.conversion.plan import Plan, make_plan
+from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
-from lewm_data.errors import DirtyDataError
+from lewm_data.errors import DirtyDataError, SourceError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
 from lewm_data.quality.policy import Decision, decide
@@ -30,15 +29,15 @@ class Inspection:
     """What is known of a source under given settings.
 
     Attributes:
-        source: As it was given.
+        source: The source, as the caller gave it.
         config: The settings.
-        dataset: None where the metadata is too damaged.
+        dataset: None if the metadata is too damaged.
         cameras: Frame column to LeRobot camera key.
-        report: Findings, and where things are.
+        report: Findings, and where each episode's rows are.
         decision: What the dirty-episode policy makes of the findings.
-        image_size: (height, width) of the stored frames; None where no frame could be looked at.
-        plan: None where nothing can be converted.
-        fingerprint: Hash of source and content settings; empty where the metadata is too damaged.
+        image_size: (height, width) of the stored frames; None if no frame was decoded.
+        plan: None if nothing can be converted.
+        fingerprint: Hash of source and content settings; empty if the metadata is too damaged.
     """
 
     source: str
@@ -52,7 +51,7 @@ class Inspection:
     fingerprint: str
 
     def kept_rows(self) -> list[int]:
-        """Rows of the episode table that are converted.
+        """Rows of the episode table to convert.
 
         Raises:
             UsageError: The settings ask for more parts than there are episodes.
@@ -65,11 +64,26 @@ class Inspection:
         part = cut_part(self.dataset.episodes.length[rows].tolist(), *parse_part(self.config.shard))
         return rows[part.start : part.stop]
 
-    def refuse_if_dirty(self) -> None:
-        """Raises what the policy refuses.
+    def rows_by_episode(self) -> dict[int, int]:
+        """The source's episode_index of each episode to convert, in order, and its row of the episode table."""
+        assert self.dataset is not None
+        return {int(self.dataset.episodes.index[row]): row for row in self.kept_rows()}
+
+    def check_source_unchanged(self) -> None:
+        """Checks that the source is still the one that was inspected.
 
         Raises:
-            DirtyDataError: There are errors that the policy does not let pass, or no episode is left.
+            SourceError: It has changed, so a shard could hold a mixture of both.
+        """
+        assert self.dataset is not None
+        if source_fingerprint(self.dataset, self.cameras, self.config) != self.fingerprint:
+            raise SourceError(f"{self.source}: changed during the conversion. Leave the dataset alone, and run again.")
+
+    def refuse_if_dirty(self) -> None:
+        """Raises if the policy refuses the dataset.
+
+        Raises:
+            DirtyDataError: There are errors that the policy refuses, or no episode is left.
         """
         refused = [found for found in self.decision.findings if found.handling == "refused"]
         if self.decision.refused:
@@ -81,8 +95,8 @@ class Inspection:
                 [found.to_json() for found in self.decision.findings],
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``lewm-data inspect --json`` prints."""
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``lewm-data inspect --json`` prints."""
         dataset = self.dataset
         return {
             "source": self.source,
@@ -99,19 +113,29 @@ class Inspection:
             "findings": [found.to_json() for found in self.decision.findings],
             "refused": self.decision.refused,
             "dropped_episodes": sorted(self.decision.dropped),
-            "plan": self.plan and self.plan.to_json(),
+            "plan": self.plan and self.plan.to_dict(),
             "fingerprint": self.fingerprint,
         }
 
 
 def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Finding]) -> DirtyDataError:
-    """The refusal of a dataset, with its first reason in words and all of them attached."""
-    first = refused[0].sentence() if refused else "No episode has a frame to every row."
+    """The error that refuses a dataset: its first reason in words, and all findings attached."""
+    first = refused[0].sentence() if refused else "No episode has a frame for every row."
     more = f" ({len(refused) - 1} more in the report)" if len(refused) > 1 else ""
     return DirtyDataError(
         f"{source}: refused, since better no data than toxic data. {first}{more}",
         [found.to_json() for found in findings],
     )
+
+
+def refuse(inspection: Inspection, findings: Sequence[Finding]) -> NoReturn:
+    """Refuses the dataset because of what decoding found, or because no episode is left.
+
+    Raises:
+        DirtyDataError: Always.
+    """
+    errors = [found for found in findings if found.severity == "error"]
+    raise dirty_error(inspection.source, errors, (*inspection.decision.findings, *findings))
 
 
 def inspect_source(
@@ -121,18 +145,19 @@ def inspect_source(
     any_camera: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Inspection:
-    """Reads metadata, rows and video headers, and looks at a few frames to make a plan.
+    """Reads metadata, rows and video headers, and decodes a few frames to make a plan.
 
     Args:
         source: Folder or Hub repo id.
         config: The settings.
-        any_camera: Inspect all cameras where the settings leave open which one is ``pixels``; else that is an error.
-        progress: Called after each file that was read.
+        any_camera: If the settings leave open which camera is ``pixels``, inspect all cameras instead of raising.
+        progress: Called after each file.
 
     Raises:
-        SourceError: No dataset there, or it cannot be reached.
-        DirtyDataError: ``image_size`` is ``native``, but no frame can be decoded to learn it from.
-        UsageError: A camera or column that does not exist, or several cameras and no choice.
+        SourceError: There is no dataset, or it cannot be reached.
+        DirtyDataError: ``image_size`` is ``native``, but no frame can be decoded to learn the size.
+        UsageError: A camera or column does not exist, or there are several cameras and no choice.
+        MachineError: The machine did not let a file be read.
     """
     opened = sources.open_source(source, revision=config.revision, episodes=config.episodes)
     dataset = opened.dataset
@@ -154,7 +179,7 @@ def inspect_source(
     check_columns(config.extra_columns)
     whole = config.episodes is None
     sources.fetch_files(opened.location, dataset, cameras.values(), all_episodes=whole)
-    fingerprint = source_fingerprint(dataset, cameras, config)  # before anything is read: what changes later is noticed
+    fingerprint = source_fingerprint(dataset, cameras, config)  # before the first read, so that later changes show
     report = validate(
         dataset,
         cameras=tuple(cameras.values()),
@@ -182,7 +207,7 @@ def inspect_source(
 
 
 def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
-    """Hash of the source as it is now, and of the settings."""
+    """Hash of the source as it is now and of the settings."""
     files = sources.needed_files(dataset, tuple(cameras.values()))
     return config.content_fingerprint(sources.identity(dataset, files))
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 import lewm_data
-from lewm_data.conversion.work_folder import check_output, output_place
+from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
 from lewm_data.format.encode import StoredChunk, is_whole
 from lewm_data.format.hdf5 import open_file

@@ -1,4 +1,4 @@
-"""Pure arithmetic: will it fit, how long will it take, and where are the shards cut."""
+"""Pure arithmetic: does a conversion fit, how long does it take, and where are parts and shards cut."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from lewm_data.errors import UsageError
+
 MEBIBYTE = 1 << 20
 MEGABYTE = 10**6
 
 BASE_MEMORY_BYTES = 165 * MEBIBYTE
-"""Interpreter, numpy, pyarrow, PyAV, HDF5 and imagecodecs: 124 to 136 MB resident once imported, on Linux, and 20 MB of
-their own once at work. Two thirds are pages of libraries; of those the kernel maps more or fewer than are touched: of
-some sixty runs of one conversion one peaked at 213 MB, the others at 180 to 191."""
+"""Interpreter, numpy, pyarrow, PyAV, HDF5 and imagecodecs: 124 to 136 MB resident after import, on Linux, and 20 MB
+more at work. Two thirds are pages of libraries, and the kernel decides how many of those it maps: of some sixty runs
+of one conversion, one peaked at 213 MB, the others at 180 to 191."""
 
 CODEC_MEMORY_BYTES = {"blosc2": 50 * MEBIBYTE, "lz4": 12 * MEBIBYTE, "zstd": 12 * MEBIBYTE}
-"""What importing a codec's own libraries adds: 44 MB for blosc2 with hdf5plugin, measured likewise."""
+"""What importing a codec's own libraries adds: 44 MB for blosc2 with hdf5plugin, measured the same way."""
 
 READ_AHEAD_BYTES = 8 * MEBIBYTE
-"""Decoded frames that may wait to be scaled and compressed."""
+"""Decoded frames that may wait for scaling and compression."""
 
 DECODER_FRAMES = 16
-"""Frames that a decoder keeps: up to 8 references, and one or two per thread."""
+"""Frames that a decoder keeps: up to 8 references, plus one or two per thread."""
 
 FILE_OVERHEAD_BYTES = 64 * 1024
 DISK_MARGIN = 1.05
-"""A few sample frames do not know the whole dataset."""
+"""The estimate comes from a few sample frames, and other frames may compress less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """What a handful of real frames told.
+    """What a handful of real frames measured.
 
     Attributes:
-        frames: How many were decoded.
+        frames: Number of decoded frames.
         bytes_per_frame: Stored bytes of one frame, on average.
         frames_per_second: Decoded, scaled and compressed, with all threads.
         source_height: Rows of the largest decoded frame.
@@ -49,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a conversion will need.
+    """What a conversion needs.
 
     Attributes:
         num_episodes: Episodes to convert.
@@ -59,11 +63,11 @@ class Plan:
         width: Columns of a stored frame.
         bytes_per_frame: Stored bytes of one frame, measured on ``sample_frames`` of them.
         sample_frames: Frames that were measured.
-        num_shards: Temporary files that are merged at the end; one needs no merging.
-        output_bytes: The finished file.
-        temporary_bytes: Disk in use at the worst moment, the output included.
+        num_shards: Temporary files, joined at the end. A single one needs no joining.
+        output_bytes: Size of the finished file.
+        temporary_bytes: Disk in use at the worst moment, including the output.
         peak_memory_bytes: Resident memory of the process.
-        seconds: Time it takes.
+        seconds: Time that the conversion takes.
     """
 
     num_episodes: int
@@ -79,7 +83,7 @@ class Plan:
     peak_memory_bytes: int
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary."""
         return asdict(self)
 
@@ -105,11 +109,11 @@ def make_plan(
         row_bytes: Bytes of all small columns in one step.
         height: Rows of a stored frame.
         width: Columns of a stored frame.
-        sample: What a few frames told.
+        sample: Measurements of a few frames.
         compression: Codec.
         micro_batch: Frames in a micro-batch.
         shard_bytes: Size at which a shard is closed.
-        stays_sharded: The shards are not merged.
+        stays_sharded: Whether the shards stay as they are.
     """
     num_steps = sum(lengths)
     step_bytes = num_cameras * sample.bytes_per_frame + row_bytes
@@ -142,8 +146,8 @@ def cut_shards(lengths: Sequence[int], *, step_bytes: float, shard_bytes: int) -
     """Cuts episodes into runs of about ``shard_bytes`` each.
 
     Returns:
-        Ranges [start, stop) of positions in ``lengths``; they follow each other and cover all. A run holds one
-        episode at least, and closes before the episode that would take it over the size.
+        Ranges [start, stop) of positions in ``lengths``, in order and without gaps. A run holds at least one
+        episode, and ends before the episode that would exceed the size.
     """
     shards, start, size = [], 0, 0.0
     for position, length in enumerate(lengths):
@@ -157,8 +161,40 @@ def cut_shards(lengths: Sequence[int], *, step_bytes: float, shard_bytes: int) -
     return shards
 
 
+def cut_part(lengths: Sequence[int], number: int, num_parts: int) -> range:
+    """One of n runs of whole episodes with about the same number of steps each.
+
+    The cut depends on the lengths only, so independent jobs agree on it. An episode belongs to the part that holds
+    its middle step. A part that this leaves empty takes an episode from a neighbor.
+
+    Args:
+        lengths: Steps of each episode, 1 or more.
+        number: Which part, in [0, num_parts).
+        num_parts: Number of parts.
+
+    Returns:
+        Positions [start, stop) in ``lengths``. The parts cover all positions in order, and none is empty.
+
+    Raises:
+        UsageError: There are fewer episodes than parts.
+    """
+    if num_parts > len(lengths):
+        raise UsageError(
+            f"shard is {number}/{num_parts}, but there are only {len(lengths)} episodes to convert, and a part holds "
+            "one or more. Ask for fewer parts."
+        )
+    ends = np.cumsum(lengths, dtype=np.float64)
+    middles = ends - np.asarray(lengths) / 2
+    starts = np.searchsorted(middles, ends[-1] * np.arange(num_parts + 1) / num_parts)
+    starts[0], starts[-1] = 0, len(lengths)
+    parts = np.arange(num_parts + 1)
+    starts = np.maximum.accumulate(starts - parts) + parts  # each part begins after the one before it,
+    starts = np.minimum(starts, len(lengths) - num_parts + parts)  # and leaves one episode to each that follows
+    return range(int(starts[number]), int(starts[number + 1]))
+
+
 def shortfalls(plan: Plan, *, available_memory_bytes: int, free_disk_bytes: int) -> list[str]:
-    """Why a plan does not fit, each with the knob to turn; empty if it does."""
+    """Why a plan does not fit, each reason with its remedy; empty if it fits."""
     problems = []
     if plan.peak_memory_bytes > available_memory_bytes:
         problems.append(

@@ -1,22 +1,35 @@
-"""One shard: its episodes decoded, checked, compressed and written, wherever that runs."""
+"""One shard: its episodes decoded, checked, compressed and written, in this process or on a node of a cluster."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+import lewm_data
 from lewm_data.background import Prefetcher
-from lewm_data.conversion import interrupts
-from lewm_data.conversion.assembly import Assembly, Event, in_flight_bytes
-from lewm_data.conversion.header import file_header
-from lewm_data.conversion.inspect import Inspection, dirty_error, source_fingerprint
+from lewm_data.config import NATIVE, ConvertConfig, parse_part
+from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
-from lewm_data.errors import SourceError
-from lewm_data.findings import Finding
+from lewm_data.conversion.watchdog import raise_if_interrupted
+from lewm_data.findings import Finding, finding
+from lewm_data.format.encode import StoredChunk
+from lewm_data.format.schema import FileHeader, SourceRecord
 from lewm_data.format.writer import FileShape, FileWriter
-from lewm_data.source.decode import DecodeJob, Decoder
-from lewm_data.source.episodes import EpisodeReader
+from lewm_data.quality.pictures import PictureCheck
+from lewm_data.quality.policy import decide
+from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, event_bytes
+from lewm_data.source.episodes import EpisodeData, EpisodeReader
+from lewm_data.source.metadata import LAST_STEP
+from lewm_data.source.scale import Scaler
+
+Event = EpisodeData | DecodedFrame | JobEnd
+"""What arrives, in order: an episode's rows, then for each camera its frames and its end."""
 
 
 def write_shard(
@@ -24,30 +37,30 @@ def write_shard(
     path: Path,
     episodes: Sequence[int],
     *,
-    whole: bool,
+    is_final: bool,
     threads: int,
     beat: Callable[[], None],
     wrote: Callable[[DecodeJob, int], None],
 ) -> None:
-    """Makes a shard; it appears under its name only when it is whole.
+    """Makes a shard. It appears under its name only when it is complete.
 
     Args:
         inspection: The source and the settings.
         path: The file to make.
         episodes: The source's episode_index of each of its episodes.
-        whole: It is the finished file but for its name, so it tells of all findings, and must not be empty.
+        is_final: Whether the shard becomes the output itself. It then records all findings, and must not be empty.
         threads: Threads that compress.
-        beat: Called for each thing that was decoded.
-        wrote: Told of each micro-batch once it is written: its job and its number of frames.
+        beat: Called after each decoded event.
+        wrote: Called after each written micro-batch with its job and its number of frames.
 
     Raises:
-        DirtyDataError: Decoding found what the policy refuses.
-        SourceError: The source changed meanwhile.
+        DirtyDataError: Decoding found errors that the policy refuses.
+        SourceError: The source changed during the conversion.
     """
     dataset, config = inspection.dataset, inspection.config
     assert dataset is not None
     assert inspection.image_size is not None
-    rows = rows_by_episode(inspection)
+    rows = inspection.rows_by_episode()
     findings: list[Finding] = []
     written: list[int] = []
     with EpisodeReader(dataset, inspection.report, inspection.cameras, config.extra_columns) as reader:
@@ -75,7 +88,7 @@ def write_shard(
                 writer, size=inspection.image_size, config=config, done_source=dataset.done_source, wrote=wrote
             )
             for event in events:
-                interrupts.check()
+                raise_if_interrupted()
                 beat()
                 end = assembly.take(event)
                 if end is None:
@@ -85,41 +98,55 @@ def write_shard(
                     refuse(inspection, findings)
                 if end.written:
                     written.append(end.episode)
-            if whole and not written:
+            if is_final and not written:
                 refuse(inspection, findings)
-            _check_source(inspection)
-            before = inspection.decision.findings if whole else ()
+            inspection.check_source_unchanged()
+            before = inspection.decision.findings if is_final else ()
             writer.finish(file_header(inspection, episodes=written, findings=(*before, *findings)))
 
 
-def rows_by_episode(inspection: Inspection) -> dict[int, int]:
-    """The source's episode_index of each episode to convert, in order, and its row of the episode table."""
-    assert inspection.dataset is not None
-    return {int(inspection.dataset.episodes.index[row]): row for row in inspection.kept_rows()}
+def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Sequence[Finding]) -> FileHeader:
+    """Makes the root attributes of a file or a shard. The writer's ``finish`` adds the statistics.
 
-
-def refuse(inspection: Inspection, findings: Sequence[Finding]) -> None:
-    """Refuses the dataset because of what decoding found, or because nothing is left of it.
-
-    Raises:
-        DirtyDataError: Always.
+    Args:
+        inspection: The source and the settings.
+        episodes: The source's episode_index of each episode in the file, in order.
+        findings: The findings to record, each with its handling.
     """
-    everything = (*inspection.decision.findings, *findings)
-    errors = [found for found in findings if found.severity == "error"]
-    raise dirty_error(inspection.source, errors, everything)
-
-
-def _check_source(inspection: Inspection) -> None:
-    """Refuses a source that is not the one that was inspected: nobody could say what the shard holds."""
-    assert inspection.dataset is not None
-    if source_fingerprint(inspection.dataset, inspection.cameras, inspection.config) != inspection.fingerprint:
-        raise SourceError(
-            f"{inspection.source}: changed while it was converted. Leave the dataset alone, and run again."
-        )
+    dataset, config = inspection.dataset, inspection.config
+    assert dataset is not None
+    assert inspection.image_size is not None
+    features = {name: dataset.features[key] for name, key in dataset.row_columns(config.extra_columns).items()}
+    dropped = {found.episode for found in findings if found.handling == "dropped" and found.episode is not None}
+    return FileHeader(
+        lewm_data_version=lewm_data.__version__,
+        sources=(
+            SourceRecord(
+                repo_id=dataset.repo_id,
+                revision=dataset.revision,
+                codebase_version=dataset.codebase_version,
+                episodes=tuple(episodes),
+            ),
+        ),
+        fps=dataset.fps,
+        cameras=dict(inspection.cameras),
+        image_height=inspection.image_size[0],
+        image_width=inspection.image_size[1],
+        resize=config.resize,
+        compression=config.compression,
+        done_source=dataset.done_source,
+        feature_names={name: feature.names for name, feature in features.items() if feature.names},
+        tasks=dataset.tasks,
+        dirty_episode_policy=config.dirty_episode_policy,
+        findings=tuple(findings),
+        dropped_episodes=tuple(sorted(dropped)),
+        fingerprint=inspection.fingerprint,
+        part="/".join(map(str, parse_part(config.shard))) if config.shard else "",
+    )
 
 
 def _events(inspection: Inspection, reader: EpisodeReader, rows: Sequence[int]) -> Iterator[Event]:
-    """Everything there is to write, in order: an episode's rows, then the frames of each of its cameras."""
+    """Everything to write, in order: each episode's rows, then the frames of each of its cameras."""
     dataset, config = inspection.dataset, inspection.config
     assert dataset is not None
     with Decoder(dataset.root, threads=config.decode_threads, batch_rows=config.micro_batch) as decoder:
@@ -128,3 +155,137 @@ def _events(inspection: Inspection, reader: EpisodeReader, rows: Sequence[int]) 
             yield data
             for job in data.jobs:
                 yield from decoder.run(job)
+
+
+class EpisodeEnd(NamedTuple):
+    """The outcome of an episode.
+
+    Attributes:
+        episode: The source's episode_index.
+        findings: What decoding found, each with its handling.
+        refused: Whether the policy refuses the dataset because of these findings.
+        written: Whether the episode is in the file.
+    """
+
+    episode: int
+    findings: tuple[Finding, ...]
+    refused: bool
+    written: bool
+
+
+class Assembly:
+    """Takes the events of one shard and writes its episodes, through one reused buffer of a micro-batch.
+
+    Args:
+        writer: The shard's writer.
+        size: (height, width) of a stored frame.
+        config: The settings.
+        done_source: Where ``done`` comes from.
+        wrote: Called after each written micro-batch with its job and its number of frames.
+    """
+
+    def __init__(
+        self,
+        writer: FileWriter,
+        *,
+        size: tuple[int, int],
+        config: ConvertConfig,
+        done_source: str,
+        wrote: Callable[[DecodeJob, int], None],
+    ) -> None:
+        self._writer = writer
+        self._config = config
+        self._done_source = done_source
+        self._wrote = wrote
+        self._buffer = np.empty((config.micro_batch, *size, 3), np.uint8)
+        self._size = size
+        self._scaler = Scaler(*size, config.resize)
+        self._data: EpisodeData | None = None
+        self._jobs_left = 0
+        self._length = 0  # steps for which every camera so far has a frame
+        self._findings: list[Finding] = []
+        self._pictures: PictureCheck | None = None
+        self._start = 0  # step of the buffer's first frame
+        self._pending: list[Future[StoredChunk]] = []  # one per filled slot of the buffer
+        self._odd_size: str | None = None
+
+    def take(self, event: Event) -> EpisodeEnd | None:
+        """Takes the next event. Returns an episode's outcome when the event ends the episode."""
+        if isinstance(event, EpisodeData):
+            self._data, self._length, self._findings = event, event.length, []
+            self._jobs_left = len(event.jobs)
+            self._writer.write_rows(event.columns)
+            return None
+        if self._pictures is None:
+            self._pictures = PictureCheck(event.job.column, event.job.fps)
+            self._start, self._odd_size = 0, None
+        if isinstance(event, JobEnd):
+            return self._job_end(event, self._pictures)
+        self._frame(event, self._pictures)
+        return None
+
+    @property
+    def _filled(self) -> int:
+        return len(self._pending)
+
+    def _frame(self, event: DecodedFrame, pictures: PictureCheck) -> None:
+        if self._config.image_size == NATIVE and (event.frame.height, event.frame.width) != self._size:
+            self._odd_size = self._odd_size or f"{event.frame.width}x{event.frame.height}"
+            return
+        if self._odd_size is not None:
+            return
+        slot = self._buffer[self._filled]
+        self._scaler.put(event.frame, slot)
+        self._pending.append(self._writer.encode(slot))
+        if self._filled == len(self._buffer):
+            self._flush(event.job, pictures)
+
+    def _flush(self, job: DecodeJob, pictures: PictureCheck) -> None:
+        pictures.look(self._buffer[: self._filled])
+        self._writer.write_chunks(job.column, (chunk.result() for chunk in self._pending), start=self._start)
+        self._wrote(job, self._filled)
+        self._start += self._filled
+        self._pending.clear()
+
+    def _job_end(self, event: JobEnd, pictures: PictureCheck) -> EpisodeEnd | None:
+        job = event.job
+        if self._filled:
+            self._flush(job, pictures)
+        self._findings += [*event.findings, *pictures.findings(episode=job.episode, file=job.file)]
+        if self._odd_size is not None:
+            self._findings.append(
+                finding(
+                    "video_size_changes",
+                    episode=job.episode,
+                    file=job.file,
+                    expected=f"{self._size[1]}x{self._size[0]} as in the other episodes (--image_size native)",
+                    found=self._odd_size,
+                )
+            )
+        self._pictures = None
+        self._length = min(self._length, self._start)
+        self._jobs_left -= 1
+        return self._episode_end(job.episode) if self._jobs_left == 0 else None
+
+    def _episode_end(self, index: int) -> EpisodeEnd:
+        assert self._data is not None
+        decision = decide(self._findings, self._config.dirty_episode_policy)
+        written = not decision.refused and index not in decision.dropped and self._length > 0
+        if written:
+            if self._length < self._data.length and self._done_source == LAST_STEP:
+                self._writer.mark_end(self._length - 1)
+            self._writer.end_episode(self._length)
+        findings = decision.findings
+        if not decision.refused and not written:  # no frame is left to keep
+            findings = tuple(
+                dataclasses.replace(found, handling="dropped") if found.handling == "kept" else found
+                for found in findings
+            )
+        return EpisodeEnd(index, findings, decision.refused, written)
+
+
+def in_flight_bytes(event: Event) -> int:
+    """Bytes of memory that a waiting event occupies."""
+    if isinstance(event, EpisodeData):
+        return sum(values.nbytes for values in event.columns.values())
+    return event_bytes(event)

@@ -1,36 +1,74 @@
-"""Signs of life: a small JSON file for people and schedulers, and a watchdog that ends a conversion that hangs."""
+"""What stops a conversion: Ctrl-C and SIGTERM, and a watchdog for one that hangs."""
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
 import json
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lewm_data.errors import StalledError
 from lewm_data.resources import resident_memory_bytes
 
+_interrupted = threading.Event()
+
+
+@contextmanager
+def catch_signals() -> Iterator[None]:
+    """Lets SIGINT and SIGTERM raise KeyboardInterrupt at once, and again at the next ``raise_if_interrupted``.
+
+    Python drops an exception that is raised while it runs a weak reference's callback; the second one makes up for it.
+    When the context ends, the program has its own handlers back, and no signal is left over for what it does next.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    _interrupted.clear()
+    for number in before:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        _interrupted.clear()
+
+
+def raise_if_interrupted() -> None:
+    """Raises KeyboardInterrupt if a signal came since ``catch_signals`` began or since the last call."""
+    if _interrupted.is_set():
+        _interrupted.clear()
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
 _DUMP_SECONDS = 1.0
 """Time between the dump of the stacks and the end of the process."""
 
 _BEAT_SECONDS = 1.0
-"""Beats that follow each other faster are passed over: re-arming costs a system thread."""
+"""Shortest time between two beats. A faster one is ignored, since re-arming costs a system thread."""
 
 
 class Heartbeat:
-    """Writes progress to a JSON file, at most once a second, and keeps a watchdog from biting.
+    """Writes progress to a JSON file, at most once a second, and re-arms a watchdog.
 
-    The watchdog dumps the stack of every thread to stderr and ends the process with status 5. Neither needs the
-    interpreter: ``faulthandler`` dumps from a C thread, and a POSIX timer calls C's ``_exit``, so that a call that
-    never gives the GIL back is ended too. (Where there are no POSIX timers, as on macOS, faulthandler ends the
-    process itself, with status 1.)
+    When no beat comes for ``watchdog_seconds``, the watchdog dumps the stack of every thread to stderr and ends the
+    process with status 5. Neither step needs the interpreter: ``faulthandler`` dumps from a C thread, and a POSIX
+    timer calls C's ``_exit``. So a call that never releases the GIL is ended too. (On systems without POSIX timers,
+    such as macOS, faulthandler itself ends the process, with status 1.)
 
     Args:
-        path: The JSON file, in a folder that exists; None while there is no such folder yet.
-        watchdog_seconds: Patience; 0 turns the watchdog off.
+        path: The JSON file, in a folder that exists; None if there is no such folder yet.
+        watchdog_seconds: Longest time without a beat; 0 turns the watchdog off.
     """
 
     def __init__(self, path: Path | None, *, watchdog_seconds: float) -> None:
@@ -49,11 +87,11 @@ class Heartbeat:
             self._timer.delete()
 
     def beat(self, progress: dict[str, Any], *, force: bool = False) -> None:
-        """Says that something was done.
+        """Reports that work was done.
 
         Args:
             progress: JSON-ready facts: episode, camera, frames, frames per second, seconds left.
-            force: Write even if the last beat was less than a second ago.
+            force: Write the file even if the last beat was less than a second ago.
         """
         now = time.monotonic()
         if not force and now - self._last < _BEAT_SECONDS:
@@ -110,7 +148,7 @@ class _ExitTimer:
 
     @staticmethod
     def available() -> bool:
-        """Whether this system's C library is glibc, whose structures are declared above."""
+        """Whether this system's C library is glibc. The structures above are glibc's."""
         return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 
     def arm(self, seconds: float) -> None:

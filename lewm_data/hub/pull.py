@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lewm_data
+from lewm_data.conversion.output import check_output, free_disk_bytes, output_place
 from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.conversion.verify import verify_file
-from lewm_data.conversion.work_folder import check_output, free_disk_bytes, output_place
 from lewm_data.errors import (
     FormatError,
     InterruptedConversionError,

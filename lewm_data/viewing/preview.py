@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lewm_data.config import PreviewConfig
-from lewm_data.conversion.work_folder import check_output, output_place
+from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import UsageError
 from lewm_data.format.writer import replace_durably
 from lewm_data.resources import Progress

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import lewm_data
 from lewm_data.config import PreviewConfig, parse_episodes
-from lewm_data.conversion import interrupts
+from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.resources import Progress
 from lewm_data.viewing.choice import choose_episodes, examples, strip_shape
 from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS
@@ -65,7 +65,7 @@ def summarise(
     marks = _marks(recording)
     details = {}
     for done, position in enumerate(shown):
-        interrupts.check()
+        raise_if_interrupted()
         details[str(position)] = episode_detail(recording, surveyed, position, shape, marks.get(position, []), book)
         progress("pictures", done + 1, len(shown))
     findings = sorted(recording.findings, key=lambda found: found.severity != "error")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.conversion import interrupts
+from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.format.schema import ACTION, DONE
 from lewm_data.resources import Progress
 from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
@@ -79,7 +79,7 @@ def survey(recording: Recording, progress: Progress = lambda what, done, total: 
 
 def _rows(recording: Recording, position: int) -> Rows | None:
     """An episode's rows, or None where they are none, or of other widths than the dataset says."""
-    interrupts.check()
+    raise_if_interrupted()
     rows = recording.rows(position)
     if rows is None or not len(rows[ACTION]):
         return None

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lewm_data.conversion import interrupts
-from lewm_data.conversion.work_folder import check_output, output_place
+from lewm_data.conversion.output import check_output, output_place
+from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.errors import FormatError, UsageError
 from lewm_data.format.schema import ACTION, DONE, STATE, FileHeader
 from lewm_data.format.writer import replace_durably
@@ -162,7 +162,7 @@ def _log(
     total = length * len(cameras)
     for number, (column, camera) in enumerate(cameras.items()):
         for first in range(0, length, _FRAMES_AT_ONCE):
-            interrupts.check()
+            raise_if_interrupted()
             steps = np.arange(first, min(first + _FRAMES_AT_ONCE, length))
             frames = np.empty((len(steps), *store.columns[column].shape), np.uint8)
             store.read_frames(column, start + steps, frames)

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.pipeline import convert
-from lewm_data.conversion.reporter import Silent
+from lewm_data.conversion.pipeline import Reporter, convert
 from lewm_data.conversion.verify import verify_file
 from lewm_data.errors import DirtyDataError
 from tests.conversion.test_pipeline import assert_equal_contents, header_of
@@ -55,7 +54,7 @@ def cluster() -> Iterator[Any]:
         running.shutdown()
 
 
-class Counting(Silent):
+class Counting(Reporter):
     def __init__(self) -> None:
         self.count = 0
 
@@ -82,7 +81,7 @@ def test_a_node_that_is_killed_in_mid_run_costs_nothing(dataset, local, cluster,
         done = convert(str(dataset), output, ConvertConfig(**SETTINGS, engine="ray", layout=layout), reporter=counting)
     killer.join(60)
     assert lost
-    assert "was lost and is begun again" in caplog.text
+    assert "was lost and starts again" in caplog.text
     assert_equal_contents(output, local)
     assert header_of(output) == header_of(local)
     assert verify_file(output) == []

@@ -11,7 +11,7 @@ import pytest
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import engine_ray
-from lewm_data.conversion.engine_ray import MOST_TRIES, ShardTask
+from lewm_data.conversion.engine_ray import MAX_TRIES, ShardTask
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import LewmDataError, ResourceError, StalledError, UsageError
 
@@ -35,10 +35,10 @@ def test_a_lost_shard_is_begun_again_a_few_times():
     lost = task(tries=1, seen="alive")
     engine_ray._check_lost(RAY, lost, Lost("node died\nand more"), 120)
     assert lost.seen == ""
-    with pytest.raises(LewmDataError, match=rf"shard 3 \(episodes 7 to 9\) was lost {MOST_TRIES} times \(node died\)"):
-        engine_ray._check_lost(RAY, task(tries=MOST_TRIES), Lost("node died"), 120)
+    with pytest.raises(LewmDataError, match=rf"shard 3 \(episodes 7 to 9\) was lost {MAX_TRIES} times \(node died\)"):
+        engine_ray._check_lost(RAY, task(tries=MAX_TRIES), Lost("node died"), 120)
     with pytest.raises(ResourceError):
-        engine_ray._check_lost(RAY, task(tries=MOST_TRIES), OutOfMemory("killed"), 120)
+        engine_ray._check_lost(RAY, task(tries=MAX_TRIES), OutOfMemory("killed"), 120)
 
 
 def test_a_shard_that_was_silent_as_long_as_the_watchdog_waits_has_stalled():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.merge import merge
-from lewm_data.conversion.parts import cut_part
 from lewm_data.conversion.pipeline import convert
+from lewm_data.conversion.plan import cut_part
 from lewm_data.conversion.verify import verify_file
 from lewm_data.errors import UsageError
 from tests.conversion.test_pipeline import assert_equal_contents, header_of

@@ -16,8 +16,7 @@ import pytest
 
 from lewm_data.config import COMPRESSIONS, ConvertConfig
 from lewm_data.conversion import pipeline
-from lewm_data.conversion.pipeline import convert
-from lewm_data.conversion.reporter import Silent
+from lewm_data.conversion.pipeline import Reporter, convert
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import (
     InterruptedConversionError,
@@ -195,7 +194,7 @@ def test_shards_make_the_same_file(recorded: Path, converted: Path, tmp_path: Pa
     assert os.listdir(tmp_path) == ["sharded.h5"]
 
 
-class StopAfter(Silent):
+class StopAfter(Reporter):
     """Presses Ctrl-C after so many frames."""
 
     def __init__(self, count: int) -> None:
@@ -214,7 +213,7 @@ class StopAfter(Silent):
 def test_an_interrupted_conversion_goes_on(recorded: Path, converted: Path, tmp_path: Path, stop_after: int) -> None:
     config = ConvertConfig(camera="front", cameras="all", shard_bytes=3_000_000)
     output = tmp_path / "out.h5"
-    with pytest.raises(InterruptedConversionError, match="run the same command again"):
+    with pytest.raises(InterruptedConversionError, match="Run the same command again"):
         convert(str(recorded), output, config, reporter=StopAfter(stop_after))
     assert not output.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5.partial"]
@@ -222,7 +221,7 @@ def test_an_interrupted_conversion_goes_on(recorded: Path, converted: Path, tmp_
 
     told: list[int] = []
 
-    class Resumed(Silent):
+    class Resumed(Reporter):
         def resumed(self, num_frames: int) -> None:
             told.append(num_frames)
 
@@ -253,7 +252,10 @@ def test_an_output_that_exists_is_kept_unless_told_otherwise(recorded: Path, tmp
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("folder", "is a folder, but the output is one file"), ("file.txt/out.h5", "no folder that may be written to")],
+    [
+        ("folder", "is a folder, but the output is one file"),
+        ("file.txt/out.h5", "is not a folder that you may write to"),
+    ],
 )
 def test_impossible_outputs(recorded: Path, tmp_path: Path, output: str, words: str) -> None:
     (tmp_path / "folder").mkdir()
@@ -303,19 +305,19 @@ def test_a_second_process_waits_and_then_finds_it_done(recorded: Path, tmp_path:
     waited: list[bool] = []
     errors: list[BaseException] = []
 
-    class First(Silent):
+    class First(Reporter):
         def planned(self, inspection: object) -> None:
             first_in.set()
             assert go_on.wait(30)
 
-    class Second(Silent):
+    class Second(Reporter):
         def waiting(self) -> None:
             waited.append(True)
             go_on.set()
 
     config = ConvertConfig(camera="front", image_size=32)
 
-    def run(reporter: Silent) -> None:
+    def run(reporter: Reporter) -> None:
         try:
             convert(str(recorded), tmp_path / "out.h5", config, reporter=reporter)
         except OutputError as error:
@@ -372,7 +374,7 @@ main(["convert", sys.argv[2], sys.argv[3], "--camera=front"])
 def test_a_source_that_changes_under_the_conversion_is_told(recorded: Path, copy_of, tmp_path: Path) -> None:
     root = copy_of(recorded)
 
-    class Spoil(Silent):
+    class Spoil(Reporter):
         def planned(self, inspection: object) -> None:
             next((root / "data").rglob("*.parquet")).write_bytes(b"something else")
 
@@ -382,7 +384,7 @@ def test_a_source_that_changes_under_the_conversion_is_told(recorded: Path, copy
 
 
 def test_out_of_memory_is_told(recorded: Path, tmp_path: Path) -> None:
-    class Exhausted(Silent):
+    class Exhausted(Reporter):
         def frames(self, episode: int, camera: str, count: int) -> None:
             raise MemoryError
 

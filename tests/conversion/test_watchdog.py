@@ -1,8 +1,10 @@
-"""A conversion that hangs ends by itself with status 5, whatever it hangs in."""
+"""Ctrl-C and SIGTERM interrupt once each. A conversion that hangs ends with status 5, whatever it hangs in."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lewm_data.conversion.watchdog import Heartbeat
+from lewm_data.conversion.watchdog import Heartbeat, catch_signals, raise_if_interrupted
 
 _HANGS = {
     "sleeping": "time.sleep(60)",
@@ -37,7 +39,7 @@ with Heartbeat(pathlib.Path({str(tmp_path)!r}) / "heartbeat.json", watchdog_seco
     assert json.loads((tmp_path / "heartbeat.json").read_text())["episode"] == 3
 
 
-def test_beats_keep_it_alive(tmp_path: Path) -> None:
+def test_beats_keep_the_process_alive(tmp_path: Path) -> None:
     code = f"""
 import pathlib, time
 from lewm_data.conversion.watchdog import Heartbeat
@@ -50,11 +52,11 @@ time.sleep(3)
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
 
 
-def test_the_file_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_the_heartbeat_file_holds_the_progress(tmp_path: Path) -> None:
     path = tmp_path / "heartbeat.json"
     with Heartbeat(path, watchdog_seconds=0) as heartbeat:
         heartbeat.beat({"frames": 64})
-        heartbeat.beat({"frames": 128})  # within the same second: passed over
+        heartbeat.beat({"frames": 128})  # within the same second: ignored
         assert json.loads(path.read_text())["frames"] == 64
         heartbeat.beat({"frames": 192}, force=True)
         facts = json.loads(path.read_text())
@@ -63,7 +65,9 @@ def test_the_file_tells_how_far_it_is(tmp_path: Path) -> None:
     assert abs(facts["unix_time"] - time.time()) < 60
 
 
-def test_a_decoder_that_hangs_ends_the_command_with_status_5_and_can_go_on(recorded: Path, tmp_path: Path) -> None:
+def test_a_decoder_that_hangs_ends_the_command_with_status_5_and_the_next_run_resumes(
+    recorded: Path, tmp_path: Path
+) -> None:
     code = """
 import sys, time
 from lewm_data.source import decode
@@ -93,3 +97,21 @@ main(["convert", sys.argv[2], sys.argv[3], "--camera=front", "--shard_bytes=1", 
     assert again.returncode == 0, again.stderr
     assert "going on from an earlier run" in again.stderr
     assert output.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_raises_at_once_and_again_at_the_next_check(number: signal.Signals) -> None:
+    with catch_signals():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):  # Python may have dropped the first, in a weak reference's callback
+            raise_if_interrupted()
+        raise_if_interrupted()
+
+
+def test_the_programs_own_handlers_come_back_and_no_signal_is_left_over() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), catch_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    raise_if_interrupted()

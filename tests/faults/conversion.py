@@ -340,7 +340,7 @@ def _stale_lock(site: Site, rng: random.Random, _: int) -> str:
     """A process died holding the lock; its file is still there."""
     folder = site.new_folder()
     code = (
-        "import os, signal, sys; from pathlib import Path; from lewm_data.conversion.lock import exclusive\n"
+        "import os, signal, sys; from pathlib import Path; from lewm_data.locks import exclusive\n"
         "with exclusive(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder / "out.h5.lock")], check=False)

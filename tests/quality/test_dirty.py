@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.pipeline import Converted, convert
+from lewm_data.conversion.pipeline import ConversionResult, convert
 from lewm_data.errors import DirtyDataError, UsageError
 from lewm_data.findings import CATALOGUE, Finding
 from lewm_data.format.schema import FileHeader
@@ -43,7 +43,7 @@ def spoiled(copy_of: Callable[[Path], Path], request: pytest.FixtureRequest) -> 
     return make
 
 
-def run(root: Path, output: Path, policy: str, **options: object) -> Converted:
+def run(root: Path, output: Path, policy: str, **options: object) -> ConversionResult:
     settings = {"camera": "front", "image_size": 64, "micro_batch": 8, "min_episode_steps": 1, **options}
     return convert(str(root), output, ConvertConfig(dirty_episode_policy=policy, **settings))
 

@@ -1,0 +1,102 @@
+"""The last step of a conversion: the finished shards become the output."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+
+from lewm_data.conversion.inspect import Inspection, refuse
+from lewm_data.conversion.merge import copy_episodes, file_shape
+from lewm_data.conversion.shard import file_header
+from lewm_data.errors import FormatError, VerificationError
+from lewm_data.format.hdf5 import open_file
+from lewm_data.format.schema import DONE, EP_LEN, FileHeader
+from lewm_data.format.virtual import add_virtual_frames
+from lewm_data.format.writer import FileWriter, replace_durably
+from lewm_data.resources import Progress
+
+
+def join_shards(
+    inspection: Inspection, paths: Sequence[Path], output: Path, *, joined: Path, progress: Progress
+) -> FileHeader:
+    """Makes the output from the finished shards. It appears under its name only when it is complete.
+
+    A single shard becomes the output itself. With ``layout`` ``sharded``, the shards stay, and the output is a virtual
+    dataset over them.
+
+    Args:
+        inspection: The source and the settings.
+        paths: The shards, in order.
+        output: The file to make.
+        joined: A temporary file on the same disk.
+        progress: Called after each copied episode, with the number of copied shards.
+
+    Returns:
+        The output's root attributes.
+
+    Raises:
+        DirtyDataError: No episode is left.
+        VerificationError: A shard has been damaged since it was finished.
+    """
+    is_sharded = inspection.config.layout == "sharded"
+    if is_sharded:
+        for path in paths:
+            _check_complete(path)
+    finished = paths[0] if len(paths) == 1 and not is_sharded else joined
+    if finished is joined:
+        _join(inspection, paths, joined, progress)
+    with open_file(finished) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(finished))
+    if not is_sharded:
+        _check_complete(finished)
+    replace_durably(finished, output)
+    return header
+
+
+def _join(inspection: Inspection, paths: Sequence[Path], joined: Path, progress: Progress) -> None:
+    """Writes one file that holds all shards' episodes; of shards that stay, only their small columns."""
+    headers, num_rows = [], 0
+    for path in paths:
+        with open_file(path) as file:
+            headers.append(FileHeader.from_attributes(file.attrs, path=str(path)))
+            num_rows += len(file[DONE])
+    is_sharded = inspection.config.layout == "sharded"
+    findings = [found for header in headers for found in header.findings]
+    if num_rows == 0:
+        refuse(inspection, findings)
+    with open_file(paths[0]) as file:
+        shape = file_shape(file, headers[0])
+
+    def add_frames(file: h5py.File) -> None:
+        if is_sharded:
+            add_virtual_frames(file, list(paths), headers[0])
+
+    with FileWriter(joined, shape._replace(cameras=()) if is_sharded else shape, num_rows=num_rows) as writer:
+        for number, path in enumerate(paths):
+            try:
+                with open_file(path) as file:
+                    for _ in copy_episodes(file, writer, frames=not is_sharded):
+                        progress("join shards", number, len(paths))
+            except (FormatError, VerificationError) as error:
+                path.unlink(missing_ok=True)
+                raise VerificationError(
+                    f"{error} This finished shard is now removed. Run the same command again to make a new one."
+                ) from error
+            progress("join shards", number + 1, len(paths))
+        written = [index for header in headers for index in header.sources[0].episodes]
+        everything = (*inspection.decision.findings, *findings)
+        writer.finish(file_header(inspection, episodes=written, findings=everything), complete=add_frames)
+
+
+def _check_complete(path: Path) -> None:
+    """Checks that a finished file holds every frame that it promises, before it gets its name."""
+    with open_file(path) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(path))
+        steps = int(file[EP_LEN][:].sum())
+        for column in header.cameras:
+            chunks = file[column].id.get_num_chunks()
+            if not chunks == steps == len(file[column]) == len(file[DONE]):
+                raise OSError(errno.EIO, f"{column} has {chunks} frames for {steps} steps", str(path))

@@ -1,0 +1,105 @@
+"""Where a conversion writes: the output's folder, its lock, and failures to write in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lewm_data.errors import LewmDataError, OutputError, ResourceError, system_errno
+from lewm_data.format.writer import sync
+from lewm_data.locks import exclusive
+
+
+def work_folder(output: Path) -> Path:
+    """The folder of unfinished work beside an output."""
+    return output.with_name(output.name + ".partial")
+
+
+def lock_path(output: Path) -> Path:
+    """The lock beside an output that is being made."""
+    return output.with_name(output.name + ".lock")
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Checks that an output can be made.
+
+    Raises:
+        OutputError: It is a folder, it exists, or its folder cannot be written to.
+    """
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder, but the output is one file. Give a name such as {output}/data.h5.")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already. Give another name, or --overwrite to replace it.")
+    parent = _existing_parent(output)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{output}: cannot be written, since {parent} is not a folder that you may write to.")
+
+
+def free_disk_bytes(output: Path) -> int:
+    """Free space on the output's disk."""
+    return shutil.disk_usage(_existing_parent(output)).free
+
+
+@contextmanager
+def output_place(
+    output: Path, *, overwrite: bool, waiting: Callable[[], None] = lambda: None, kept: str = ""
+) -> Iterator[None]:
+    """Makes the output's folder, holds the output's lock, and puts failures to write into words.
+
+    Args:
+        output: The file to make.
+        overwrite: Whether it may exist.
+        waiting: Called once if another process is making the same output.
+        kept: A sentence for the message of a failure: what is kept for the next run.
+
+    Raises:
+        OutputError: It exists (another process may just have made it), or cannot be written.
+        ResourceError: The disk is full.
+    """
+    made = [folder for folder in output.parents if not folder.exists()]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for folder in made:  # else a loss of power could take the new folder, and the finished file with it
+            sync(folder.parent)
+        with exclusive(lock_path(output), waiting=waiting):
+            check_output(output, overwrite=overwrite)
+            yield
+    except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeError for a file that it cannot close on a full disk
+        code = system_errno(error)
+        if isinstance(error, RuntimeError) and code is None:
+            raise
+        raise write_failure(output, error, kept=kept) from error
+    finally:
+        for folder in made:  # innermost first; rmdir leaves folders that are in use
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def write_failure(output: Path, error: Exception, *, kept: str = "") -> LewmDataError:
+    """What to raise when an output cannot be written.
+
+    Args:
+        output: The file or folder.
+        error: What the system or HDF5 raised.
+        kept: A sentence for the message: what is kept for the next run.
+    """
+    code = system_errno(error)
+    reason = os.strerror(code) if code else str(error).splitlines()[0]  # HDF5's own text is a dump
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ResourceError(
+            f"{output}: the disk is full, or does not allow files of this size ({reason}). Free some space, then "
+            f"run the same command again. {kept}".rstrip()
+        )
+    return OutputError(f"{output}: cannot be written ({reason}). Choose another place.")
+
+
+def _existing_parent(output: Path) -> Path:
+    parent = output.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    return parent
