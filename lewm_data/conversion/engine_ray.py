@@ -105,7 +105,7 @@ def write_shards(
             while running:
                 raise_if_interrupted()
                 finished, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
-                _read_heartbeats(running.values(), work, wrote)
+                read_heartbeats(running.values(), work, wrote)
                 patience = config.watchdog_seconds + _GRACE_SECONDS
                 if any(not task.heartbeat or time.monotonic() - task.changed < patience for task in running.values()):
                     alive()
@@ -116,7 +116,7 @@ def write_shards(
                     except ray.exceptions.RayTaskError as error:
                         raise error.cause from error
                     except ray.exceptions.RayError as error:
-                        _check_lost(ray, task, error, config.watchdog_seconds)
+                        check_lost(ray, task, error, config.watchdog_seconds)
                         start(task)
                         continue
                     if outcome is not None:
@@ -166,7 +166,7 @@ def _beat_path(base: Path) -> Path:
     return base.with_name(base.name + ".heartbeat.json")
 
 
-def _read_heartbeats(tasks: Any, work: Path, wrote: Callable[[int, str, int], None]) -> None:
+def read_heartbeats(tasks: Any, work: Path, wrote: Callable[[int, str, int], None]) -> None:
     """Reads the tasks' heartbeats."""
     present = {path.name: path for path in work.glob("*.heartbeat.json")}
     for task in tasks:
@@ -187,7 +187,7 @@ def _read_heartbeats(tasks: Any, work: Path, wrote: Callable[[int, str, int], No
             task.frames = facts["frames"]
 
 
-def _check_lost(ray: Any, task: ShardTask, error: Exception, watchdog_seconds: float) -> None:
+def check_lost(ray: Any, task: ShardTask, error: Exception, watchdog_seconds: float) -> None:
     """Decides whether a task whose process or node is gone may start again.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What becomes of a shard whose process is gone, without a cluster."""
+"""What happens to a shard whose process is gone, without a cluster."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def task(**facts) -> ShardTask:
     return ShardTask(number=3, path=Path("shard-00003.h5"), episodes=[7, 8, 9], **facts)
 
 
-def test_a_lost_shard_is_begun_again_a_few_times():
-    lost = task(tries=1, seen="alive")
-    engine_ray._check_lost(RAY, lost, Lost("node died\nand more"), 120)
-    assert lost.seen == ""
+def test_a_lost_shard_starts_again_a_few_times():
+    lost = task(tries=1, heartbeat="alive")
+    engine_ray.check_lost(RAY, lost, Lost("node died\nand more"), 120)
+    assert lost.heartbeat == ""
     with pytest.raises(LewmDataError, match=rf"shard 3 \(episodes 7 to 9\) was lost {MAX_TRIES} times \(node died\)"):
-        engine_ray._check_lost(RAY, task(tries=MAX_TRIES), Lost("node died"), 120)
+        engine_ray.check_lost(RAY, task(tries=MAX_TRIES), Lost("node died"), 120)
     with pytest.raises(ResourceError):
-        engine_ray._check_lost(RAY, task(tries=MAX_TRIES), OutOfMemory("killed"), 120)
+        engine_ray.check_lost(RAY, task(tries=MAX_TRIES), OutOfMemory("killed"), 120)
 
 
-def test_a_shard_that_was_silent_as_long_as_the_watchdog_waits_has_stalled():
-    silent = task(tries=1, seen="alive", changed=time.monotonic() - 121)
+def test_a_shard_that_was_silent_for_the_watchdogs_time_has_stalled():
+    silent = task(tries=1, heartbeat="alive", changed=time.monotonic() - 121)
     with pytest.raises(StalledError, match=r"shard 3 \(episodes 7 to 9\) made no progress for 120 s"):
-        engine_ray._check_lost(RAY, silent, Lost("died"), 120)
-    engine_ray._check_lost(RAY, task(tries=1, seen="alive", changed=silent.changed - 1000), Lost("died"), 0)
+        engine_ray.check_lost(RAY, silent, Lost("died"), 120)
+    engine_ray.check_lost(RAY, task(tries=1, heartbeat="alive", changed=silent.changed - 1000), Lost("died"), 0)
 
 
-def test_progress_counts_only_what_is_further_than_before(tmp_path):
+def test_a_restarted_task_counts_only_frames_beyond_the_first_one(tmp_path):
     told: list[tuple[int, str, int]] = []
     running = task(tries=1)
 
     def say(number: int, text: str) -> None:
         (tmp_path / f"shard-00003.try-{number}.heartbeat.json").write_text(text)
-        engine_ray._look([running], tmp_path, lambda *facts: told.append(facts))
+        engine_ray.read_heartbeats([running], tmp_path, lambda *facts: told.append(facts))
 
     say(1, '{"frames": 0}')
     say(1, '{"frames": 64, "episode": 7, "camera": "top"}')

@@ -75,7 +75,7 @@ def test_the_file_is_as_the_format_says(converted: Path) -> None:
     }  # fmt: skip
 
 
-def test_rows_are_those_that_were_recorded(converted: Path) -> None:
+def test_rows_equal_the_recorded_ones(converted: Path) -> None:
     expected = {
         kind: np.stack([row_values(kind, e, s, 6) for e, n in enumerate(EPISODE_LENGTHS) for s in range(n)])
         for kind in ("state", "action")
@@ -85,7 +85,7 @@ def test_rows_are_those_that_were_recorded(converted: Path) -> None:
             np.testing.assert_array_equal(file[kind], values)
 
 
-def test_root_attributes_tell_where_it_came_from(recorded: Path, converted: Path) -> None:
+def test_root_attributes_record_the_source(recorded: Path, converted: Path) -> None:
     header = header_of(converted)
     assert header.sources[0].repo_id == recorded.name
     assert header.sources[0].codebase_version == "v3.0"
@@ -160,7 +160,7 @@ def test_extra_columns_keep_their_dtype(tmp_path: Path) -> None:
     assert verify_against(tmp_path / "out.h5", str(tmp_path / "data"))[0] == []
 
 
-def test_without_flags_the_last_step_is_the_end(tmp_path: Path) -> None:
+def test_without_done_flags_the_last_step_is_the_end(tmp_path: Path) -> None:
     record_v3(tmp_path / "data", episode_lengths=(4, 3), done=False)
     result = convert(str(tmp_path / "data"), tmp_path / "out.h5", ConvertConfig(image_size=32))
     assert np.flatnonzero(contents(tmp_path / "out.h5")["done"]).tolist() == [3, 6]
@@ -210,7 +210,7 @@ class StopAfter(Reporter):
 
 
 @pytest.mark.parametrize("stop_after", [1, 30, 60, 100])
-def test_an_interrupted_conversion_goes_on(recorded: Path, converted: Path, tmp_path: Path, stop_after: int) -> None:
+def test_an_interrupted_conversion_resumes(recorded: Path, converted: Path, tmp_path: Path, stop_after: int) -> None:
     config = ConvertConfig(camera="front", cameras="all", shard_bytes=3_000_000)
     output = tmp_path / "out.h5"
     with pytest.raises(InterruptedConversionError, match="Run the same command again"):
@@ -231,7 +231,7 @@ def test_an_interrupted_conversion_goes_on(recorded: Path, converted: Path, tmp_
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-def test_other_settings_begin_anew(recorded: Path, tmp_path: Path) -> None:
+def test_other_settings_start_anew(recorded: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
     with pytest.raises(InterruptedConversionError):
         convert(str(recorded), output, ConvertConfig(camera="front", shard_bytes=1), reporter=StopAfter(30))
@@ -240,7 +240,7 @@ def test_other_settings_begin_anew(recorded: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-def test_an_output_that_exists_is_kept_unless_told_otherwise(recorded: Path, tmp_path: Path) -> None:
+def test_an_existing_output_is_kept_without_overwrite(recorded: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
     output.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already.*--overwrite"):
@@ -264,7 +264,7 @@ def test_impossible_outputs(recorded: Path, tmp_path: Path, output: str, words: 
         convert(str(recorded), tmp_path / output, ConvertConfig(camera="front"))
 
 
-def test_folders_are_made_and_taken_away_again(recorded: Path, tmp_path: Path) -> None:
+def test_folders_are_made_and_removed_after_a_failure(recorded: Path, tmp_path: Path) -> None:
     output = tmp_path / "a" / "b" / "out.h5"
     convert(str(recorded), output, ConvertConfig(camera="front", image_size=32))
     assert output.exists()
@@ -273,7 +273,7 @@ def test_folders_are_made_and_taken_away_again(recorded: Path, tmp_path: Path) -
     assert not (tmp_path / "c").exists()
 
 
-def test_several_cameras_and_no_choice(recorded: Path, tmp_path: Path) -> None:
+def test_several_cameras_need_a_choice(recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has 2 cameras: front, top\. Say which one is 'pixels'.*--camera front"):
         convert(str(recorded), tmp_path / "out.h5")
     with pytest.raises(UsageError, match="--camera side: no such camera; the dataset has: front, top"):
@@ -281,7 +281,7 @@ def test_several_cameras_and_no_choice(recorded: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_sources_that_are_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no LeRobot dataset, since it has no meta/info\.json"):
         convert(str(tmp_path), tmp_path / "out.h5")
     with pytest.raises(SourceError, match="no such folder, and no Hub repo id either"):
@@ -289,7 +289,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_too_little_memory_or_disk(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_or_disk_is_refused(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "available_memory_bytes", lambda: 64 << 20)
         with pytest.raises(ResourceError, match="memory: .* 67 MB are available. Lower --micro_batch"):
@@ -300,7 +300,7 @@ def test_too_little_memory_or_disk(recorded: Path, tmp_path: Path, monkeypatch: 
     assert os.listdir(tmp_path) == []
 
 
-def test_a_second_process_waits_and_then_finds_it_done(recorded: Path, tmp_path: Path) -> None:
+def test_a_second_process_waits_and_then_finds_the_output(recorded: Path, tmp_path: Path) -> None:
     first_in, go_on = threading.Event(), threading.Event()
     waited: list[bool] = []
     errors: list[BaseException] = []
@@ -352,7 +352,7 @@ def test_codes_are_legible_at_every_step_of_a_long_episode(tmp_path: Path) -> No
     assert codes == [(e, s) for e, n in enumerate((150, 65)) for s in range(n)]
 
 
-def test_a_full_disk_in_mid_conversion_is_told_and_goes_on_later(recorded: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_next_run_resumes(recorded: Path, tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -363,7 +363,7 @@ main(["convert", sys.argv[2], sys.argv[3], "--camera=front"])
     command = [sys.executable, "-c", code, "1000000", str(recorded), str(tmp_path / "out.h5")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 4, done.stderr
-    assert "the disk is full, or the file larger than it takes" in " ".join(done.stderr.split())
+    assert "the disk is full, or does not allow files of this size" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == ["out.h5.partial"]
     command[3] = str(1 << 40)
@@ -371,7 +371,7 @@ main(["convert", sys.argv[2], sys.argv[3], "--camera=front"])
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-def test_a_source_that_changes_under_the_conversion_is_told(recorded: Path, copy_of, tmp_path: Path) -> None:
+def test_a_source_that_changes_during_the_conversion_is_refused(recorded: Path, copy_of, tmp_path: Path) -> None:
     root = copy_of(recorded)
 
     class Spoil(Reporter):
@@ -383,7 +383,7 @@ def test_a_source_that_changes_under_the_conversion_is_told(recorded: Path, copy
     assert not (tmp_path / "out.h5").exists()
 
 
-def test_out_of_memory_is_told(recorded: Path, tmp_path: Path) -> None:
+def test_running_out_of_memory_names_the_remedy(recorded: Path, tmp_path: Path) -> None:
     class Exhausted(Reporter):
         def frames(self, episode: int, camera: str, count: int) -> None:
             raise MemoryError
@@ -393,7 +393,7 @@ def test_out_of_memory_is_told(recorded: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.h5").exists()
 
 
-def test_a_slow_disk_is_no_hang(recorded: Path, tmp_path: Path) -> None:
+def test_a_slow_disk_does_not_trip_the_watchdog(recorded: Path, tmp_path: Path) -> None:
     """Frames are flushed on the way, so that no flush lasts as long as the watchdog waits."""
     code = """
 import sys, time
@@ -416,7 +416,7 @@ finally:
     assert 0.6 * int(done.stdout) > 4
 
 
-def test_a_native_size_that_is_not_everybodys_is_refused(recorded_images: Path, copy_of, tmp_path: Path) -> None:
+def test_native_size_refuses_frames_of_another_size(recorded_images: Path, copy_of, tmp_path: Path) -> None:
     import imagecodecs
     import pyarrow as pa
 
@@ -445,7 +445,7 @@ def test_extra_columns_that_would_share_a_name_are_refused(recorded: Path, tmp_p
         convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front", extra_columns=("a/b", "a_b")))
 
 
-def test_somebody_elses_folder_is_left_alone(recorded: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_program_is_left_alone(recorded: Path, tmp_path: Path) -> None:
     (tmp_path / "out.h5.partial").mkdir()
     (tmp_path / "out.h5.partial" / "thesis.tex").write_text("precious")
     with pytest.raises(OutputError, match="is in the way and was not made by lewm_data"):

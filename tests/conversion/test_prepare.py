@@ -1,4 +1,4 @@
-"""Conversion as a trainer wants it: once, found again, and its failures as exceptions."""
+"""Conversion for a trainer: made once, found again, and its failures as exceptions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_second_call_does_nothing(recorded: Path, tmp_path: Path, monkeypatc
     assert sorted(path.suffix for path in (tmp_path / "data").iterdir()) == [".h5", ".json"]
 
 
-def test_other_settings_or_changed_data_are_another_file(recorded: Path, copy_of, tmp_path: Path) -> None:
+def test_other_settings_or_changed_data_make_another_file(recorded: Path, copy_of, tmp_path: Path) -> None:
     root = copy_of(recorded)
     first = prepare_file(str(root), tmp_path / "data", CONFIG)
     other = prepare_file(str(root), tmp_path / "data", ConvertConfig(camera="top", image_size=32))
@@ -41,12 +41,12 @@ def test_other_settings_or_changed_data_are_another_file(recorded: Path, copy_of
     assert prepared_file(str(root), tmp_path / "data", CONFIG) == changed
 
 
-def test_what_was_never_prepared_is_told(recorded: Path, tmp_path: Path) -> None:
+def test_a_missing_preparation_is_reported(recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not converted yet"):
         prepared_file(str(recorded), tmp_path, CONFIG)
 
 
-def test_refusals_of_the_child_are_exceptions_here(recorded: Path, copy_of, tmp_path: Path) -> None:
+def test_a_refusal_in_the_child_is_an_exception_here(recorded: Path, copy_of, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has 2 cameras"):
         prepare_file(str(recorded), tmp_path / "data", ConvertConfig())
     root = copy_of(recorded)
@@ -58,7 +58,9 @@ def test_refusals_of_the_child_are_exceptions_here(recorded: Path, copy_of, tmp_
     assert os.listdir(tmp_path / "data") == []
 
 
-def test_wordless_deaths_of_the_child_are_told(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_dies_silently_is_an_error(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = subprocess.Popen
 
     def dying(command: list[str], **options: object) -> subprocess.Popen:

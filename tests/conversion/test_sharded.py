@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion import pipeline
+from lewm_data.conversion import join, pipeline
 from lewm_data.conversion.merge import merge
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.verify import verify_against, verify_file
@@ -127,7 +127,7 @@ def test_before_the_master_is_named_the_old_output_stays_whole(recorded, sharded
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "add_virtual_frames", fail)
+        patched.setattr(join, "add_virtual_frames", fail)
         with pytest.raises(Exception, match="Interrupted"):
             convert(str(recorded), sharded, other)
     assert header_of(sharded) == before
@@ -145,7 +145,7 @@ def test_before_the_master_is_named_the_old_output_stays_whole(recorded, sharded
 def test_a_run_with_other_settings_removes_unfinished_shards(recorded, tmp_path, monkeypatch):
     output = tmp_path / "out.h5"
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "add_virtual_frames", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(join, "add_virtual_frames", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(Exception, match="Interrupted"):
             convert(str(recorded), output, ConvertConfig(**SETTINGS, **SMALL))
     state = json.loads((tmp_path / "out.h5.partial" / "state.json").read_text())

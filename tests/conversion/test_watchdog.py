@@ -65,9 +65,7 @@ def test_the_heartbeat_file_holds_the_progress(tmp_path: Path) -> None:
     assert abs(facts["unix_time"] - time.time()) < 60
 
 
-def test_a_decoder_that_hangs_ends_the_command_with_status_5_and_the_next_run_resumes(
-    recorded: Path, tmp_path: Path
-) -> None:
+def test_a_hanging_decoder_ends_the_command_and_the_next_run_resumes(recorded: Path, tmp_path: Path) -> None:
     code = """
 import sys, time
 from lewm_data.source import decode

@@ -1,4 +1,4 @@
-"""The work folder beside an output: however a run ends, the next one knows it."""
+"""The work folder beside an output: the next run recognizes it, however the last one ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lewm_data.errors import InterruptedConversionError, OutputError
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_run_that_is_killed_while_it_tidies_up_leaves_nothing_to_the_next(
+def test_a_run_killed_while_it_cleans_up_leaves_nothing_behind(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     config = ConvertConfig(camera="front", image_size=16, shard_bytes=10_000)
