@@ -1,4 +1,4 @@
-"""What this process may still use of the machine: memory and processors, container limits respected."""
+"""Memory, processors and open files that this process may use, with the limits of containers and jobs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being read, how many files are done, and how many there are."""
-
+"""A progress callback: what is being done, how much of it is done, and the total."""
 
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
@@ -25,7 +24,7 @@ _SPARE_FILES = 64
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping: the machine's, or less where a job or container has less."""
+    """Memory available without swapping: the machine's, or less if the job or container allows less."""
     candidates = [int(psutil.virtual_memory().available)]
     names = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
     for folders, (limit_name, usage_name) in zip(
@@ -39,7 +38,11 @@ def available_memory_bytes() -> int:
 
 
 def allow_open_files(num_files: int) -> None:
-    """Raises this process's own limit on open files, as far as it may, where so many more would not fit."""
+    """Raises this process's limit on open files, as far as the system allows, to make room for more of them.
+
+    Args:
+        num_files: Files that the process is about to open in addition.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = psutil.Process().num_fds() + num_files + _SPARE_FILES
     if soft != resource.RLIM_INFINITY and wanted > soft:
@@ -49,14 +52,14 @@ def allow_open_files(num_files: int) -> None:
 
 
 def resident_memory_bytes() -> int:
-    """Resident memory of this process now."""
+    """Current resident memory of this process."""
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory_bytes() -> int:
-    """Most resident memory that this process has had.
+    """Highest resident memory of this process so far.
 
-    Linux's ``VmHWM`` is asked first: ``getrusage`` counts what the parent had when it started this process.
+    Prefers Linux's ``VmHWM``, because ``getrusage`` includes the parent's memory at the time of the fork.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -67,9 +70,10 @@ def peak_memory_bytes() -> int:
 
 
 def return_free_memory() -> None:
-    """Gives memory that was freed back to the system, where the C library (glibc) keeps it otherwise.
+    """Returns freed memory to the system; glibc keeps it otherwise.
 
-    A video decoder frees its frames in several threads' arenas; without this, opening the next file took 8 MB more.
+    A video decoder frees its frames in the arenas of several threads. Without this call, opening the next file took
+    8 MB more.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -77,7 +81,7 @@ def return_free_memory() -> None:
 
 
 def num_cpus() -> int:
-    """Processors that this process may use: those it may run on, or fewer where a container has a quota of time."""
+    """Processors that this process may use, from its CPU affinity and the container's quota of CPU time."""
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
@@ -86,7 +90,7 @@ def num_cpus() -> int:
 
 
 def _cpu_quota() -> float:
-    """Processors' worth of time that the job or container may take; infinite without a limit."""
+    """The CPU quota of the job or container, in processors; infinite without a limit."""
     quotas = [math.inf]
     for folder in _groups(_CGROUP_V2, ""):
         with contextlib.suppress(OSError, ValueError):
@@ -99,20 +103,20 @@ def _cpu_quota() -> float:
 
 
 def _ratio(limit: str, period: str) -> float:
-    """A quota of ``max``, of -1, or none at all is no limit."""
+    """The quota in processors. ``max``, -1 and a missing value mean no limit."""
     if not (limit.isdecimal() and period.isdecimal() and int(period)):
         return math.inf
     return int(limit) / int(period)
 
 
 def _groups(root: Path, controller: str) -> list[Path]:
-    """The control groups that this process is in, from its own to the root.
+    """The control groups of this process, from its own up to the root.
 
-    A container sees its own as the root; a Slurm or systemd job's lies further down.
+    A container sees its own group as the root. The group of a Slurm or systemd job lies further down.
 
     Args:
-        root: Where a hierarchy is mounted.
-        controller: Of cgroup v1; empty for v2.
+        root: Mount point of the hierarchy.
+        controller: Name of the cgroup v1 controller; empty for v2.
     """
     try:
         lines = _OWN_CGROUPS.read_text().splitlines()
@@ -134,7 +138,7 @@ def _read_int(path: Path) -> int | None:
 
 
 def _reclaimable_bytes(path: Path) -> int:
-    """Page cache that the kernel gives back under pressure; it counts as used in a container."""
+    """Page cache that the kernel frees under pressure. A container counts it as used."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
