@@ -1,1 +1,1 @@
-"""Our format in other libraries, one file for each."""
+"""Readers of lewm_data's format for other libraries, one module each."""

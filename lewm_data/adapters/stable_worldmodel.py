@@ -1,7 +1,7 @@
-"""Our store in stable-worldmodel's trainers: ``load_dataset(path, format="lewm")`` (extra: train).
+"""lewm_data's reader for stable-worldmodel: ``load_dataset(path, format="lewm")`` (extra: train).
 
-Importing this module registers the format with stable-worldmodel. Samples are what its own HDF5 reader gives, column
-by column and bit by bit; frames come through our store, only those that a window keeps, and a whole batch at a time.
+Importing this module registers the format with stable-worldmodel. Samples equal those of its own HDF5 reader, bit by
+bit. This reader is faster because it decodes only the frames that a window keeps, a whole batch at a time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SUFFIXES = ("*.h5", "*.hdf5")
 class LewmDataset(HDF5Dataset):
     """stable-worldmodel's HDF5 dataset, reading through ``lewm_data.loading.store``.
 
-    Everything that its base class offers (episodes, chunks, columns, merging, caching) is there. Small columns are
-    taken into memory when it is made.
+    It supports everything that its base class offers: episodes, chunks, columns, merging, caching. The constructor
+    reads small columns into memory.
     """
 
     def __init__(self, path: str | Path, *, verify_checksums: bool = False, **options: Any) -> None:
@@ -36,14 +36,14 @@ class LewmDataset(HDF5Dataset):
 
         Args:
             path: A converted file, or another one that ``FrameStore`` reads, such as stable-worldmodel's own.
-            verify_checksums: Check every frame's checksum when it is read, as their reader does, not only that it
-                decodes to a frame.
-            **options: As ``HDF5Dataset`` takes them: ``num_steps``, ``frameskip``, ``transform``, ``keys_to_load``,
+            verify_checksums: Check each frame's checksum as it is read, like stable-worldmodel's reader. Otherwise a
+                frame only has to decode.
+            **options: Options of ``HDF5Dataset``: ``num_steps``, ``frameskip``, ``transform``, ``keys_to_load``,
                 ``keys_to_cache``, ``keys_to_merge``.
 
         Raises:
             UsageError: There is no such file.
-            FormatError: The file is broken.
+            FormatError: The file is damaged.
         """
         self._store = FrameStore(path, verify_checksums=verify_checksums)
         super().__init__(path=path, **options)
@@ -52,7 +52,7 @@ class LewmDataset(HDF5Dataset):
                 self._cache[name] = self._store.read_column(name)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Samples by number, their frames read together; torch's DataLoader calls this."""
+        """Returns samples by number and reads their frames together; torch's DataLoader calls this."""
         clips = [self.clip_indices[index] for index in indices]
         first_rows = np.array([self.offsets[episode] + start for episode, start in clips], np.int64)
         samples = [self._transformed(sample) for sample in self._read(first_rows, self.span)]
@@ -62,7 +62,7 @@ class LewmDataset(HDF5Dataset):
         return samples
 
     def _load_slice(self, ep_idx: int, start: int, end: int) -> dict[str, Any]:
-        """See ``stable_worldmodel.data.dataset.Dataset``, whose every reading method ends up here."""
+        """See ``stable_worldmodel.data.dataset.Dataset``; all of its reading methods call this."""
         first_rows = np.array([self.offsets[ep_idx] + start], np.int64)
         return self._transformed(self._read(first_rows, end - start)[0])
 
@@ -70,7 +70,7 @@ class LewmDataset(HDF5Dataset):
         return self.transform(sample) if self.transform else sample
 
     def _read(self, first_rows: NDArray[np.int64], span: int) -> list[dict[str, Any]]:
-        """Reads ``span`` rows from each of the first rows on, as one dictionary for each."""
+        """Reads ``span`` rows starting at each first row; returns one dictionary for each."""
         kept_rows = first_rows[:, None] + np.arange(0, span, self.frameskip)
         samples: list[dict[str, Any]] = [{} for _ in first_rows]
         for name in self._keys:
@@ -88,13 +88,13 @@ class LewmDataset(HDF5Dataset):
 
 @register_format
 class Lewm(Format):
-    """The format ``lewm``: read-only, asked for by name (a file of ours is stable-worldmodel's ``hdf5`` as well)."""
+    """The read-only format ``lewm``; pass its name, because the same file is also in the format ``hdf5``."""
 
     name = "lewm"
 
     @classmethod
     def detect(cls, path: Any) -> bool:
-        """Whether a path is a file that lewm_data wrote."""
+        """Returns whether a path is a file that lewm_data wrote."""
         if not Path(path).is_file() or not h5py.is_hdf5(path):
             return False
         with h5py.File(path, "r") as file:
@@ -102,22 +102,22 @@ class Lewm(Format):
 
     @classmethod
     def open_reader(cls, path: Any, **options: Any) -> LewmDataset:
-        """Opens a file, or the only one in a folder, which is how stable-worldmodel keeps what it downloads.
+        """Opens a file, or the only file in a folder, which is how stable-worldmodel stores downloads.
 
         Raises:
-            UsageError: A folder with no or several HDF5 files.
+            UsageError: The folder does not hold exactly one HDF5 file.
         """
         path = Path(path)
         if path.is_dir():
             files = sorted(file for suffix in _SUFFIXES for file in path.glob(suffix))
             if len(files) != 1:
-                raise UsageError(f"{path}: holds {len(files)} HDF5 files, but one is wanted. Give the file itself.")
+                raise UsageError(f"{path}: the folder holds {len(files)} HDF5 files, not one. Give the file itself.")
             path = files[0]
         return LewmDataset(path, **options)
 
 
 def _as_theirs(values: Any) -> Any:
-    """One column of one sample as stable-worldmodel has it: frames channel-first, text as its first row's."""
+    """Converts a column of a sample as stable-worldmodel does: frames channel-first, text from the first row."""
     if values.dtype == np.object_ or values.dtype.kind in "SU":
         first = values[0] if len(values) else b""
         return first.decode() if isinstance(first, bytes) else first

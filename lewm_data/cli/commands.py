@@ -204,7 +204,7 @@ def _push(options: Namespace, console: Console) -> dict[str, Any]:
     console.print(f"[bold green]{escape(pushed.url)}[/] ({seen}): {escape(pushed.file)}{what}", soft_wrap=True)
     again = shlex.join(["lewm-data", "pull", pushed.repo_id, pushed.file])
     show_commands(console, [Command(again, "fetch it on another machine")])
-    return pushed.to_json()
+    return pushed.to_dict()
 
 
 def _pull(options: Namespace, console: Console) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _pull(options: Namespace, console: Console) -> dict[str, Any]:
             file=options.file,
             checksums=options.checksums,
             overwrite=options.overwrite,
-            progress=lambda done, total: progress("verify", done, total),
+            progress=progress,
             waiting=lambda: console.print("another process is making the same output; waiting for it"),
         )
     console.print(
@@ -233,7 +233,7 @@ def _pull(options: Namespace, console: Console) -> dict[str, Any]:
     if not pulled.checksums:
         verify = shlex.join(["lewm-data", "verify", str(pulled.path)])
         show_commands(console, [Command(verify, "read every frame and compare its checksum")])
-    return pulled.to_json()
+    return pulled.to_dict()
 
 
 def _preview(options: Namespace, console: Console) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _preview(options: Namespace, console: Console) -> dict[str, Any]:
         made = make_preview(
             options.source, Path(options.output), config, progress=display.inspecting, waiting=display.waiting
         )
-    told = made.to_json()
+    told = made.to_dict()
     console.print(
         f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
         f"with pictures, {count_of(told['num_findings'], 'finding')}, {made.file_bytes / 1e6:,.1f} MB",
@@ -268,11 +268,11 @@ def _view(options: Namespace, console: Console) -> dict[str, Any]:
             options.episode,
             save=save,
             overwrite=options.overwrite,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda what, done, total: progress.update(task, completed=done, total=total),
         )
     where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {save}"
     console.print(f"Episode {options.episode} ({viewed.num_steps:,} steps) {escape(where)}", soft_wrap=True)
-    return viewed.to_json()
+    return viewed.to_dict()
 
 
 def _demo(options: Namespace, console: Console) -> dict[str, Any]:

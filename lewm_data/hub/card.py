@@ -62,13 +62,13 @@ def read_facts(path: Path) -> CardFacts:
         )
 
 
-def dataset_card(facts: CardFacts, *, repo_id: str, licences: Mapping[str, Sequence[str]]) -> str:
+def dataset_card(facts: CardFacts, *, repo_id: str, licenses: Mapping[str, Sequence[str]]) -> str:
     """Writes the card.
 
     Args:
         facts: Of the file.
         repo_id: Where it will be.
-        licences: Source repo id to the Hub's licence identifiers on its own card; empty where that is unknown.
+        licenses: Source repo id to the Hub's license identifiers on its own card; empty where that is unknown.
 
     Returns:
         Markdown with the Hub's metadata in front (``README.md`` of the repo).
@@ -76,7 +76,7 @@ def dataset_card(facts: CardFacts, *, repo_id: str, licences: Mapping[str, Seque
     sections = (
         _title(facts, repo_id),
         _loading(facts, repo_id),
-        _sources(facts.header, licences),
+        _sources(facts.header, licenses),
         _columns(facts),
         _settings(facts.header),
         _statistics(facts.header),
@@ -84,14 +84,14 @@ def dataset_card(facts: CardFacts, *, repo_id: str, licences: Mapping[str, Seque
         _tasks(facts.header),
     )
     body = "\n\n".join("\n".join(section) for section in map(list, sections) if section)
-    return f"---\n{_metadata(facts, repo_id, licences)}\n---\n\n{body}\n"
+    return f"---\n{_metadata(facts, repo_id, licenses)}\n---\n\n{body}\n"
 
 
-def _metadata(facts: CardFacts, repo_id: str, licences: Mapping[str, Sequence[str]]) -> str:
+def _metadata(facts: CardFacts, repo_id: str, licenses: Mapping[str, Sequence[str]]) -> str:
     from huggingface_hub import DatasetCardData
 
-    known = all(licences.values())
-    names = sorted({name for stated in licences.values() for name in stated})
+    known = all(licenses.values())
+    names = sorted({name for stated in licenses.values() for name in stated})
     sources = sorted({record.repo_id for record in facts.header.sources if record.revision is not None})
     return DatasetCardData(
         pretty_name=repo_id.split("/")[-1],
@@ -159,16 +159,16 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     )
 
 
-def _sources(header: FileHeader, licences: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield "## Source and licence"
+def _sources(header: FileHeader, licenses: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield "## Source and license"
     yield ""
-    yield "| source | revision | layout | episodes | licence on its own card |"
+    yield "| source | revision | layout | episodes | license on its own card |"
     yield "|---|---|---|---|---|"
     for record in header.sources:
         is_hub = record.revision is not None
         link = f"[{record.repo_id}](https://huggingface.co/datasets/{record.repo_id})" if is_hub else record.repo_id
         revision = f"`{record.revision}`" if is_hub else "local folder"
-        stated = ", ".join(licences.get(record.repo_id, ())) or "unknown"
+        stated = ", ".join(licenses.get(record.repo_id, ())) or "unknown"
         yield _row(
             link if is_hub else _text(link),
             revision,
@@ -177,11 +177,11 @@ def _sources(header: FileHeader, licences: Mapping[str, Sequence[str]]) -> Itera
             stated,
         )
     yield ""
-    if all(licences.values()):
-        yield "The converted file holds the source's recordings, so the source's licence goes on to hold."
+    if all(licenses.values()):
+        yield "The converted file holds the source's recordings, so the source's license goes on to hold."
     else:
         yield (
-            "**Where the licence is unknown, nobody has said that this data may be used or passed on.** Ask whoever "
+            "**Where the license is unknown, nobody has said that this data may be used or passed on.** Ask whoever "
             "recorded it; if that is you, state it in the `license` field at the top of this card."
         )
 

@@ -1,4 +1,4 @@
-"""A converted file from the Hub: checked before it gets its name, and there whole or not at all."""
+"""Downloads a converted file from the Hub: it is checked before it gets its name, and appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from lewm_data.errors import (
     SourceError,
     VerificationError,
 )
+from lewm_data.findings import count_of
 from lewm_data.format.writer import replace_durably
 from lewm_data.hub.card import HDF5_SUFFIXES
+from lewm_data.resources import Progress
 from lewm_data.source.hub import hub_errors
 
 if TYPE_CHECKING:
@@ -33,16 +35,16 @@ _OFFLINE = ". Connect to the network, then run the same command again."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pulled:
-    """What arrived.
+class PullResult:
+    """A downloaded file.
 
     Attributes:
         path: The file.
-        repo_id: Where it came from.
+        repo_id: The dataset repo.
         revision: Commit sha.
         file: The file's name in the repo.
         file_bytes: Its size.
-        checksums: Whether every frame was read and its checksum compared.
+        checksums: Whether the checksum of every frame was compared.
     """
 
     path: Path
@@ -52,8 +54,8 @@ class Pulled:
     file_bytes: int
     checksums: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields as a dictionary."""
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``lewm-data pull --json`` prints."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -65,33 +67,30 @@ def pull(
     file: str | None = None,
     checksums: bool = False,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda what, done, total: None,
     waiting: Callable[[], None] = lambda: None,
-) -> Pulled:
+) -> PullResult:
     """Downloads a converted file and checks it before it gets its name.
 
-    The structure (columns, dtypes, episodes, one stored chunk for each frame) is always checked. A connection that
-    is lost on the way is taken up again; a process that ends on the way starts anew, as huggingface_hub does.
+    It always checks the structure: columns, dtypes, episodes, and one stored chunk per frame. A lost connection is
+    resumed; a new run starts from the beginning, as in huggingface_hub.
 
     Args:
         repo_id: Dataset repo ``owner/name`` that holds the file.
-        output: The file to make.
+        output: The file to write.
         revision: Branch, tag or commit; None means the main branch.
-        file: Which file of the repo; None where there is only one.
-        checksums: Read every frame and compare its checksum, too.
-        overwrite: Whether ``output`` may exist.
+        file: Name of the file in the repo; None if the repo holds only one.
+        checksums: Also read every frame and compare its checksum.
+        overwrite: Replace an existing output.
         progress: Called while checksums are compared.
-        waiting: Called once if another process makes the same output.
-
-    Returns:
-        What arrived.
+        waiting: Called once if another process is making the same output.
 
     Raises:
-        SourceError: No such repo, revision or file, no access, or the Hub cannot be reached.
-        OutputError: The output exists, or cannot be written.
+        SourceError: There is no such repo, revision or file, access is denied, or the Hub cannot be reached.
+        OutputError: The output exists, or it cannot be written.
         ResourceError: The disk is full.
-        FormatError: What arrived is no file of this format, or of a newer version.
-        VerificationError: It is damaged.
+        FormatError: The downloaded file is not in lewm_data's format, or has a newer version of it.
+        VerificationError: The downloaded file is damaged.
         InterruptedConversionError: Ctrl-C.
     """
     from huggingface_hub import HfApi
@@ -111,7 +110,7 @@ def pull(
         _check_arrived(arrived, repo_id, checksums=checksums, progress=progress)
         file_bytes = arrived.stat().st_size
         replace_durably(arrived, output)
-    return Pulled(
+    return PullResult(
         path=output,
         repo_id=repo_id,
         revision=str(info.sha),
@@ -127,36 +126,39 @@ def _choose(info: DatasetInfo, file: str | None) -> RepoSibling:
     listed = ", ".join(sorted(candidates))
     if file is not None:
         if file not in siblings:
-            raise SourceError(f"{info.id}: there is no file {file!r}. It holds: {listed or 'no .h5 file'}.")
+            raise SourceError(f"{info.id}: there is no file {file!r}. The repo holds: {listed or 'no .h5 file'}.")
         return siblings[file]
     if not candidates and "meta/info.json" in siblings:
         raise SourceError(
-            f"{info.id}: is a LeRobot dataset, not a converted file. Convert it: lewm-data convert {info.id} OUTPUT.h5"
+            f"{info.id}: this is a LeRobot dataset, not a converted file. "
+            f"Convert it: lewm-data convert {info.id} OUTPUT.h5"
         )
     if not candidates:
-        raise SourceError(f"{info.id}: holds no .h5 file, so nothing was pushed there by lewm-data. Check the repo id.")
+        raise SourceError(
+            f"{info.id}: the repo holds no .h5 file, so lewm-data has pushed nothing there. Check the repo id."
+        )
     if len(candidates) > 1:
-        raise SourceError(f"{info.id}: holds {len(candidates)} files: {listed}. Say which one with --file NAME.")
+        raise SourceError(f"{info.id}: the repo holds {len(candidates)} files: {listed}. Choose one with --file NAME.")
     return siblings[candidates[0]]
 
 
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
-    """A folder on the output's disk, removed however it ends; what a killed run left there is removed first.
+    """Yields a folder on the output's disk. It removes a killed run's leftovers first, and the folder at the end.
 
     Raises:
-        OutputError: Something else has its name.
+        OutputError: Another file or folder has its name.
         InterruptedConversionError: Ctrl-C.
     """
     work = output.with_name(output.name + ".download")
     if work.exists() and not (work / ".cache" / "huggingface").is_dir():
-        raise OutputError(f"{work}: is in the way, and no earlier download left it there. Move it elsewhere.")
+        raise OutputError(f"{work}: the download needs this name, but something else has it. Move it elsewhere.")
     shutil.rmtree(work, ignore_errors=True)
     try:
         yield work
     except KeyboardInterrupt as error:
         raise InterruptedConversionError(
-            f"{output}: interrupted, and nothing is left behind. Run the same command again; it starts anew."
+            f"{output}: interrupted; nothing is left behind. Run the same command again to start over."
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -166,21 +168,23 @@ def _check_disk(output: Path, size: int) -> None:
     free = free_disk_bytes(output)
     if size > free:
         raise ResourceError(
-            f"{output}: {size / MEGABYTE:,.0f} MB are to be downloaded, but {free / MEGABYTE:,.0f} MB are free. "
+            f"{output}: the download takes {size / MEGABYTE:,.0f} MB, but only {free / MEGABYTE:,.0f} MB are free. "
             "Free some space, or choose another disk."
         )
 
 
-def _check_arrived(arrived: Path, repo_id: str, *, checksums: bool, progress: Callable[[int, int], None]) -> None:
-    """Refuses what is not a whole file of this format."""
+def _check_arrived(arrived: Path, repo_id: str, *, checksums: bool, progress: Progress) -> None:
+    """Refuses a file that is damaged or not in lewm_data's format."""
     try:
-        problems = verify_file(arrived, content=checksums, alone=True, progress=progress)
+        problems = verify_file(
+            arrived, content=checksums, alone=True, progress=lambda done, total: progress("verify", done, total)
+        )
     except FormatError as error:
         reason = str(error).removeprefix(f"{arrived}: ")
         raise FormatError(f"{repo_id}: {arrived.name}: {reason}") from error
     if problems:
         raise VerificationError(
-            f"{repo_id}: what arrived is damaged: {len(problems)} problems, the first: {problems[0]}. Run the same "
-            "command again; if it stays so, the file on the Hub is damaged.",
+            f"{repo_id}: the downloaded file is damaged: {count_of(len(problems), 'problem')}, the first: "
+            f"{problems[0]}. Run the same command again; if this repeats, the file on the Hub is damaged.",
             problems,
         )

@@ -1,1 +1,1 @@
-"""What people look at: the preview page, the contact sheet, an episode in Rerun."""
+"""Ways to look at a dataset: the preview page, the contact sheet, an episode in Rerun."""

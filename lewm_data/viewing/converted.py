@@ -1,4 +1,4 @@
-"""A converted file as something to look at; frames are read through the loading wing's store, rows in blocks."""
+"""Reads a converted file for a preview: frames through the loader's store, rows in blocks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lewm_data.errors import FormatError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, STATE, camera_name
 from lewm_data.loading.store import FrameStore
-from lewm_data.viewing.pictures import scaled
 from lewm_data.viewing.recording import Picture, Rows
 
 _BLOCK_ROWS = 65_536
@@ -22,7 +22,7 @@ _LISTED = 50
 
 
 class ConvertedFile:
-    """A file of this format; see ``recording.Recording``."""
+    """A file in lewm_data's format; implements ``recording.Recording``."""
 
     def __init__(self, path: Path) -> None:
         """Opens a file.
@@ -31,7 +31,7 @@ class ConvertedFile:
             path: The file.
 
         Raises:
-            FormatError: It is not of this format, or damaged.
+            FormatError: The file is not in lewm_data's format, or it is damaged.
         """
         self._store = FrameStore(path)
         header = self._store.header
@@ -49,7 +49,7 @@ class ConvertedFile:
         self.lengths = self._store.ep_len
         self.numbers: NDArray[np.int64] = np.arange(len(self.lengths), dtype=np.int64)
         listed = [index for record in header.sources for index in record.episodes]
-        is_whole = len(listed) == len(self.numbers)  # else somebody edited the file
+        is_whole = len(listed) == len(self.numbers)  # otherwise another program edited the file
         self.source_numbers = np.array(listed, np.int64) if is_whole else self.numbers
         self.dimensions = {
             column: _names(column, self._width(column), header.feature_names.get(column, ()))
@@ -83,7 +83,7 @@ class ConvertedFile:
         ]
 
     def position(self, found: Finding) -> int | None:
-        """See ``Recording``. Findings count by the source's episode_index, which several merged sources may share."""
+        """See ``Recording``. None if several merged sources share the finding's episode_index."""
         if found.episode is None or found.handling == "dropped":
             return None
         [positions] = np.nonzero(self.source_numbers == found.episode)
@@ -109,7 +109,7 @@ class ConvertedFile:
         """See ``Recording``.
 
         Raises:
-            DamagedChunkError: A stored frame cannot be read as it was written.
+            DamagedChunkError: A stored frame is damaged.
         """
         shape = self._store.columns[camera].shape
         rows = int(self._store.ep_offset[position]) + np.asarray(steps, np.int64)
@@ -120,10 +120,26 @@ class ConvertedFile:
             yield from (scaled(frame, height) for frame in frames)
 
     def close(self) -> None:
-        """See ``Recording``; the store's files close with it."""
+        """See ``Recording``. The store closes its files when it is collected."""
 
     def _width(self, column: str) -> int:
         return int(np.prod(self._store.columns[column].shape, dtype=np.int64))
+
+
+def scaled(frame: Picture, height: int) -> Picture:
+    """Scales a picture down to a height and keeps its aspect ratio.
+
+    Args:
+        frame: uint8 RGB of shape (H, W, 3).
+        height: Height in pixels; a smaller picture stays as it is.
+
+    Returns:
+        uint8 RGB of shape (height, width, 3).
+    """
+    if frame.shape[0] <= height:
+        return frame
+    width = max(1, round(height * frame.shape[1] / frame.shape[0]))
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
 
 
 def _names(column: str, width: int, names: Sequence[str]) -> tuple[str, ...]:

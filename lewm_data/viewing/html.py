@@ -1,8 +1,8 @@
-"""One self-contained page: template, style, script, data and pictures in one file that asks nobody for anything.
+"""One self-contained page: template, style, script, data and pictures in one file that loads nothing else.
 
-Text of a dataset comes from strangers. In the page it stands in a block of JSON, in which every ``<``, ``>`` and ``&``
-is escaped, and the page's script turns it into text nodes alone. A content security policy allows this style, this
-script and pictures that are in the page, and no connection of any kind; the browser holds to it even where we erred.
+A dataset's text is untrusted. The page holds it in a JSON block in which every ``<``, ``>`` and ``&`` is escaped, and
+the script turns it into text nodes only. As a second line of defense, a content security policy allows only this
+style, this script and embedded pictures, and no connection of any kind.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ SCRIPTS = (
     "windows.js",
     "main.js",
 )
-"""In the order of their use; together they are one module."""
+"""In the order in which they use each other; the page joins them to one module."""
 
 _ESCAPES = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+_PICTURES = "<!-- pictures -->"
 
 
 def page(preview: Preview) -> Iterator[str]:
-    """Writes a page, piece by piece.
+    """Renders a preview as HTML, piece by piece.
 
     Args:
-        preview: What it shows.
+        preview: The preview.
 
     Yields:
-        Pieces of HTML.
+        Pieces of the page.
     """
     style = _asset("style.css")
     script = "".join(_asset(name) for name in SCRIPTS)
@@ -62,9 +63,6 @@ def page(preview: Preview) -> Iterator[str]:
     for number, picture in enumerate(preview.pictures):
         yield f'<script id="p{number}" type="text/plain">{picture}</script>\n'
     yield after
-
-
-_PICTURES = "<!-- pictures -->"
 
 
 def _asset(name: str) -> str:

@@ -1,7 +1,7 @@
-"""How episodes differ from each other: how long, how still, how extreme, how jumpy; and which of them are odd.
+"""How episodes differ: how still, how extreme and how jumpy they are, and which of them are odd.
 
-Pure numpy: values in, values out. Everything is in standard deviations of the whole dataset, so that joints in degrees
-and grippers in percent compare.
+Pure functions of numpy arrays. All values are in standard deviations of the whole dataset, so joints in degrees and
+grippers in percent are comparable.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from lewm_data.format.schema import ACTION, STATE
 
 STILL_SECONDS = 0.5
 STILL_DEVIATIONS = 0.05
-"""A robot is still where nothing moves by 5 % of its standard deviation within half a second.
+"""A robot is still if no dimension moves by more than 5 % of its standard deviation within half a second.
 
-On an arm whose joints have a standard deviation of 20 degrees that is 1 degree: above the jitter of its encoders (0.09
-degrees on an SO-101), below any movement on purpose.
+For an arm whose joints have a standard deviation of 20 degrees, that is 1 degree: more than the jitter of its encoders
+(0.09 degrees on an SO-101), less than any intended movement.
 """
 
 ODD_SCORE = 3.5
 """Modified z-scores above this are outliers (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
 
-LEAST_EPISODES = 8
-"""Among fewer episodes than this, nothing can be called odd."""
+MIN_EPISODES = 8
+"""With fewer episodes than this, none is called odd."""
 
 
 class Scale(NamedTuple):
-    """What a column's dimensions are like over the whole dataset; arrays of shape (D,), float64."""
+    """Statistics of a column over the whole dataset: float64 arrays of shape (D,)."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -39,7 +39,7 @@ class Scale(NamedTuple):
 
 
 class ScaleSum:
-    """Adds up a column's scale, block after block; NaN and infinite values are left out."""
+    """Accumulates a column's scale block by block, ignoring NaN and infinite values."""
 
     def __init__(self, width: int) -> None:
         self._count = np.zeros(width)
@@ -48,7 +48,7 @@ class ScaleSum:
         self._min, self._max = np.full(width, np.inf), np.full(width, -np.inf)
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Takes a block of shape (n, D). Chan, Golub and LeVeque's way to join variances."""
+        """Adds a block of shape (n, D), with the parallel variance formula of Chan, Golub and LeVeque."""
         known = np.where(np.isfinite(values), values, np.nan)
         count = np.isfinite(known).sum(axis=0)
         some = np.maximum(count, 1)
@@ -63,7 +63,7 @@ class ScaleSum:
         self._max = np.fmax(self._max, np.where(np.isnan(known), -np.inf, known).max(axis=0, initial=-np.inf))
 
     def scale(self) -> Scale:
-        """The scale of everything that was added; zeros where nothing was."""
+        """Returns the scale of all blocks; zeros for a dimension without values."""
         is_empty = self._count == 0
         return Scale(
             mean=self._mean,
@@ -74,12 +74,12 @@ class ScaleSum:
 
 
 class Peak(NamedTuple):
-    """Where something is largest.
+    """The largest value of an episode and its place.
 
     Attributes:
-        deviations: How large, in standard deviations; NaN where there is nothing to measure.
+        deviations: Its size in standard deviations; NaN if there is nothing to measure.
         column: ``action`` or ``state``.
-        dimension: Number of the dimension.
+        dimension: Index of the dimension.
         step: Step of the episode.
     """
 
@@ -90,11 +90,11 @@ class Peak(NamedTuple):
 
 
 class EpisodeMetrics(NamedTuple):
-    """What is measured of one episode.
+    """The measurements of one episode.
 
     Attributes:
-        still: Share of the time in which the robot is still, in [0, 1]; NaN where the episode is too short to tell.
-        extreme: The value that is farthest from its mean.
+        still: Share of the time in which the robot is still, in [0, 1]; NaN if the episode is too short.
+        extreme: The value farthest from its mean.
         jump: The largest change from one step to the next.
     """
 
@@ -108,7 +108,7 @@ def measure(rows: Mapping[str, NDArray[np.float64]], scales: Mapping[str, Scale]
 
     Args:
         rows: ``action`` and ``state``, each (L, D).
-        scales: The same names to their scales.
+        scales: Scale of each of these columns.
         fps: Steps per second.
     """
     distances = {name: np.abs(rows[name] - scales[name].mean) for name in (ACTION, STATE)}
@@ -119,7 +119,7 @@ def measure(rows: Mapping[str, NDArray[np.float64]], scales: Mapping[str, Scale]
 
 
 def still_share(state: NDArray[np.float64], std: NDArray[np.float64], fps: float) -> float:
-    """Share of the time in which no dimension moves; see ``STILL_DEVIATIONS``."""
+    """Returns the share of the time in which no dimension moves; see ``STILL_DEVIATIONS``."""
     lag = max(1, round(STILL_SECONDS * fps))
     if len(state) <= lag:
         return float("nan")
@@ -128,18 +128,18 @@ def still_share(state: NDArray[np.float64], std: NDArray[np.float64], fps: float
 
 
 def odd(values: ArrayLike) -> NDArray[np.int64]:
-    """Which values stand out from the others.
+    """Finds the values that stand out from the others.
 
     Args:
         values: (E,) one number per episode; NaN is never odd.
 
     Returns:
-        (E,) -1 where it is far too small, 1 where it is far too large, else 0.
+        (E,) -1 for a value far below the others, 1 for one far above them, otherwise 0.
     """
     values = np.asarray(values, np.float64)
     sides = np.zeros(len(values), np.int64)
     known = values[np.isfinite(values)]
-    if len(known) < LEAST_EPISODES:
+    if len(known) < MIN_EPISODES:
         return sides
     apart = values - np.median(known)
     spread = np.median(np.abs(known - np.median(known))) / 0.6745
@@ -154,7 +154,7 @@ def odd(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def _peak(column: str, sizes: NDArray[np.float64], std: NDArray[np.float64], first_step: int) -> Peak:
-    """The largest of (n, D) sizes in standard deviations; dimensions that never change are left out."""
+    """The largest of (n, D) sizes in standard deviations, ignoring dimensions that never change."""
     with np.errstate(divide="ignore", invalid="ignore"):
         deviations = np.where(np.isfinite(sizes) & (std > 0), sizes / std, -1.0)
     if not deviations.size or deviations.max() < 0:

@@ -1,4 +1,4 @@
-"""A preview of a dataset, as a page or a contact sheet: from a name to a file that is whole or not there."""
+"""From a name to a finished preview: a page or a contact sheet that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import Any
 
 from lewm_data.config import PreviewConfig
 from lewm_data.conversion.output import check_output, output_place
-from lewm_data.errors import UsageError
+from lewm_data.errors import FormatError, UsageError
 from lewm_data.format.writer import replace_durably
 from lewm_data.resources import Progress
 from lewm_data.viewing import html, sheet
-from lewm_data.viewing.opening import open_recording
-from lewm_data.viewing.summary import Preview, summarise
+from lewm_data.viewing.converted import ConvertedFile
+from lewm_data.viewing.raw import RawDataset
+from lewm_data.viewing.recording import Recording
+from lewm_data.viewing.summary import Preview, summarize
 
-PAGES = (".html", ".htm")
-SHEET = ".png"
+PAGE_SUFFIXES = (".html", ".htm")
+SHEET_SUFFIX = ".png"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Previewed:
-    """What came of it.
+class PreviewResult:
+    """A finished preview.
 
     Attributes:
-        path: The file.
+        path: The page or the contact sheet.
         file_bytes: Its size.
         preview: What it shows.
     """
@@ -35,8 +37,8 @@ class Previewed:
     file_bytes: int
     preview: Preview
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``lewm-data preview --json`` prints."""
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``lewm-data preview --json`` prints."""
         data = self.preview.data
         return {
             "path": str(self.path),
@@ -50,38 +52,38 @@ class Previewed:
 
 
 def make_preview(
-    target: str,
+    source: str,
     output: Path,
     config: PreviewConfig,
     *,
     progress: Progress = lambda what, done, total: None,
     waiting: Callable[[], None] = lambda: None,
-) -> Previewed:
-    """Makes a preview.
+) -> PreviewResult:
+    """Makes a preview of a dataset, before its conversion or after.
 
     Args:
-        target: A converted file, the folder of a LeRobot dataset, or a Hub repo id.
-        output: The page (``.html``) or the contact sheet (``.png``) to make.
-        config: What it shows.
-        progress: Called with what is being read, how much is done, and how much there is.
+        source: A converted file, the folder of a LeRobot dataset, or a Hub repo id.
+        output: The page (``.html``) or the contact sheet (``.png``) to write.
+        config: The settings of the preview.
+        progress: Called with what is being read, how much is done, and the total.
         waiting: Called once if another process is making the same output.
 
-    Returns:
-        What was made.
-
     Raises:
-        UsageError: The target or the output is not as it must be.
-        DamagedChunkError: A frame of a converted file cannot be read as it was written.
+        UsageError: The source cannot be opened, or the output exists or has another suffix.
+        DamagedChunkError: A stored frame of a converted file is damaged.
     """
-    if output.suffix.lower() not in (*PAGES, SHEET):
-        raise UsageError(f"{output}: a preview is a page (.html) or a contact sheet (.png). Give a name that ends so.")
+    suffix = output.suffix.lower()
+    if suffix not in (*PAGE_SUFFIXES, SHEET_SUFFIX):
+        raise UsageError(
+            f"{output}: a preview is a page (.html) or a contact sheet (.png). Choose a name with one of these endings."
+        )
     check_output(output, overwrite=config.overwrite)
-    is_sheet = output.suffix.lower() == SHEET
+    is_sheet = suffix == SHEET_SUFFIX
     if is_sheet:
         config = dataclasses.replace(config, max_episodes=min(config.max_episodes, sheet.MAX_EPISODES))
-    recording = open_recording(target, config, progress)
+    recording = open_recording(source, config, progress)
     try:
-        preview = summarise(recording, config, progress)
+        preview = summarize(recording, config, progress)
     finally:
         recording.close()
     with output_place(output, overwrite=config.overwrite, waiting=waiting):
@@ -95,4 +97,25 @@ def make_preview(
             replace_durably(temporary, output)
         finally:
             temporary.unlink(missing_ok=True)
-    return Previewed(path=output, file_bytes=output.stat().st_size, preview=preview)
+    return PreviewResult(path=output, file_bytes=output.stat().st_size, preview=preview)
+
+
+def open_recording(
+    source: str, config: PreviewConfig, progress: Progress = lambda what, done, total: None
+) -> Recording:
+    """Opens a dataset for a preview.
+
+    Args:
+        source: A converted file, the folder of a LeRobot dataset, or a Hub repo id.
+        config: The settings of the preview.
+        progress: Called while a LeRobot dataset is inspected.
+
+    Raises:
+        UsageError: There is no such file or dataset, or the file is not in lewm_data's format.
+    """
+    path = Path(source)
+    if path.is_file():
+        return ConvertedFile(path)
+    if path.suffix in (".h5", ".hdf5") and not path.exists():
+        raise FormatError(f"{source}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
+    return RawDataset(source, min_episode_steps=config.span, progress=progress)

@@ -1,4 +1,4 @@
-"""A LeRobot dataset before its conversion, as something to look at; frames come from the conversion wing's decoder."""
+"""Reads a LeRobot dataset for a preview, before its conversion."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from lewm_data.viewing.recording import Picture, Rows
 _TASK_INDEX = "task_index"
 _BATCH_ROWS = 16
 _UNREADABLE = (SourceError, ValueError, KeyError)
-"""What reading the rows of an episode raises where the inspection has found them damaged."""
+"""Errors of reading rows that the inspection has already reported as damaged."""
 
 
 class RawDataset:
-    """A LeRobot dataset in a folder or on the Hub; see ``recording.Recording``."""
+    """A LeRobot dataset in a folder or on the Hub; implements ``recording.Recording``."""
 
     def __init__(
         self, source: str, *, min_episode_steps: int, progress: Progress = lambda what, done, total: None
     ) -> None:
-        """Inspects a dataset, all of its cameras.
+        """Inspects a dataset with all of its cameras.
 
         Args:
             source: Folder or Hub repo id.
             min_episode_steps: Episodes shorter than this get a warning.
-            progress: Called after each file that was inspected.
+            progress: Called after each inspected file.
 
         Raises:
-            SourceError: No dataset there, or it cannot be reached.
+            SourceError: There is no dataset, or it cannot be reached.
         """
         config = ConvertConfig(min_episode_steps=min_episode_steps)
         inspection = inspect_source(source, config, any_camera=True, progress=progress)
@@ -94,7 +94,7 @@ class RawDataset:
         }
 
     def frames(self, position: int, camera: str, steps: Sequence[int], height: int) -> Iterator[Picture | None]:
-        """See ``Recording``. What decoding finds is added to ``findings``."""
+        """See ``Recording``. Decoding adds its findings to ``findings``."""
         job = self._job(position, camera)
         size: tuple[int, int] | None = None
         scaler: Scaler | None = None
@@ -122,7 +122,7 @@ class RawDataset:
             self._decoder.__exit__()
 
     def _job(self, position: int, camera: str) -> DecodeJob | None:
-        """The decoding job of an episode, or None where the metadata or the header shows that there is nothing."""
+        """The decoding job of an episode; None if the metadata or the video header rules it out."""
         assert self._dataset is not None
         episode = self._dataset.episode(position)
         first_row = self._first_rows.get(episode.index)
@@ -148,7 +148,7 @@ class RawDataset:
         )
 
     def _note(self, findings: Sequence[Finding]) -> None:
-        """Adds what decoding found, once for each kind, episode and file."""
+        """Adds findings of decoding, one per code, episode and file."""
         known = {(found.code, found.episode, found.file) for found in self.findings}
         new = [found for found in findings if (found.code, found.episode, found.file) not in known]
         decision = decide(new, self._config.dirty_episode_policy)
@@ -157,7 +157,7 @@ class RawDataset:
 
 
 def _dimensions(dataset: LeRobotDataset | None) -> dict[str, tuple[str, ...]]:
-    """Names of the dimensions of ``action`` and ``state``; none where a feature of them is missing."""
+    """Names of the dimensions of ``action`` and ``state``; empty if either feature is missing."""
     keys = {ACTION: ACTION_KEY, STATE: STATE_KEY}
     if dataset is None or not all(key in dataset.features for key in keys.values()):
         return {}

@@ -1,4 +1,4 @@
-"""What can be looked at, whatever it is stored in: episodes with rows and frames."""
+"""The one interface through which previews read a dataset, before its conversion or after."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from numpy.typing import NDArray
 from lewm_data.findings import Finding
 
 type Rows = dict[str, NDArray[np.float64]]
-"""``action``, ``state``, ``done`` and, where there is one, ``task_index`` to (L, width) float64."""
+"""``action``, ``state``, ``done`` and, if present, ``task_index`` to (L, width) float64."""
 
 type Picture = NDArray[np.uint8]
 """(height, width, 3) RGB."""
 
 
 class Recording(Protocol):
-    """A dataset to look at: a converted file, or a LeRobot dataset before its conversion.
+    """A converted file, or a LeRobot dataset before its conversion.
 
     Attributes:
-        name: What it is called; holds no path.
-        handle: What a command or a program would be given to open it; holds no path either.
-        is_converted: Whether it is a converted file.
-        refused: Whether a conversion with the default settings refuses it.
+        name: The dataset's name, without a path.
+        handle: What to pass to a command or to the data module, without a folder.
+        is_converted: Whether this is a converted file.
+        refused: Whether a conversion with the default settings refuses the dataset.
         fps: Steps per second.
-        cameras: Key of each camera to its name for people.
-        numbers: (E,) int64, the number by which the commands know each episode.
-        source_numbers: (E,) int64, the source's own episode_index of each.
-        lengths: (E,) int64, steps of each.
+        cameras: Key of each camera to its short name.
+        numbers: (E,) int64, the number of each episode on the command line.
+        source_numbers: (E,) int64, the episode_index of each episode in the source.
+        lengths: (E,) int64, the number of steps of each episode.
         dimensions: ``action`` and ``state`` to the names of their dimensions.
-        frame_size: (height, width) of a frame that a trainer gets.
+        frame_size: (height, width) of a frame in a training batch.
         tasks: task_index to text.
-        facts: What is known of its origin, as pairs of label and value.
+        facts: Where the dataset comes from, as pairs of label and value.
     """
 
     name: str
@@ -52,23 +52,23 @@ class Recording(Protocol):
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What was found wrong so far; decoding may add to it."""
+        """The findings so far; decoding may add some."""
 
     def position(self, found: Finding) -> int | None:
-        """The position in ``numbers`` of the episode that a finding is about; None where it is about no single one."""
+        """Returns the position in ``numbers`` of a finding's episode; None if it concerns no single episode."""
 
     def rows(self, position: int) -> Rows | None:
-        """The rows of the episode at a position; None where they cannot be read."""
+        """Reads the rows of the episode at a position; None if they cannot be read."""
 
     def frames(self, position: int, camera: str, steps: Sequence[int], height: int) -> Iterator[Picture | None]:
-        """Reads frames of one episode, scaled down to a height; None stands for one that cannot be read.
+        """Reads frames of one episode, scaled down to a height; yields None for a frame that cannot be read.
 
         Args:
-            position: Which episode, by its position in ``numbers``.
+            position: The episode's position in ``numbers``.
             camera: Key of the camera.
             steps: Steps of the episode, ascending.
-            height: Wanted height in pixels; the width keeps the proportions, and smaller frames stay as they are.
+            height: Height in pixels. The width keeps the aspect ratio; smaller frames keep their size.
         """
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes the dataset's files."""

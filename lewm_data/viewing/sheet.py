@@ -1,4 +1,4 @@
-"""A contact sheet: film strips of some episodes in one picture, to be pasted into a message."""
+"""A contact sheet: film strips of some episodes in one picture, ready to paste into a message."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lewm_data.findings import count_of
 from lewm_data.viewing.summary import Preview
 
 MAX_EPISODES = 24
@@ -17,14 +18,14 @@ _WIDTH, _MARGIN, _LABEL, _GAP = 1600, 32, 170, 4
 _PAPER, _INK, _QUIET, _ABSENT = "#fbfbf9", "#1c2024", "#5d666f", "#dfe2e0"
 _LEVELS = {"good": "#1b7a43", "fair": "#8a5a00", "bad": "#b3261e"}
 _MAX_SIDE_RATIO = 2.5
-"""Frames wider than this, for their height, are drawn no wider."""
+"""Limit on a frame's width divided by its height; wider frames are squeezed."""
 
 
 def contact_sheet(preview: Preview) -> bytes:
     """Draws a contact sheet.
 
     Args:
-        preview: What to show; ``MAX_EPISODES`` episodes at most are drawn.
+        preview: The preview; the sheet shows at most ``MAX_EPISODES`` of its episodes.
 
     Returns:
         A PNG file.
@@ -38,7 +39,8 @@ def contact_sheet(preview: Preview) -> bytes:
     draw = ImageDraw.Draw(sheet)
     lengths = data["episodes"]["length"]
     _text(draw, (_MARGIN, _MARGIN), data["name"], 34)
-    facts = f"{len(lengths):,} episodes, {sum(lengths):,} steps at {data['fps']:g} fps, {', '.join(data['cameras'])}"
+    counts = f"{count_of(len(lengths), 'episode')}, {count_of(sum(lengths), 'step')}"
+    facts = f"{counts} at {data['fps']:g} fps, {', '.join(data['cameras'])}"
     _text(draw, (_MARGIN, _MARGIN + 44), facts, 18, _QUIET)
     _text(draw, (_MARGIN, _MARGIN + 70), data["verdict"]["sentence"], 18, _LEVELS[data["verdict"]["level"]])
     for position, strips, height in zip(shown, rows, row_heights, strict=True):
@@ -49,21 +51,21 @@ def contact_sheet(preview: Preview) -> bytes:
         flaws = [found for found in data["findings"] if found["position"] == place]
         if flaws:
             worst = "bad" if any(found["severity"] == "error" for found in flaws) else "fair"
-            _text(draw, (_MARGIN, top + 44), f"{len(flaws)} finding{'s' * (len(flaws) > 1)}", 16, _LEVELS[worst])
+            _text(draw, (_MARGIN, top + 44), count_of(len(flaws), "finding"), 16, _LEVELS[worst])
         left = top
         for strip in strips:
             sheet.paste(strip, (_MARGIN + _LABEL, left))
             left += strip.height + _GAP
         top += height + 14
     if len(shown) < len(lengths):
-        _text(draw, (_MARGIN, top + 8), f"{len(shown)} of {len(lengths):,} episodes", 16, _QUIET)
+        _text(draw, (_MARGIN, top + 8), f"{len(shown)} of {count_of(len(lengths), 'episode')}", 16, _QUIET)
     file = io.BytesIO()
     sheet.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def _strips(preview: Preview, position: str) -> list[Image.Image]:
-    """One strip per camera, each as wide as the sheet allows."""
+    """One strip per camera, as wide as the sheet allows."""
     detail = preview.data["shown"][position]
     return [_strip(preview, found, len(detail["steps"])) for found in detail["strips"] if found["picture"] is not None]
 
@@ -85,10 +87,10 @@ def _strip(preview: Preview, found: dict[str, Any], num_frames: int) -> Image.Im
     return strip
 
 
-def _text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str = _INK) -> None:
-    """One line of text, cut where the sheet ends."""
+def _text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, color: str = _INK) -> None:
+    """Draws one line of text, cut off at the edge of the sheet."""
     font = ImageFont.load_default(size)
     line = " ".join(text.split())
     while line and draw.textlength(line, font) > _WIDTH - _MARGIN - place[0]:
         line = f"{line[: len(line) * 9 // 10]}..." if len(line) > 12 else ""
-    draw.text(place, line, colour, font)
+    draw.text(place, line, color, font)

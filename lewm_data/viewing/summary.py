@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,22 +12,38 @@ from numpy.typing import NDArray
 import lewm_data
 from lewm_data.config import PreviewConfig, parse_episodes
 from lewm_data.conversion.watchdog import raise_if_interrupted
+from lewm_data.format.schema import ACTION, DONE, STATE
 from lewm_data.resources import Progress
-from lewm_data.viewing.choice import choose_episodes, examples, strip_shape
-from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS
+from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
 from lewm_data.viewing.recording import Recording
-from lewm_data.viewing.strips import PictureBook, episode_detail, example_run
+from lewm_data.viewing.strips import (
+    MAX_PICTURE_BYTES,
+    PictureBook,
+    StripShape,
+    choose_episodes,
+    evenly,
+    packed,
+    run_steps,
+    strip_shape,
+    strip_steps,
+    thinned,
+)
 from lewm_data.viewing.survey import Survey, survey
-from lewm_data.viewing.tables import column_table, episode_table
 from lewm_data.viewing.verdict import verdict
+
+MAX_DIMENSIONS = 64
+"""Dimensions of a column that are shown."""
 
 MAX_FINDINGS = 1000
 MAX_MARKS = 8
-"""Frames of one episode that are shown on top of its strip because findings are about them."""
+"""Frames that an episode's strip gets on top because findings are about them."""
 
 NUM_EXAMPLES = 3
+EXAMPLE_FRAMES = 60
+EXAMPLE_HEIGHT = 112
 MAX_TASKS = 10_000
 MAX_TASK_LETTERS = 300
+_MAX_ENDS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +51,7 @@ class Preview:
     """What a page shows.
 
     Attributes:
-        data: Everything but the pictures, ready for JSON; pictures are named by their number.
+        data: Everything but the pictures, ready for JSON; it refers to pictures by their number.
         pictures: WebP in base64.
     """
 
@@ -42,31 +59,33 @@ class Preview:
     pictures: list[str] = field(default_factory=list)
 
 
-def summarise(
-    recording: Recording, config: PreviewConfig, progress: Progress = lambda what, done, total: None
+def summarize(
+    recording: Recording,
+    config: PreviewConfig,
+    progress: Progress = lambda what, done, total: None,
+    *,
+    max_picture_bytes: int = MAX_PICTURE_BYTES,
 ) -> Preview:
-    """Looks at a recording.
+    """Reads a recording and gathers what a page shows of it.
 
     Args:
-        recording: What to look at.
-        config: What to show of it.
-        progress: Called with what is being read, how much is done, and how much there is.
-
-    Returns:
-        What a page shows of it.
+        recording: The recording.
+        config: The settings of the preview.
+        progress: Called with what is being read, how much is done, and the total.
+        max_picture_bytes: Size of all pictures, in base64, after which the remaining episodes go without.
     """
     surveyed = survey(recording, progress)
     table = episode_table(recording, surveyed)
     shown = _choose(recording, config, table)
     usable = [p for p in shown if surveyed.num_rows[p] == recording.lengths[p] >= config.span]
-    book = PictureBook()
-    runs = [example_run(recording, surveyed, position, config, book) for position in examples(usable, NUM_EXAMPLES)]
+    book = PictureBook(max_picture_bytes)
+    runs = [_example_run(recording, surveyed, position, config, book) for position in evenly(usable, NUM_EXAMPLES)]
     shape = strip_shape(len(shown) * len(recording.cameras))
     marks = _marks(recording)
     details = {}
     for done, position in enumerate(shown):
         raise_if_interrupted()
-        details[str(position)] = episode_detail(recording, surveyed, position, shape, marks.get(position, []), book)
+        details[str(position)] = _episode_detail(recording, surveyed, position, shape, marks.get(position, []), book)
         progress("pictures", done + 1, len(shown))
     findings = sorted(recording.findings, key=lambda found: found.severity != "error")
     data = {
@@ -95,6 +114,104 @@ def summarise(
     return Preview(data=data, pictures=book.pictures)
 
 
+def episode_table(recording: Recording, surveyed: Survey) -> dict[str, list[Any]]:
+    """Lists the episodes: length, metrics, the place of each metric's peak, and whether the episode stands out.
+
+    Args:
+        recording: The recording.
+        surveyed: The measurements of its episodes.
+
+    Returns:
+        Column to one entry per episode, None where there is no value.
+    """
+    metrics = surveyed.metrics
+    peaks = {"extreme": [m.extreme for m in metrics], "jump": [m.jump for m in metrics]}
+    values = {
+        "length": recording.lengths.astype(np.float64),
+        "still": np.array([m.still for m in metrics]),
+        **{name: np.array([peak.deviations for peak in found]) for name, found in peaks.items()},
+    }
+    table: dict[str, list[Any]] = {
+        "number": recording.numbers.tolist(),
+        "source": recording.source_numbers.tolist(),
+        "task": surveyed.tasks.tolist(),
+        "readable": (surveyed.num_rows > 0).tolist(),
+        "length": recording.lengths.tolist(),
+        **{name: [_rounded(value) for value in values[name].tolist()] for name in ("still", "extreme", "jump")},
+        **{f"{name}Odd": odd(values[name]).tolist() for name in values},
+    }
+    offset = {ACTION: 0, STATE: len(recording.dimensions.get(ACTION, ()))}
+    for name, found in peaks.items():
+        table[f"{name}Dimension"] = [offset[peak.column] + peak.dimension for peak in found]
+        table[f"{name}Step"] = [peak.step for peak in found]
+    return table
+
+
+def column_table(recording: Recording, surveyed: Survey, column: str) -> dict[str, Any]:
+    """Lists names, statistics and histograms of the first ``MAX_DIMENSIONS`` dimensions of ``action`` or ``state``."""
+    scale = surveyed.scales[column]
+    part = slice(MAX_DIMENSIONS)
+    return {
+        "width": len(recording.dimensions[column]),
+        "names": list(recording.dimensions[column][part]),
+        **{
+            name: [_rounded(value, 6) for value in getattr(scale, name)[part].tolist()]
+            for name in ("mean", "std", "min", "max")
+        },
+        "histogram": surveyed.histograms[column][part].tolist(),
+    }
+
+
+def _episode_detail(
+    recording: Recording,
+    surveyed: Survey,
+    position: int,
+    shape: StripShape,
+    marks: Sequence[int],
+    book: PictureBook,
+) -> dict[str, Any]:
+    """Film strips and curves of one episode."""
+    steps = strip_steps(int(recording.lengths[position]), shape.num_frames, marks)
+    detail: dict[str, Any] = {
+        "steps": steps,
+        "strips": [book.strip(recording, position, camera, steps, shape.height) for camera in recording.cameras],
+    }
+    rows = recording.rows(position) if surveyed.num_rows[position] else None
+    if rows is not None:
+        detail["done"] = np.flatnonzero(rows[DONE][:, 0])[:_MAX_ENDS].tolist()
+        for column, scale in surveyed.scales.items():
+            curves = thinned(rows[column][:, :MAX_DIMENSIONS])
+            detail[column] = packed(curves, scale.min[:MAX_DIMENSIONS], scale.max[:MAX_DIMENSIONS])
+            detail["numPoints"] = len(curves)
+    return detail
+
+
+def _example_run(
+    recording: Recording, surveyed: Survey, position: int, config: PreviewConfig, book: PictureBook
+) -> dict[str, Any]:
+    """Neighboring frames of one episode and all values of the same steps; the page cuts example windows from them."""
+    length = int(recording.lengths[position])
+    first, steps = run_steps(length, config.num_steps, config.frameskip, EXAMPLE_FRAMES)
+    rows = recording.rows(position)
+    assert rows is not None
+    stop = min(length, first + max(config.span, EXAMPLE_FRAMES))
+    run: dict[str, Any] = {
+        "position": position,
+        "first": first,
+        "length": stop - first,
+        "steps": steps,
+        "strips": [
+            book.strip(recording, position, camera, [first + step for step in steps], EXAMPLE_HEIGHT)
+            for camera in recording.cameras
+        ],
+        "done": np.flatnonzero(rows[DONE][first:stop, 0]).tolist(),
+    }
+    for column, scale in surveyed.scales.items():
+        values = rows[column][first:stop, :MAX_DIMENSIONS]
+        run[column] = packed(values, scale.min[:MAX_DIMENSIONS], scale.max[:MAX_DIMENSIONS])
+    return run
+
+
 def _tasks(recording: Recording, surveyed: Survey) -> dict[str, str]:
     """Texts of the tasks that episodes have."""
     used = np.unique(surveyed.tasks).tolist()[:MAX_TASKS]
@@ -102,7 +219,7 @@ def _tasks(recording: Recording, surveyed: Survey) -> dict[str, str]:
 
 
 def _choose(recording: Recording, config: PreviewConfig, table: dict[str, list[Any]]) -> list[int]:
-    """Positions of the episodes that are shown with pictures: those with findings, then the odd ones, then evenly."""
+    """Positions of the episodes with pictures: those with errors first, then odd ones, then those with warnings."""
     candidates: NDArray[np.int64] = np.arange(len(recording.numbers))
     if config.episodes is not None:
         ranges = parse_episodes(config.episodes)
@@ -129,3 +246,8 @@ def _marks(recording: Recording) -> dict[int, list[int]]:
             if len(steps) < MAX_MARKS:
                 steps.append(found.step)
     return marks
+
+
+def _rounded(value: float, digits: int = 4) -> float | None:
+    """Rounds to significant digits; None for NaN and infinity, which JSON cannot hold."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Two walks over all rows of a recording: what its values are like, and how its episodes differ."""
+"""Two passes over all rows of a recording: statistics of its values, then measurements of its episodes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _NOTHING = EpisodeMetrics(float("nan"), Peak(float("nan")), Peak(float("nan")))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """What all rows together tell.
+    """The measurements of a recording.
 
     Attributes:
-        scales: ``action`` and ``state`` to their scales; empty where no episode has rows.
+        scales: Scale of ``action`` and of ``state``; empty if no episode has readable rows.
         histograms: The same names to (D, NUM_BINS) int64 counts, from each dimension's smallest value to its largest.
-        metrics: (E,) what is measured of each episode.
-        num_rows: (E,) int64, rows of each; 0 where they could not be read.
-        tasks: (E,) int64 task_index of each, -1 where it is not known.
-        num_done: Steps at which ``done`` is set.
+        metrics: (E,) the measurements of each episode.
+        num_rows: (E,) int64, the number of rows of each episode; 0 if they cannot be read.
+        tasks: (E,) int64, the task_index of each episode; -1 if unknown.
+        num_done: Number of steps at which ``done`` is set.
     """
 
     scales: dict[str, Scale]
@@ -40,10 +40,10 @@ class Survey:
 
 
 def survey(recording: Recording, progress: Progress = lambda what, done, total: None) -> Survey:
-    """Walks over all rows, twice; memory holds one episode, or one block of short ones.
+    """Reads all rows twice, holding one episode or one block of short episodes in memory.
 
     Args:
-        recording: What to survey.
+        recording: The recording to measure.
         progress: Called after each episode.
     """
     num_episodes = len(recording.numbers)
@@ -78,7 +78,7 @@ def survey(recording: Recording, progress: Progress = lambda what, done, total: 
 
 
 def _rows(recording: Recording, position: int) -> Rows | None:
-    """An episode's rows, or None where they are none, or of other widths than the dataset says."""
+    """An episode's rows; None if there are none or if their widths contradict the metadata."""
     raise_if_interrupted()
     rows = recording.rows(position)
     if rows is None or not len(rows[ACTION]):
@@ -91,7 +91,7 @@ def _task(rows: Rows) -> int:
 
 
 def _count(counts: NDArray[np.int64], values: NDArray[np.float64], scale: Scale) -> None:
-    """Adds values of shape (L, D) to (D, NUM_BINS) counts; what is not finite is left out."""
+    """Adds values of shape (L, D) to (D, NUM_BINS) counts, ignoring NaN and infinite values."""
     width = np.where(scale.max > scale.min, scale.max - scale.min, 1.0)
     is_known = np.isfinite(values)
     bins = (np.where(is_known, (values - scale.min) / width, 0) * NUM_BINS).astype(np.int64).clip(0, NUM_BINS - 1)

@@ -1,7 +1,7 @@
-"""An episode of a converted file in Rerun, the viewer that LeRobot's users know (extra ``view``).
+"""Shows an episode of a converted file in Rerun, the viewer that LeRobot uses too (extra ``view``).
 
-Timelines are named as in LeRobot's own viewer (``frame_index``, ``timestamp``), cameras by LeRobot's keys. Frames are
-the stored ones to the last bit, as PNG.
+Timelines have the names of LeRobot's own viewer (``frame_index``, ``timestamp``), and cameras have LeRobot's keys.
+Frames are lossless PNGs of the stored ones.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,26 +23,25 @@ from lewm_data.errors import FormatError, UsageError
 from lewm_data.format.schema import ACTION, DONE, STATE, FileHeader
 from lewm_data.format.writer import replace_durably
 from lewm_data.loading.store import FrameStore
+from lewm_data.resources import Progress
 
 SUFFIX = ".rrd"
 _FRAMES_AT_ONCE = 8
 _FLUSH_SECONDS = 60.0
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
-_SAVE = f"Save the episode with --save episode{SUFFIX}, and open that where there is a screen: rerun episode{SUFFIX}"
+_SAVE = f"Save the episode with --save episode{SUFFIX}, then open it on a machine with a screen: rerun episode{SUFFIX}"
 _INSTALL = "Install it with: pip install 'lewm_data[view]'"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Viewed:
-    """What was shown or saved.
+class ViewResult:
+    """An episode that was shown or saved.
 
     Attributes:
-        path: The Rerun recording; None where a window was opened.
+        path: The saved Rerun recording; None if a window was opened.
         episode: The episode's number in the file.
-        num_steps: Its steps.
-        cameras: Rerun's entity of each camera.
+        num_steps: Its number of steps.
+        cameras: The Rerun entity of each camera.
     """
 
     path: Path | None
@@ -51,8 +49,8 @@ class Viewed:
     num_steps: int
     cameras: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``lewm-data view --json`` prints."""
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``lewm-data view --json`` prints."""
         return {
             "path": None if self.path is None else str(self.path),
             "episode": self.episode,
@@ -67,24 +65,21 @@ def view_episode(
     *,
     save: Path | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
-) -> Viewed:
-    """Shows an episode in Rerun's window, or saves it as a recording for Rerun.
+    progress: Progress = lambda what, done, total: None,
+) -> ViewResult:
+    """Shows an episode in Rerun's window, or saves it as a Rerun recording.
 
     Args:
         path: A converted file.
         episode: The episode's number in the file.
-        save: The recording (``.rrd``) to make; None opens a window.
-        overwrite: Replace a recording that exists.
-        progress: Called with the frames read and their total.
-
-    Returns:
-        What was shown or saved.
+        save: The recording (``.rrd``) to write; None opens a window.
+        overwrite: Replace an existing recording.
+        progress: Called with ``"frames"``, the number of frames read, and their total.
 
     Raises:
-        UsageError: Rerun is not installed or has no screen, there is no such episode, or the output is not as it
-            must be.
-        DamagedChunkError: A stored frame cannot be read as it was written.
+        UsageError: Rerun is not installed, there is no screen, there is no such episode, or the recording exists or
+            does not end in ``.rrd``.
+        DamagedChunkError: A stored frame is damaged.
     """
     rerun = _rerun()
     if save is not None and save.suffix != SUFFIX:
@@ -93,7 +88,7 @@ def view_episode(
         check_output(save, overwrite=overwrite)
     elif sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
         raise UsageError(
-            f"There is no screen to open Rerun's window on ({' and '.join(_SCREENS)} are not set). {_SAVE}"
+            f"Rerun's window needs a screen, and there is none ({' and '.join(_SCREENS)} are not set). {_SAVE}"
         )
     store = FrameStore(path)
     header = store.header
@@ -101,17 +96,17 @@ def view_episode(
         raise FormatError(f"{path}: not a lewm_data file. Make one with: lewm-data convert SOURCE OUTPUT.h5")
     if not 0 <= episode < len(store.ep_len):
         last = len(store.ep_len) - 1
-        raise UsageError(f"{path}: there is no episode {episode}; it has 0 to {last}. Choose one of those.")
+        raise UsageError(f"{path}: there is no episode {episode}. Choose one from 0 to {last}.")
     recording = rerun.RecordingStream("lewm_data", recording_id=f"{path.name}, episode {episode}")
     cameras = {column: header.cameras.get(column, column) for column in store.frame_columns}
     if save is None:
         try:
             recording.spawn()
             _log(rerun, recording, store, header, episode, cameras, progress)
-            recording.flush(timeout_sec=_FLUSH_SECONDS)  # forever, unless told, where no window answers
+            recording.flush(timeout_sec=_FLUSH_SECONDS)  # by default, it waits forever for a window that never answers
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
-            raise UsageError(f"Rerun's window cannot be opened, or was closed ({reason}). {_SAVE}") from error
+            raise UsageError(f"Rerun's window did not open or was closed ({reason}). {_SAVE}") from error
     else:
         with output_place(save, overwrite=overwrite):
             temporary = save.with_name(save.name + ".tmp")
@@ -123,7 +118,7 @@ def view_episode(
             finally:
                 recording.disconnect()
                 temporary.unlink(missing_ok=True)
-    return Viewed(path=save, episode=episode, num_steps=int(store.ep_len[episode]), cameras=tuple(cameras.values()))
+    return ViewResult(path=save, episode=episode, num_steps=int(store.ep_len[episode]), cameras=tuple(cameras.values()))
 
 
 def _rerun() -> ModuleType:
@@ -143,7 +138,7 @@ def _log(
     cameras: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Sends an episode: the layout, the curves, then the frames."""
+    """Sends an episode to Rerun: the layout, the curves, then the frames."""
     start, length = int(store.ep_offset[episode]), int(store.ep_len[episode])
     recording.send_blueprint(_layout(rerun, list(cameras.values())))
     for column in (ACTION, STATE, DONE):
@@ -170,11 +165,11 @@ def _log(
                 recording.set_time("frame_index", sequence=step)
                 recording.set_time("timestamp", duration=step / header.fps)
                 recording.log(camera, rerun.EncodedImage(contents=_png(frame), media_type="image/png"))
-            progress(number * length + int(steps[-1]) + 1, total)
+            progress("frames", number * length + int(steps[-1]) + 1, total)
 
 
 def _layout(rerun: ModuleType, cameras: list[str]) -> Any:
-    """Cameras on the left, curves on the right."""
+    """Places cameras on the left and curves on the right."""
     views = rerun.blueprint
     pictures = [views.Spatial2DView(origin=camera, name=camera) for camera in cameras]
     curves = [views.TimeSeriesView(origin=column, name=column) for column in (ACTION, STATE, DONE)]

@@ -1,4 +1,4 @@
-"""A converted file, a Hub on loopback that this process or another one is logged in to."""
+"""A converted file, and a Hub on loopback to which this process or another one is logged in."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def running(hub: StandIn, *arguments: str | Path) -> Iterator[subprocess.Popen[s
 
 
 def finish(hub: StandIn, *arguments: str | Path) -> tuple[int, str, str]:
-    """Runs a command likewise to its end; returns its status, stdout and stderr."""
+    """Runs a command in the same way to its end; returns its status, stdout and stderr."""
     with running(hub, *arguments) as process:
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err

@@ -1,7 +1,7 @@
-"""A stand-in for the Hub's HTTP interface on loopback, as far as downloading and uploading datasets needs it.
+"""A stand-in for the part of the Hub's HTTP interface that downloads and uploads datasets, on loopback.
 
-huggingface_hub's own code runs against it: repos are made, files go up through its LFS protocol in parts, a commit
-puts them in place, and downloads can be resumed. The routes and answers are those that huggingface_hub 1.x asks for.
+huggingface_hub's own code runs against it: it creates repos, uploads files in parts through the LFS protocol, commits
+them, and resumes downloads. The routes and answers are those of huggingface_hub 1.x.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,22 +23,22 @@ from urllib.parse import unquote
 WRITE_TOKEN = "hf_write"
 READ_TOKEN = "hf_read"
 OWNER = "me"
-"""The account of both tokens; it may write to no other name."""
+"""The account of both tokens; it may write only to repos under this name."""
 
 REGULAR_BYTES = 10_000
-"""Files up to this size are kept in the commit itself, as the Hub does with text."""
+"""Files up to this size are part of the commit itself, like text files on the Hub."""
 
 PART_BYTES = 50_000
 
 
 @dataclass
 class Repo:
-    """A dataset repo that was made by a client.
+    """A dataset repo that a client created.
 
     Attributes:
-        private: Whether it can be seen with its owner's token only.
+        private: Whether only its owner's token can see it.
         commits: Every commit, oldest first: sha, and path to the sha256 of its content.
-        card_data: What the Hub would read from the front of its card.
+        card_data: The metadata that the Hub reads from its card.
     """
 
     private: bool
@@ -56,25 +56,27 @@ class Repo:
 
 @dataclass
 class StandIn:
-    """A Hub with one dataset, and what clients push.
+    """A Hub with one dataset, and the repos that clients push.
 
     Attributes:
-        root: The folder that is served as ``repo_id``.
-        repo_id: Its name there; ``<owner>/gated`` is gated, everything else is unknown until it is made.
-        sha: The commit that ``main`` stands for.
+        root: The folder to serve as ``repo_id``.
+        repo_id: Its repo id; ``<owner>/gated`` is gated, and any other is unknown until a client creates it.
+        sha: The commit of ``main``.
         endpoint: Base URL.
-        downloads: Files that were fetched, in order.
+        downloads: Downloaded files, in order.
         requests: All requests.
-        card_data: The front of the dataset's card.
-        repos: Repos made by clients.
-        objects: sha256 to content of everything that was uploaded.
+        card_data: Metadata of the dataset's card.
+        repos: Repos that clients created.
+        objects: sha256 to content of every uploaded file.
         uploaded_bytes: Bytes that clients sent as parts of large files.
-        stall_after_parts: Parts after which an upload hangs until the client goes away; None never.
-        hang_download_after: Bytes after which a large download hangs until the client goes away; None never.
-        break_download_after: Bytes after which the next large download breaks off, once.
-        downloaded_bytes: Bytes of large files that were sent.
-        refuse_commits: A status and words with which commits are refused, if not None.
-        xet: Folder in which Xet storage keeps what it is sent (hf_xet's own local storage); None is no Xet storage.
+        stall_after_parts: Parts after which an upload hangs until the client disconnects; None: never.
+        hang_download_after: Bytes after which a large download hangs until the client disconnects; None: never.
+        break_download_after: Bytes after which the next large download fails, once.
+        downloaded_bytes: Bytes of large files that clients received.
+        refuse_commits: Status and message with which commits are refused, if not None.
+        after_upload: Called when a large file has arrived, before a commit names it.
+        after_commit: Called after a commit.
+        xet: Folder of the Xet storage (hf_xet's own local storage); None means no Xet storage.
     """
 
     root: Path
@@ -92,13 +94,15 @@ class StandIn:
     break_download_after: int | None = None
     downloaded_bytes: int = 0
     refuse_commits: tuple[int, str] | None = None
+    after_upload: Callable[[], None] = lambda: None
+    after_commit: Callable[[], None] = lambda: None
     xet: Path | None = None
 
     def files(self) -> list[str]:
         return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
 
     def put(self, repo_id: str, files: dict[str, bytes], *, private: bool = False) -> Repo:
-        """Makes a repo, or commits to one, without going through HTTP."""
+        """Creates a repo or commits to one without HTTP."""
         repo = self.repos.setdefault(repo_id, Repo(private, [("0" * 40, {})]))
         self.commit(repo, {name: self.keep(data) for name, data in files.items()})
         return repo
@@ -203,7 +207,7 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             return self.send_range(stand_in.objects[oid], {"ETag": f'"{oid}"', "X-Repo-Commit": sha}, body=body)
 
         def sibling(self, name: str, oid: str) -> dict[str, Any]:
-            size = len(stand_in.objects[oid])
+            size = len(stand_in.objects.get(oid, b""))  # Xet storage keeps its bytes elsewhere
             told: dict[str, Any] = {"rfilename": name, "size": size, "blobId": oid[:40]}
             if size > REGULAR_BYTES:
                 told["lfs"] = {"sha256": oid, "size": size, "pointerSize": 134}
@@ -301,6 +305,7 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             data = b"".join(arrived[number] for number in sorted(arrived))
             if [part["partNumber"] for part in told["parts"]] != sorted(arrived) or stand_in.keep(data) != oid:
                 return self.fail(400, "", "the parts are not the object")
+            stand_in.after_upload()
             return self.send_json({})
 
         def commit(self, repo_id: str, data: bytes) -> None:
@@ -319,6 +324,7 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                         return self.fail(400, "", "the object was never uploaded")
                     files[value["path"]] = value["oid"]
             stand_in.commit(repo, files)
+            stand_in.after_commit()
             url = f"{stand_in.endpoint}/datasets/{repo_id}/commit/{repo.sha}"
             return self.send_json({"success": True, "commitOid": repo.sha, "commitUrl": url})
 

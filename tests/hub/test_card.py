@@ -1,4 +1,4 @@
-"""The card of a pushed file: what it says of the source, the licence, the findings, and how to load the file."""
+"""The card of a pushed file: source, license, findings, and how to load the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ColumnStatistics, FileHeader, SourceRecord
 from lewm_data.hub.card import CardFacts, dataset_card, read_facts
-from lewm_data.hub.licences import source_licences
+from lewm_data.hub.licenses import source_licenses
 from lewm_data.hub.push import push
 from tests.format.test_schema import FINDING, HEADER
 from tests.hub import StandIn
@@ -35,9 +35,9 @@ FACTS = CardFacts(
 )
 
 
-def card(header: FileHeader = HEADER, **licences: tuple[str, ...]) -> str:
-    stated = {record.repo_id: licences.get(record.repo_id.replace("/", "_"), ()) for record in header.sources}
-    return dataset_card(dataclasses.replace(FACTS, header=header), repo_id="me/so101", licences=stated)
+def card(header: FileHeader = HEADER, **licenses: tuple[str, ...]) -> str:
+    stated = {record.repo_id: licenses.get(record.repo_id.replace("/", "_"), ()) for record in header.sources}
+    return dataset_card(dataclasses.replace(FACTS, header=header), repo_id="me/so101", licenses=stated)
 
 
 def metadata(text: str) -> dict:
@@ -54,20 +54,20 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("licences", "expected"),
+    ("licenses", "expected"),
     [
         ({}, "unknown"),
-        ({"a_b": ("mit",)}, "unknown"),  # nobody has spoken for the other source
+        ({"a_b": ("mit",)}, "unknown"),  # the other source states none
         ({"a_b": ("mit",), "c_d": ("apache-2.0",)}, ["apache-2.0", "mit"]),
     ],
 )
-def test_a_licence_is_never_guessed(licences: dict[str, tuple[str, ...]], expected: object) -> None:
-    text = card(**licences)
+def test_a_license_is_never_guessed(licenses: dict[str, tuple[str, ...]], expected: object) -> None:
+    text = card(**licenses)
     assert metadata(text)["license"] == expected
     assert ("nobody has said that this data may be used or passed on" in text) == (expected == "unknown")
 
 
-def test_everything_that_the_attributes_say_is_there() -> None:
+def test_the_card_shows_every_attribute() -> None:
     text = card(c_d=("cc-by-4.0",))
     assert "**4 episodes, 11,939 steps, 6.6 minutes at 29.97 fps**, cameras top, front at 96x128, 3 MB" in text
     assert "| a/b | local folder | v3.0 | 0-1, 7 | unknown |" in text
@@ -98,7 +98,7 @@ def test_thousands_of_findings_dimensions_and_tasks_stay_a_short_card() -> None:
     assert "- and 4,980 more" in text
 
 
-def test_words_of_others_stay_words() -> None:
+def test_untrusted_text_stays_text() -> None:
     nasty = "a | b\n\n# Title\n<script>alert(1)</script> [link](x) ![i](y) `c`"
     header = dataclasses.replace(
         HEADER,
@@ -113,7 +113,7 @@ def test_words_of_others_stay_words() -> None:
     assert len(re.findall(r"(?<!\\)\|", rows[0])) == 7
 
 
-def test_no_findings_are_said_to_be_none() -> None:
+def test_a_file_without_findings_says_so() -> None:
     text = card(dataclasses.replace(HEADER, findings=(), dropped_episodes=(), statistics={}, tasks={}))
     assert "None: every check that lewm_data makes of a recording passed." in text
     assert "## Statistics" not in text
@@ -133,7 +133,7 @@ def test_the_code_on_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STABLEWM_HOME", str(tmp_path / "swm"))
     file = write(tmp_path / "demo.h5", (400, 300), height=8, width=8).path
-    text = dataset_card(read_facts(file), repo_id="me/demo", licences={"me/test": ()})
+    text = dataset_card(read_facts(file), repo_id="me/demo", licenses={"me/test": ()})
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 2
     names: dict = {}
@@ -145,19 +145,19 @@ def test_the_code_on_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "lewm-data pull me/demo demo.h5\n" in text
 
 
-def test_the_licence_is_the_one_on_the_source_s_own_card(converted: Path, online: StandIn) -> None:
+def test_the_license_is_the_one_on_the_source_s_own_card(converted: Path, online: StandIn) -> None:
     records = [
         SourceRecord(repo_id=repo_id, revision=revision, codebase_version="v3.0", episodes=(0,))
         for repo_id, revision in (("robot/dataset", "a" * 40), ("me/local", None), ("robot/unknown", "b" * 40))
     ]
-    assert source_licences(records) == {"robot/dataset": (), "me/local": (), "robot/unknown": ()}
+    assert source_licenses(records) == {"robot/dataset": (), "me/local": (), "robot/unknown": ()}
     online.card_data = {"license": "apache-2.0"}
-    assert source_licences(records)["robot/dataset"] == ("apache-2.0",)
+    assert source_licenses(records)["robot/dataset"] == ("apache-2.0",)
     online.card_data = {"license": ["mit", "unknown"]}
-    assert source_licences(records)["robot/dataset"] == ("mit",)
+    assert source_licenses(records)["robot/dataset"] == ("mit",)
     assert not any("me/local" in request for request in online.requests)
 
 
-def test_a_local_source_is_pushed_with_an_unknown_licence(converted: Path, online: StandIn) -> None:
+def test_a_local_source_is_pushed_with_an_unknown_license(converted: Path, online: StandIn) -> None:
     push(converted, "me/demo")
     assert metadata(online.content("me/demo", "README.md").decode())["license"] == "unknown"

@@ -1,4 +1,4 @@
-"""Pulling from a stand-in for the Hub: whole or not at all, resumed, checked, and refused in words."""
+"""Pulling from a stand-in for the Hub: complete or absent, resumed, checked, and refused with a sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.loading.files import damage, write
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
 
-def test_what_was_pushed_comes_back_bit_by_bit_and_nothing_else_is_left(
+def test_a_pushed_file_comes_back_bit_by_bit_without_leftovers(
     converted: Path, online: StandIn, tmp_path: Path
 ) -> None:
     pushed = push(converted, "me/demo")
@@ -32,7 +32,7 @@ def test_what_was_pushed_comes_back_bit_by_bit_and_nothing_else_is_left(
     assert os.listdir(output.parent) == ["mine.h5"]
 
 
-def test_a_revision_is_what_it_was(converted: Path, online: StandIn, tmp_path: Path) -> None:
+def test_an_old_revision_can_be_pulled(converted: Path, online: StandIn, tmp_path: Path) -> None:
     old = online.put("me/demo", {"demo.h5": converted.read_bytes()}).sha
     online.put("me/demo", {"demo.h5": b"newer" * 10_000})
     assert pull("me/demo", tmp_path / "old.h5", revision=old).revision == old
@@ -49,25 +49,23 @@ def test_an_interrupted_download_leaves_nothing_behind(converted: Path, hub: Sta
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
-    assert "interrupted, and nothing is left behind. Run the same command again" in " ".join(err.split())
+    assert "interrupted; nothing is left behind. Run the same command again" in " ".join(err.split())
     assert not output.parent.exists()
 
 
-def test_what_a_killed_download_left_does_not_stand_in_the_way(
-    converted: Path, online: StandIn, tmp_path: Path
-) -> None:
+def test_leftovers_of_a_killed_download_are_removed(converted: Path, online: StandIn, tmp_path: Path) -> None:
     online.put("me/demo", {"demo.h5": converted.read_bytes()})
     (tmp_path / "out.h5.download" / ".cache" / "huggingface").mkdir(parents=True)
     (tmp_path / "out.h5.download" / "demo.h5").write_text("half of it")
     pull("me/demo", tmp_path / "out.h5")
     assert sorted(os.listdir(tmp_path)) == ["hub", "out.h5"]
     (tmp_path / "two.h5.download").mkdir()
-    with pytest.raises(OutputError, match="two.h5.download: is in the way"):
+    with pytest.raises(OutputError, match="two.h5.download: the download needs this name"):
         pull("me/demo", tmp_path / "two.h5")
     assert (tmp_path / "two.h5.download").is_dir()
 
 
-def test_a_connection_that_breaks_is_taken_up_again(online: StandIn, tmp_path: Path) -> None:
+def test_a_broken_connection_is_resumed(online: StandIn, tmp_path: Path) -> None:
     large = write(tmp_path / "large.h5", codec="none", height=224, width=224).path.read_bytes()
     online.put("me/demo", {"demo.h5": large})
     online.break_download_after = 11 << 20  # huggingface_hub writes to the disk every 10 MiB
@@ -82,16 +80,16 @@ def test_a_connection_that_breaks_is_taken_up_again(online: StandIn, tmp_path: P
         ("me/unknown", None, "me/unknown: no such dataset on the Hub, or it is private"),
         ("robot/gated", None, "robot/gated: the repo is gated"),
         ("not a repo", None, "not a valid Hub repo id"),
-        ("me/demo", {"data.parquet": b"x"}, "me/demo: holds no .h5 file"),
+        ("me/demo", {"data.parquet": b"x"}, "me/demo: the repo holds no .h5 file"),
         (
             "me/demo",
             {"meta/info.json": b"{}"},
-            "is a LeRobot dataset, not a converted file. .*lewm-data convert me/demo",
+            "this is a LeRobot dataset, not a converted file. .*lewm-data convert me/demo",
         ),
-        ("me/demo", {"a.h5": b"x", "b.h5": b"x"}, "holds 2 files: a.h5, b.h5. Say which one with --file NAME"),
+        ("me/demo", {"a.h5": b"x", "b.h5": b"x"}, "the repo holds 2 files: a.h5, b.h5. Choose one with --file NAME"),
     ],
 )
-def test_what_cannot_be_pulled_is_one_sentence(
+def test_an_impossible_pull_is_one_sentence(
     repo_id: str, files: dict[str, bytes] | None, words: str, online: StandIn, tmp_path: Path
 ) -> None:
     if files is not None:
@@ -104,11 +102,11 @@ def test_what_cannot_be_pulled_is_one_sentence(
 def test_one_of_several_files_can_be_chosen(converted: Path, online: StandIn, tmp_path: Path) -> None:
     online.put("me/demo", {"a.h5": b"x", "b.h5": converted.read_bytes()})
     assert pull("me/demo", tmp_path / "out.h5", file="b.h5").file == "b.h5"
-    with pytest.raises(SourceError, match="there is no file 'c.h5'. It holds: a.h5, b.h5"):
+    with pytest.raises(SourceError, match="there is no file 'c.h5'. The repo holds: a.h5, b.h5"):
         pull("me/demo", tmp_path / "other.h5", file="c.h5")
 
 
-def test_a_private_repo_takes_an_account(
+def test_a_private_repo_needs_an_account(
     converted: Path, online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(converted, "me/demo")
@@ -117,15 +115,15 @@ def test_a_private_repo_takes_an_account(
         pull("me/demo", tmp_path / "out.h5")
 
 
-def test_no_network(online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody answers
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port, where nothing listens
     with pytest.raises(SourceError, match="me/demo: the Hub cannot be reached. Connect to the network"):
         pull("me/demo", tmp_path / "out.h5")
 
 
-def test_what_xet_storage_raises_is_told_and_leaves_nothing(
+def test_an_error_of_xet_storage_is_reported_and_leaves_nothing(
     converted: Path, online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import HfApi
@@ -151,17 +149,17 @@ def test_an_output_that_exists_stays_unless_overwritten(converted: Path, online:
     assert (tmp_path / "out.h5").read_bytes() == converted.read_bytes()
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(
+def test_a_full_disk_is_reported_before_the_download(
     converted: Path, online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     online.put("me/demo", {"demo.h5": converted.read_bytes()})
     monkeypatch.setattr(pulling, "free_disk_bytes", lambda output: 1000)
-    with pytest.raises(ResourceError, match="are to be downloaded, but 0 MB are free"):
+    with pytest.raises(ResourceError, match="the download takes 0 MB, but only 0 MB are free"):
         pull("me/demo", tmp_path / "out.h5")
     assert online.downloads == []
 
 
-def test_what_is_no_converted_file_does_not_get_the_name(converted: Path, online: StandIn, tmp_path: Path) -> None:
+def test_a_foreign_file_does_not_get_the_output_name(converted: Path, online: StandIn, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = [1]
     newer = Path(shutil.copy(converted, tmp_path / "newer.h5"))
@@ -184,13 +182,13 @@ def test_checksums_are_compared_on_demand(converted: Path, online: StandIn, tmp_
     spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
     damage(spoilt, 40)
     online.put("me/demo", {"demo.h5": spoilt.read_bytes()})
-    with pytest.raises(VerificationError, match="what arrived is damaged: 1 problems, .*episode 1 step 10"):
+    with pytest.raises(VerificationError, match="the downloaded file is damaged: 1 problem, .*episode 1 step 10"):
         pull("me/demo", tmp_path / "out.h5", checksums=True)
     assert not list(tmp_path.glob("out.h5*"))
     pull("me/demo", tmp_path / "out.h5")
 
 
-def test_a_lost_column_is_found_without_being_asked_for(converted: Path, online: StandIn, tmp_path: Path) -> None:
+def test_a_missing_column_is_always_found(converted: Path, online: StandIn, tmp_path: Path) -> None:
     spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
     with h5py.File(spoilt, "a") as file:
         del file["done"]

@@ -1,4 +1,4 @@
-"""Pushing through huggingface_hub's own code to a stand-in: what arrives, is refused, and survives an interruption."""
+"""Pushing through huggingface_hub's own code to a stand-in: uploads, refusals and interruptions."""
 
 from __future__ import annotations
 
@@ -32,12 +32,40 @@ def test_a_file_and_its_card_arrive_in_one_commit_in_a_private_repo(converted: P
     assert "# demo" in online.content("me/demo", "README.md").decode()
 
 
-def test_public_is_asked_for(converted: Path, online: StandIn) -> None:
+def test_the_flag_public_makes_a_public_repo(converted: Path, online: StandIn) -> None:
     assert not push(converted, "me/open", public=True).is_private
     assert not online.repos["me/open"].private
 
 
-def test_the_same_file_again_sends_and_changes_nothing(converted: Path, online: StandIn) -> None:
+@pytest.mark.parametrize("files", [{}, {"notes.txt": b"mine"}], ids=["empty", "with other content"])
+def test_a_public_repo_is_refused_without_the_flag_public(
+    files: dict[str, bytes], converted: Path, online: StandIn
+) -> None:
+    online.put("me/lab", files)
+    before = online.repos["me/lab"].sha
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="^me/lab: the repo is public, .*Add --public") as refused:
+            push(converted, "me/lab", overwrite=overwrite)
+    assert refused.value.exit_status == 2
+    assert (online.uploaded_bytes, online.repos["me/lab"].sha) == (0, before)
+    assert not push(converted, "me/lab", public=True, overwrite=True).is_private
+
+
+def test_a_repo_that_becomes_public_during_the_upload_gets_no_commit(converted: Path, online: StandIn) -> None:
+    online.after_upload = lambda: setattr(online.repos["me/lab"], "private", False)
+    with pytest.raises(OutputError, match="^me/lab: the repo is public, .*Add --public"):
+        push(converted, "me/lab")
+    assert online.uploaded_bytes == converted.stat().st_size
+    assert set(online.repos["me/lab"].files) == {".gitattributes"}
+
+
+def test_a_repo_that_becomes_public_with_the_commit_is_reported(converted: Path, online: StandIn) -> None:
+    online.after_commit = lambda: setattr(online.repos["me/lab"], "private", False)
+    with pytest.raises(OutputError, match="^me/lab: the repo became public during the upload"):
+        push(converted, "me/lab")
+
+
+def test_pushing_the_same_file_again_changes_nothing(converted: Path, online: StandIn) -> None:
     first = push(converted, "me/demo")
     sent, commits = online.uploaded_bytes, len(online.repos["me/demo"].commits)
     online.put("me/demo", {"README.md": b"edited by hand"})
@@ -48,10 +76,10 @@ def test_the_same_file_again_sends_and_changes_nothing(converted: Path, online: 
     assert first.revision != again.revision == online.repos["me/demo"].sha
 
 
-def test_other_content_is_replaced_only_on_request_and_stays_in_the_history(
+def test_overwrite_replaces_other_content_and_keeps_it_in_the_history(
     converted: Path, online: StandIn, tmp_path: Path
 ) -> None:
-    online.put("me/demo", {"demo.h5": b"older" * 10_000, "notes.txt": b"kept"})
+    online.put("me/demo", {"demo.h5": b"older" * 10_000, "notes.txt": b"kept"}, private=True)
     with pytest.raises(OutputError, match=r"^me/demo: the repo exists and holds other content \(demo.h5, notes.txt\)"):
         push(converted, "me/demo")
     before = online.repos["me/demo"].sha
@@ -62,9 +90,7 @@ def test_other_content_is_replaced_only_on_request_and_stays_in_the_history(
     assert before in [sha for sha, _ in repo.commits]
 
 
-def test_without_a_token_nothing_is_asked_of_the_hub(
-    converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_token_no_request_is_made(converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(OutputError, match="this machine is not logged in .* hf auth login") as told:
         push(converted, "me/demo")
@@ -75,12 +101,16 @@ def test_without_a_token_nothing_is_asked_of_the_hub(
 @pytest.mark.parametrize(
     ("token", "repo_id", "words"),
     [
-        ("hf_wrong", "me/demo", "does not accept the token of this machine .*Invalid credentials.*hf auth login"),
-        (READ_TOKEN, "me/demo", "this account may not write there .*write access"),
-        ("hf_write", "somebody/demo", "this account may not write there .*under your own name instead of 'somebody'"),
+        ("hf_wrong", "me/demo", "rejects this machine's token .*Invalid credentials.*hf auth login"),
+        (READ_TOKEN, "me/demo", "this account may not write to the repo .*write access"),
+        (
+            "hf_write",
+            "somebody/demo",
+            "may not write to the repo .*under your own name instead of 'somebody'",
+        ),
     ],
 )
-def test_no_permission_is_told_as_such(
+def test_missing_permission_is_reported(
     token: str, repo_id: str, words: str, converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
@@ -89,25 +119,25 @@ def test_no_permission_is_told_as_such(
     assert online.repos == {}
 
 
-def test_reading_a_repo_of_others_does_not_mean_writing_to_it(converted: Path, online: StandIn) -> None:
-    online.put("somebody/demo", {})
-    with pytest.raises(OutputError, match="^somebody/demo: this account may not write there"):
+def test_another_users_repo_cannot_be_written(converted: Path, online: StandIn) -> None:
+    online.put("somebody/demo", {}, private=True)
+    with pytest.raises(OutputError, match="^somebody/demo: this account may not write to the repo"):
         push(converted, "somebody/demo")
     assert len(online.repos["somebody/demo"].commits) == 2
 
 
-def test_no_network(converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody answers
-    with pytest.raises(OutputError, match="^me/demo: the Hub cannot be reached .*Run the same command again"):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port, where nothing listens
+    with pytest.raises(OutputError, match="^me/demo: the Hub cannot be reached .*Run the same command again to resume"):
         push(converted, "me/demo")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(OutputError, match="^me/demo: the Hub is switched off by HF_HUB_OFFLINE"):
+    with pytest.raises(OutputError, match="^me/demo: HF_HUB_OFFLINE turns the Hub off"):
         push(converted, "me/demo")
 
 
-def test_an_invalid_repo_id_is_usage(converted: Path, online: StandIn) -> None:
+def test_an_invalid_repo_id_is_a_usage_error(converted: Path, online: StandIn) -> None:
     with pytest.raises(UsageError, match="not a valid Hub repo id"):
         push(converted, "me/my demo")
 
@@ -115,25 +145,27 @@ def test_an_invalid_repo_id_is_usage(converted: Path, online: StandIn) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (412, r"^me/demo: somebody else changed the repo meanwhile \(the Hub's own words\)"),
-        (413, r"^me/demo: the file is larger than the Hub takes \(the Hub's own words\)\. Convert fewer --episodes"),
+        (412, r"^me/demo: the repo changed during the upload \(the Hub's own words\)"),
+        (413, r"^me/demo: the file is too large for the Hub \(the Hub's own words\)\. Convert fewer --episodes"),
         (
             500,
-            r"^me/demo: the Hub did not answer as it should \(the Hub's own words\)\. Run the same command again later",
+            r"^me/demo: the Hub failed \(the Hub's own words\)\. Run the same command again later",
         ),
     ],
 )
-def test_a_refused_commit_leaves_the_repo_as_it_was(status: int, words: str, converted: Path, online: StandIn) -> None:
+def test_a_refused_commit_does_not_change_the_repo(status: int, words: str, converted: Path, online: StandIn) -> None:
     online.refuse_commits = status, "the Hub's own words"
     with pytest.raises(OutputError, match=words):
         push(converted, "me/demo")
     assert set(online.repos["me/demo"].files) == {".gitattributes"}
 
 
-def test_what_is_damaged_or_not_ours_is_not_pushed(converted: Path, online: StandIn, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_file_is_not_pushed(converted: Path, online: StandIn, tmp_path: Path) -> None:
     spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
     damage(spoilt, 20)
-    with pytest.raises(VerificationError, match="not pushed, since it is damaged: .*episode 0 step 20") as told:
+    with pytest.raises(
+        VerificationError, match="not pushed, because the file is damaged: 1 problem, .*episode 0 step 20"
+    ) as told:
         push(spoilt, "me/demo")
     assert told.value.exit_status == 6
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
@@ -158,16 +190,14 @@ def test_a_file_that_refers_to_others_is_not_pushed(converted: Path, online: Sta
     assert online.requests == []
 
 
-def test_an_interrupted_upload_leaves_the_repo_as_it_was_and_is_done_by_the_next_run(
-    converted: Path, hub: StandIn
-) -> None:
+def test_an_interrupted_upload_changes_nothing_and_the_next_run_completes_it(converted: Path, hub: StandIn) -> None:
     hub.stall_after_parts = 2
     with running(hub, "push", converted, "me/demo") as process:
         wait_until(lambda: hub.uploaded_bytes >= 100_000)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
-    assert "interrupted; the repo is as it was before. Run the same command again" in " ".join(err.split())
+    assert "interrupted; the repo has not changed. Run the same command again" in " ".join(err.split())
     assert set(hub.repos["me/demo"].files) == {".gitattributes"}
     hub.stall_after_parts = None
     status, out, err = finish(hub, "push", converted, "me/demo", "--json")
@@ -178,7 +208,7 @@ def test_an_interrupted_upload_leaves_the_repo_as_it_was_and_is_done_by_the_next
     assert "\r" not in err
 
 
-def test_what_arrived_before_the_commit_failed_is_not_sent_again(converted: Path, online: StandIn) -> None:
+def test_a_file_uploaded_before_a_failed_commit_is_not_sent_again(converted: Path, online: StandIn) -> None:
     online.refuse_commits = 500, "Internal error"
     with pytest.raises(OutputError):
         push(converted, "me/demo")
@@ -189,14 +219,12 @@ def test_what_arrived_before_the_commit_failed_is_not_sent_again(converted: Path
     assert online.content("me/demo", "demo.h5") == converted.read_bytes()
 
 
-def test_xet_storage_is_used_where_the_hub_has_it_and_not_sent_the_same_twice(
-    converted: Path, hub: StandIn, tmp_path: Path
-) -> None:
+def test_xet_storage_is_used_and_sends_no_byte_twice(converted: Path, hub: StandIn, tmp_path: Path) -> None:
     pytest.importorskip("hf_xet")
     hub.xet = tmp_path / "xet"
     hub.refuse_commits = 500, "Internal error"
     status, _, err = finish(hub, "push", converted, "me/demo")
-    assert (status, "did not answer as it should" in err) == (2, True), err
+    assert (status, "the Hub failed" in err) == (2, True), err
     stored = [path.name for path in hub.xet.rglob("*") if path.suffix != ".redb" and path.stat().st_size > 10_000]
     assert stored != []
     hub.refuse_commits = None
@@ -208,15 +236,13 @@ def test_xet_storage_is_used_where_the_hub_has_it_and_not_sent_the_same_twice(
     assert sorted(after) == sorted(stored)
 
 
-def test_a_file_by_another_ending_gets_one_that_is_found_again(
-    converted: Path, online: StandIn, tmp_path: Path
-) -> None:
+def test_a_file_with_another_suffix_gets_the_suffix_h5(converted: Path, online: StandIn, tmp_path: Path) -> None:
     named = Path(shutil.copy(converted, tmp_path / "my data.v2"))
     assert push(named, "me/demo").file == "my data.v2.h5"
     assert "lewm-data pull me/demo 'my data.v2.h5'\n" in online.content("me/demo", "README.md").decode()
 
 
-def test_a_lost_column_is_a_damage_and_no_crash(converted: Path, online: StandIn, tmp_path: Path) -> None:
+def test_a_missing_column_counts_as_damage(converted: Path, online: StandIn, tmp_path: Path) -> None:
     spoilt = Path(shutil.copy(converted, tmp_path / "spoilt.h5"))
     with h5py.File(spoilt, "a") as file:
         del file["ep_len"]

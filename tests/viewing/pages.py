@@ -1,4 +1,4 @@
-"""A finished page, taken apart without our own code; and files whose every text is an attack."""
+"""A parser for finished pages that uses none of our code, and files in which every text is an attack."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Page(HTMLParser):
         return json.loads(self.texts["data"])
 
     def frames(self, strip: dict[str, Any], number: int, count: int) -> np.ndarray:
-        """One frame of a strip that has so many."""
+        """One frame of a strip of ``count`` frames."""
         picture = Image.open(io.BytesIO(base64.b64decode(self.texts[f"p{strip['picture']}"])))
         width = picture.width / count
         box = (round(number * width), 0, round((number + 1) * width), picture.height)
@@ -55,12 +55,12 @@ class Page(HTMLParser):
 
 
 def addresses(html: str) -> set[str]:
-    """Everything in a page that looks like an address."""
+    """Returns everything in a page that looks like an address."""
     return set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"'<]*", html))
 
 
 def coded(path: Path, lengths: Sequence[int]) -> Path:
-    """A file of two cameras in which every frame and every row says which one it is (see ``tests.recording``)."""
+    """Writes a file of two cameras in which every frame and row encodes its own position (see ``tests.recording``)."""
     places = [(episode, step) for episode, length in enumerate(lengths) for step in range(length)]
     dims = {"action": "goal", "state": "joint"}
     rows = {name: np.array([row_values(name, *place, 6) for place in places]) for name in dims}
@@ -85,7 +85,7 @@ def coded(path: Path, lengths: Sequence[int]) -> Path:
 
 
 def hostile(path: Path) -> files.Written:
-    """A file of twelve episodes whose names, task and findings are HTML; episode 7 is odd, 9 too short for a window."""
+    """Writes a file whose texts are HTML; of its 12 episodes, 7 is odd and 9 is too short for a window."""
     lengths = [30, 31, 29, 30, 32, 30, 31, 29, 30, 6, 30, 31]
     written = files.write(path, lengths, cameras=("wrist",), height=48, width=64)
     found = {"severity": "error", "expected": EVIL, "found": EVIL, "remedy": EVIL, "handling": "kept"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.viewing.metrics import LEAST_EPISODES, Scale, ScaleSum, measure, odd, still_share
+from lewm_data.viewing.metrics import MIN_EPISODES, Scale, ScaleSum, measure, odd, still_share
 
 ONES = np.ones(2)
 
@@ -78,4 +78,4 @@ def test_odd_ones_are_found_on_both_sides() -> None:
 
 
 def test_among_few_nothing_is_odd() -> None:
-    assert odd([1] * (LEAST_EPISODES - 2) + [1000]).tolist() == [0] * (LEAST_EPISODES - 1)
+    assert odd([1] * (MIN_EPISODES - 2) + [1000]).tolist() == [0] * (MIN_EPISODES - 1)

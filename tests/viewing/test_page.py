@@ -1,4 +1,4 @@
-"""The page as people meet it: in a real browser, by mouse, by keyboard, by screen reader, on a phone, in the dark."""
+"""The page in a real browser: mouse, keyboard, screen reader, phone, and dark mode."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def good(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def evil(folder: Path) -> Path:
-    """Every text of it is an attack."""
+    """A file in which every text is an attack."""
     hostile(folder / "evil.h5")
     return make_preview(str(folder / "evil.h5"), folder / "evil.html", PreviewConfig()).path
 
 
 def picture(element: Any) -> np.ndarray:
-    """What is seen of an element, (H, W, 3)."""
+    """A screenshot of an element, (H, W, 3)."""
     element.scroll_into_view_if_needed()
     return np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB"))
 
@@ -92,7 +92,7 @@ def test_the_slider_shows_the_frame_and_the_values_of_its_step(good: Path, visit
         assert float(shown) == pytest.approx(row_values("action", 3, step, 6)[0], abs=0.006)
 
 
-def test_keys_walk_and_open(good: Path, visit: Callable[..., Any]) -> None:
+def test_arrow_keys_move_and_enter_opens(good: Path, visit: Callable[..., Any]) -> None:
     page = visit(good)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the episodes"
@@ -112,7 +112,7 @@ def test_keys_walk_and_open(good: Path, visit: Callable[..., Any]) -> None:
     assert not page.locator("#detail-1").is_visible()
 
 
-def test_where_to_look_first_leads_there(good: Path, visit: Callable[..., Any]) -> None:
+def test_the_first_looks_open_their_episodes(good: Path, visit: Callable[..., Any]) -> None:
     page = visit(good)
     page.get_by_role("searchbox").fill("0")
     page.get_by_role("button", name="Longest").click()
@@ -154,7 +154,7 @@ def test_windows_follow_their_settings(good: Path, visit: Callable[..., Any]) ->
     assert page.locator(".batch").text_content().count("(B, 3, 24)") == 1
 
 
-def test_everything_that_can_be_used_has_a_name(good: Path, evil: Path, visit: Callable[..., Any]) -> None:
+def test_every_control_has_an_accessible_name(good: Path, evil: Path, visit: Callable[..., Any]) -> None:
     for path in (good, evil):
         page = visit(path)
         session = page.context.new_cdp_session(page)
@@ -190,7 +190,7 @@ def test_everything_that_can_be_used_has_a_name(good: Path, evil: Path, visit: C
         assert len(ids) == len(set(ids))
 
 
-def test_strangers_text_stays_text(evil: Path, visit: Callable[..., Any]) -> None:
+def test_untrusted_text_stays_text(evil: Path, visit: Callable[..., Any]) -> None:
     page = visit(evil)
     assert page.locator("h1").text_content() == EVIL
     page.locator("#row-3").click()
@@ -227,12 +227,12 @@ def test_the_browser_itself_forbids_every_connection(good: Path, browser: Any) -
     assert refused[1] is None
 
 
-def test_findings_lead_to_the_frame_concerned(recorded: Path, copy_of: Callable, visit: Callable[..., Any]) -> None:
+def test_a_finding_leads_to_its_frame(recorded: Path, copy_of: Callable, visit: Callable[..., Any]) -> None:
     root = copy_of(recorded)
     spoil.value("action", 13, [np.nan] * 6, episode=3)(root)
     made = make_preview(str(root), root.parent / "dirty.html", PreviewConfig(num_steps=2, frameskip=2))
     page = visit(made.path)
-    assert "Not to be trained on as it is: 1 error in episode 3" in page.locator("#verdict").text_content()
+    assert "Do not train on it as it is: 1 error in episode 3" in page.locator("#verdict").text_content()
     group = page.locator(".group.error")
     assert [read_code(picture(frame)) for frame in group.locator(".frame").all()] == [(3, 13), (3, 13)]
     group.get_by_role("button", name="episode 3, step 13").click()
@@ -262,7 +262,7 @@ def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(
         assert dark == (options.get("color_scheme") == "dark")
 
 
-def test_many_episodes_come_a_page_at_a_time(folder: Path, visit: Callable[..., Any]) -> None:
+def test_many_episodes_are_listed_a_page_at_a_time(folder: Path, visit: Callable[..., Any]) -> None:
     written = files.write(folder / "many.h5", [4] * 400 + [40] * 3, height=8, width=8, codec="none")
     config = PreviewConfig(max_episodes=10, num_steps=1, frameskip=2)
     page = visit(make_preview(str(written.path), folder / "many.html", config).path)
@@ -277,7 +277,7 @@ def test_many_episodes_come_a_page_at_a_time(folder: Path, visit: Callable[..., 
     assert page.evaluate("document.activeElement.id") == "row-400"
 
 
-def test_a_dataset_that_cannot_be_read_has_its_findings(recorded: Path, copy_of: Callable, visit: Callable) -> None:
+def test_an_unreadable_dataset_lists_its_findings(recorded: Path, copy_of: Callable, visit: Callable) -> None:
     root = copy_of(recorded)
     (root / "meta" / "episodes" / "chunk-000" / "file-000.parquet").write_bytes(b"not Parquet")
     page = visit(make_preview(str(root), root.parent / "broken.html", PreviewConfig()).path)

@@ -1,4 +1,4 @@
-"""Previews as files: whole or not there, small, true to the data, harmless, and made of anything, however damaged."""
+"""Previews as files: complete or absent, small, true to the data, harmless, and possible for any damaged dataset."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from PIL import Image
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DamagedChunkError, OutputError, UsageError
-from lewm_data.viewing import preview as previews
-from lewm_data.viewing.preview import make_preview
+from lewm_data.viewing import html
+from lewm_data.viewing.preview import make_preview, open_recording
+from lewm_data.viewing.summary import summarize
 from tests.loading import files
 from tests.quality import dirt as spoil
 from tests.quality.dirt import DECODED, INSPECTED, Dirt
 from tests.recording import EPISODE_LENGTHS, read_camera, read_code, row_values
 from tests.viewing.pages import EVIL, Page, addresses, hostile
-from tests.viewing.test_curves import unpacked
+from tests.viewing.test_strips import unpacked
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_statistics_are_numpys(converted: Path, tmp_path: Path) -> None:
         assert counts == np.histogram(every[:, dimension], bins=40)[0].tolist()
 
 
-def test_strangers_text_is_text(tmp_path: Path) -> None:
+def test_untrusted_text_stays_text(tmp_path: Path) -> None:
     hostile(tmp_path / "file.h5")
     page = Page(make_preview(str(tmp_path / "file.h5"), tmp_path / "page.html", PreviewConfig()).path)
     tags = [tag for tag, _ in page.tags]
@@ -81,7 +82,7 @@ def test_strangers_text_is_text(tmp_path: Path) -> None:
     assert {entry["code"] for entry in page.data["findings"]} == {EVIL, "frames_black", "tasks_missing"}
 
 
-def test_commands_to_copy_are_quoted(recorded: Path, tmp_path: Path) -> None:
+def test_commands_to_paste_are_quoted(recorded: Path, tmp_path: Path) -> None:
     root = shutil.copytree(recorded, tmp_path / "mine; rm -rf $HOME")
     data = Page(make_preview(str(root), tmp_path / "raw.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
     assert shlex.split(data["verdict"]["next"])[:4] == ["lewm-data", "convert", root.name, "OUTPUT.h5"]
@@ -90,12 +91,12 @@ def test_commands_to_copy_are_quoted(recorded: Path, tmp_path: Path) -> None:
     assert data["verdict"]["next"] == 'LeWMDataModule(h5_path="a\\"+evil().h5")'
 
 
-def test_a_page_names_no_address_and_forbids_all(converted: Path, tmp_path: Path) -> None:
+def test_a_page_contains_no_address_and_forbids_connections(converted: Path, tmp_path: Path) -> None:
     page = Page(make_preview(str(converted), tmp_path / "page.html", PreviewConfig()).path)
     assert addresses(page.html) <= {
         "//www.w3.org/2000/svg",
         "http://www.w3.org/2000/svg",
-    }  # SVG's name, never asked for
+    }  # SVG's namespace, which browsers never fetch
     [policy] = [a["content"] for tag, a in page.tags if tag == "meta" and "content" in a and a.get("http-equiv")]
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data:;")
@@ -104,7 +105,7 @@ def test_a_page_names_no_address_and_forbids_all(converted: Path, tmp_path: Path
     assert str(Path.home()) not in page.html
 
 
-def test_what_is_left_out_is_said_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_says_which_pictures_it_leaves_out(tmp_path: Path) -> None:
     written = files.write(tmp_path / "file.h5", [10] * 39 + [60], height=48, width=64, cameras=("wrist",))
     config = PreviewConfig(max_episodes=5, num_steps=2, frameskip=2)
     data = Page(make_preview(str(written.path), tmp_path / "few.html", config).path).data
@@ -115,15 +116,16 @@ def test_what_is_left_out_is_said_and_bounded(tmp_path: Path, monkeypatch: pytes
     data = Page(make_preview(str(written.path), tmp_path / "chosen.html", chosen).path).data
     assert list(data["shown"]) == ["3", "4", "9"]
     assert len(data["episodes"]["length"]) == 40
-    monkeypatch.setattr("lewm_data.viewing.strips.MAX_PICTURE_BYTES", 20_000)
-    made = make_preview(str(written.path), tmp_path / "small.html", PreviewConfig())
-    page = Page(made.path)
+    recording = open_recording(str(written.path), PreviewConfig())
+    preview = summarize(recording, PreviewConfig(), max_picture_bytes=20_000)
+    (tmp_path / "small.html").write_text("".join(html.page(preview)))
+    page = Page(tmp_path / "small.html")
     assert page.data["isCutShort"]
     assert sum(len(text) for name, text in page.texts.items() if name[1:].isdigit()) < 40_000
-    assert len(page.data["shown"]) == 40  # curves are there all the same
+    assert len(page.data["shown"]) == 40  # curves are still there
 
 
-def test_findings_come_with_the_frame_concerned(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
+def test_a_finding_comes_with_its_frame(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
     root = copy_of(recorded)
     spoil.value("action", 13, [np.nan] * 6, episode=3)(root)
     made = make_preview(str(root), tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1))
@@ -140,7 +142,7 @@ def test_findings_come_with_the_frame_concerned(recorded: Path, copy_of: Callabl
     )
 
 
-def test_what_decoding_finds_is_added(
+def test_findings_of_decoding_are_added(
     recorded: Path, copy_of: Callable, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     [dirt] = [dirt for dirt in DECODED if dirt.code == "decode_error"][:1]
@@ -156,7 +158,7 @@ def test_what_decoding_finds_is_added(
 
 
 QUICK = {"metadata_unreadable", "file_missing", "column_width", "location_null", "video_truncated", "rows_missing"}
-"""One way to each of these is tried in every run; all ways to everything in the slow ones."""
+"""Every run tries one example of each of these; the slow tests try all examples of all codes."""
 
 
 def _one_way_each() -> list[Dirt]:
@@ -166,14 +168,14 @@ def _one_way_each() -> list[Dirt]:
 def check_any_dirt(dirt: Dirt, root: Path, page: Path) -> None:
     dirt.spoil(root)
     data = Page(make_preview(str(root), page, PreviewConfig(num_steps=1, frameskip=1)).path).data
-    if dirt in INSPECTED and dirt.options is None:  # else only other settings, or other frames, show it
+    if dirt in INSPECTED and dirt.options is None:  # otherwise only other settings or other frames show it
         assert dirt.code in {entry["code"] for entry in data["findings"]}
     for shown in data["shown"].values():
         assert all(len(strip["absent"]) <= len(shown["steps"]) for strip in shown["strips"])
 
 
 @pytest.mark.parametrize("dirt", _one_way_each(), ids=str)
-def test_damaged_datasets_have_a_page_too(
+def test_a_damaged_dataset_has_a_page(
     dirt: Dirt, copy_of: Callable, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     check_any_dirt(dirt, copy_of(request.getfixturevalue(dirt.dataset)), tmp_path / "page.html")
@@ -211,7 +213,7 @@ def _code(frame: np.ndarray) -> tuple[int, int] | None:
         return None
 
 
-def test_an_output_is_whole_or_not_there(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_is_complete_or_absent(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.html"
     page.write_text("mine")
     with pytest.raises(OutputError, match="exists already"):
@@ -223,7 +225,7 @@ def test_an_output_is_whole_or_not_there(converted: Path, tmp_path: Path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(previews.html, "page", fails)
+        patch.setattr(html, "page", fails)
         with pytest.raises(KeyboardInterrupt):
             make_preview(str(converted), page, PreviewConfig(overwrite=True))
     assert page.read_text() == "mine"
@@ -234,7 +236,7 @@ def test_an_output_is_whole_or_not_there(converted: Path, tmp_path: Path, monkey
         make_preview(str(converted), tmp_path / "page.pdf", PreviewConfig())
 
 
-def test_metadata_that_lies_about_lengths_breaks_no_page(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
+def test_wrong_lengths_in_the_metadata_break_no_page(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
     root = copy_of(recorded)
     spoil.meta("length", 3, 10**12)(root)
     data = Page(make_preview(str(root), tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
@@ -259,8 +261,8 @@ def test_settings_are_checked() -> None:
         PreviewConfig(episodes="all")
 
 
-def test_json_of_a_page_is_json(converted: Path, tmp_path: Path) -> None:
+def test_a_result_converts_to_json(converted: Path, tmp_path: Path) -> None:
     made = make_preview(str(converted), tmp_path / "page.html", PreviewConfig())
-    told = json.loads(json.dumps(made.to_json()))
+    told = json.loads(json.dumps(made.to_dict()))
     assert (told["num_episodes"], told["num_episodes_shown"], told["verdict"]) == (5, 5, "fair")
     assert told["file_bytes"] == (tmp_path / "page.html").stat().st_size

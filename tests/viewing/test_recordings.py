@@ -1,4 +1,4 @@
-"""Files and datasets as something to look at: the frames and rows that are asked for are the ones that come."""
+"""Reading files and datasets for previews: the requested frames and rows are the ones that arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DamagedChunkError, FormatError, SourceError
-from lewm_data.viewing.opening import open_recording
+from lewm_data.viewing.preview import open_recording
 from lewm_data.viewing.recording import Recording
 from tests.loading import files
 from tests.quality import dirt as spoil
@@ -29,7 +29,7 @@ def recording(request: pytest.FixtureRequest, recorded: Path, tmp_path: Path) ->
     return open_recording(str(tmp_path / "file.h5"), PreviewConfig())
 
 
-def test_frames_are_those_of_the_steps_asked_for(recording: Recording) -> None:
+def test_frames_are_those_of_the_requested_steps(recording: Recording) -> None:
     for position in (3, 0, 4, 3):  # also backwards
         for number, camera in enumerate(recording.cameras):
             frames = list(recording.frames(position, camera, STEPS[position], 96))
@@ -58,7 +58,7 @@ def test_rows_are_those_of_the_episode(recording: Recording) -> None:
         assert recording.tasks[int(rows["task_index"][0, 0])] == ("push the block", "lift the block")[position % 2]
 
 
-def test_a_findings_episode_is_found_again_in_a_file(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
+def test_a_finding_keeps_its_episode_in_the_converted_file(recorded: Path, copy_of: Callable, tmp_path: Path) -> None:
     root = copy_of(recorded)
     spoil.value("action", 2, [0.0, np.nan, 0, 0, 0, 0], episode=1)(root)
     spoil.value("next.done", 3, True, episode=3)(root)
@@ -75,7 +75,7 @@ def test_a_findings_episode_is_found_again_in_a_file(recorded: Path, copy_of: Ca
         assert found == {k: None if v is None else v - 1 for k, v in expected.items()}
 
 
-def test_a_damaged_frame_of_a_file_is_said(tmp_path: Path) -> None:
+def test_a_damaged_frame_is_reported(tmp_path: Path) -> None:
     written = files.write(tmp_path / "file.h5", (30, 25), codec="zstd")
     files.damage(written.path, int(written.offsets[1]) + 5, byte=0)
     recording = open_recording(str(written.path), PreviewConfig())
@@ -83,7 +83,7 @@ def test_a_damaged_frame_of_a_file_is_said(tmp_path: Path) -> None:
         list(recording.frames(1, "pixels", [4, 5], 24))
 
 
-def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lewm_data.viewing.converted._BLOCK_ROWS", 40)
     written = files.write(tmp_path / "file.h5", (30, 25, 7, 21, 60))
     recording = open_recording(str(written.path), PreviewConfig())
@@ -103,14 +103,14 @@ def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (".", SourceError, "no LeRobot dataset"),
     ],
 )
-def test_what_cannot_be_looked_at_is_refused(name: str, error: type[Exception], words: str, tmp_path: Path) -> None:
+def test_an_unreadable_source_is_refused(name: str, error: type[Exception], words: str, tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("not HDF5")
     files.write(tmp_path / "foreign.h5", ours=False)
     with pytest.raises(error, match=words):
         open_recording(str(tmp_path / name), PreviewConfig())
 
 
-def test_a_sparse_look_is_as_quick_as_it_is_right(tmp_path: Path) -> None:
+def test_sparse_reading_is_fast_and_correct(tmp_path: Path) -> None:
     """Frames far apart in a long video with B-frames and rare keyframes."""
     root = record_v3(tmp_path / "long", episode_lengths=(150, 90), bframes=2, gop=30)
     recording = open_recording(str(root), PreviewConfig())

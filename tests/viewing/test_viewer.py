@@ -1,4 +1,4 @@
-"""An episode in Rerun, read back through Rerun's own reader."""
+"""An episode in Rerun, read back with Rerun's own reader."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def component(columns: dict[str, Any], name: str) -> list[Any]:
 
 
 def test_a_recording_holds_every_frame_and_row(coded_file: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     viewed = view_episode(coded_file, 1, save=tmp_path / "one.rrd", progress=lambda *done: seen.append(done))
-    assert (viewed.num_steps, seen[-1]) == (23, (46, 46))
+    assert (viewed.num_steps, seen[-1]) == (23, ("frames", 46, 46))
     assert viewed.cameras == ("observation.images.front", "observation.images.top")
     assert [path.name for path in tmp_path.iterdir()] == ["one.rrd"]
     entities = read_back(tmp_path / "one.rrd")
@@ -72,7 +72,7 @@ def test_a_recording_holds_every_frame_and_row(coded_file: Path, tmp_path: Path)
     assert component(entities["done"], "scalars") == [[0.0]] * 22 + [[1.0]]
 
 
-def test_names_of_dimensions_are_the_lines_names(coded_file: Path, tmp_path: Path) -> None:
+def test_lines_have_the_names_of_their_dimensions(coded_file: Path, tmp_path: Path) -> None:
     view_episode(coded_file, 0, save=tmp_path / "names.rrd")
     reader = pytest.importorskip("rerun.chunk").RrdReader(str(tmp_path / "names.rrd"))
     static = [chunk.to_record_batch().to_pylist()[0] for chunk in reader.stream() if chunk.is_static]
@@ -84,13 +84,13 @@ def test_names_of_dimensions_are_the_lines_names(coded_file: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("episode", "save", "error", "words"),
     [
-        (3, "out.rrd", UsageError, "there is no episode 3; it has 0 to 2"),
+        (3, "out.rrd", UsageError, "there is no episode 3. Choose one from 0 to 2"),
         (-1, "out.rrd", UsageError, "there is no episode -1"),
         (0, "out.mp4", UsageError, "ends in .rrd"),
         (0, "mine.rrd", OutputError, "exists already"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(
+def test_an_impossible_request_is_refused(
     episode: int, save: str, error: type[Exception], words: str, coded_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.rrd").write_text("mine")
@@ -108,23 +108,25 @@ def test_a_damaged_frame_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file.h5"]
 
 
-def test_without_rerun_the_remedy_is_said(coded_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rerun_the_error_names_the_extra(
+    coded_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(UsageError, match=r"pip install 'lewm_data\[view\]'") as caught:
         view_episode(coded_file, 0, save=tmp_path / "out.rrd")
     assert caught.value.exit_status == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a screen has no name in the environment")
-def test_without_a_screen_the_remedy_is_said(coded_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no environment variable for a screen")
+def test_without_a_screen_the_error_suggests_saving(coded_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UsageError, match=r"no screen .*--save episode.rrd"):
+    with pytest.raises(UsageError, match=r"needs a screen, and there is none .*--save episode.rrd"):
         view_episode(coded_file, 0)
 
 
 @pytest.mark.parametrize("fails", ["spawn", "flush"])
-def test_a_window_that_does_not_open_is_said(fails: str, coded_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_that_does_not_open_is_reported(fails: str, coded_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("connection refused")
 
@@ -132,5 +134,5 @@ def test_a_window_that_does_not_open_is_said(fails: str, coded_file: Path, monke
     monkeypatch.setenv("DISPLAY", ":99")
     monkeypatch.setattr(stream, "spawn", lambda self: None)
     monkeypatch.setattr(stream, fails, fail)
-    with pytest.raises(UsageError, match=r"cannot be opened, or was closed \(connection refused\)"):
+    with pytest.raises(UsageError, match=r"did not open or was closed \(connection refused\)"):
         view_episode(coded_file, 0)
