@@ -34,8 +34,7 @@ from benchmarks.scenes import cartoon
 from benchmarks.synthetic import STANDARD, Recording
 from benchmarks.words import show
 from lewm_data.config import COMPRESSIONS
-from lewm_data.format.codecs import ChunkCodec
-from lewm_data.format.encode import encoder
+from lewm_data.format.codecs import ChunkCodec, encoder
 
 JPEG = "jpeg"
 _JPEG_QUALITY = 95
@@ -53,7 +52,7 @@ type Frames = NDArray[np.uint8]
 
 
 class Stored(NamedTuple):
-    """A frame as a codec stores it: the bytes, and HDF5's filter mask (see ``lewm_data.format.encode``)."""
+    """A frame as a codec stores it: the bytes, and HDF5's filter mask (see ``lewm_data.format.codecs``)."""
 
     data: bytes
     filter_mask: int

@@ -112,7 +112,8 @@ def _recode(source: Path, out: Path, codec: str) -> None:
     import h5py
 
     from lewm_data.conversion.merge import file_shape
-    from lewm_data.format.schema import EP_LEN, FileHeader, is_value
+    from lewm_data.format.header import FileHeader
+    from lewm_data.format.schema import EP_LEN, is_value
     from lewm_data.format.writer import FileWriter
 
     with h5py.File(source) as file:

@@ -28,7 +28,8 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     import h5py
     import imagecodecs
 
-    from lewm_data.format.schema import CODEC_SKIPPED_MASK, ROWS_PER_CHUNK
+    from lewm_data.format.codecs import CODEC_SKIPPED_MASK
+    from lewm_data.format.schema import ROWS_PER_CHUNK
     from lewm_data.format.writer import LIBVER
 
     random = np.random.default_rng(0)
@@ -88,7 +89,7 @@ def _divide(file: Any, num_frames: int, num_episodes: int) -> None:
 
 
 def _header(num_episodes: int) -> dict[str, Any]:
-    from lewm_data.format.schema import FileHeader, SourceRecord
+    from lewm_data.format.header import FileHeader, SourceRecord
 
     source = SourceRecord(
         repo_id="benchmark/scaling", revision=None, codebase_version="v3.0", episodes=tuple(range(num_episodes))

@@ -51,6 +51,11 @@ def allow_open_files(num_files: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
+def cache_folder() -> Path:
+    """This user's folder for files that can be recreated: ``$XDG_CACHE_HOME/lewm_data``, or ``~/.cache/lewm_data``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lewm_data"
+
+
 def resident_memory_bytes() -> int:
     """Current resident memory of this process."""
     return int(psutil.Process().memory_info().rss)

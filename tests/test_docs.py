@@ -30,7 +30,7 @@ from lewm_data.cli import commands as cli
 from lewm_data.cli.parser import parse
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
-from lewm_data.format.schema import CODEC_FILTER_IDS
+from lewm_data.format.codecs import CODECS
 from tests.documents import PAGES, ROOT, RUN, Block, blocks, inline_code, relative_links
 from tests.recording import read_code, record_v3, row_values
 
@@ -294,8 +294,8 @@ def test_the_format_page_names_every_attribute_dataset_and_filter(folder: Path) 
     with h5py.File("file.h5") as file:
         for name in (*file.attrs, *(name for name in file if not name.startswith("pixels_"))):
             assert f"`{name}`" in page, name
-    for codec, number in CODEC_FILTER_IDS.items():
-        assert f"| `{codec}` | {number or '(no filter)'} |" in page
+    for name, codec in CODECS.items():
+        assert f"| `{name}` | {codec.filter_id or '(no filter)'} |" in page
 
 
 # ------------------------------------------------------------------------------------------------------------

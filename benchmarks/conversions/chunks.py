@@ -94,7 +94,7 @@ def _write_through_hdf5(path: Path, frames: Frames, micro_batch: int, chunk_fram
 def _write_directly(path: Path, frames: Frames, micro_batch: int, chunk_frames: int, seconds: float) -> float:
     import h5py
 
-    from lewm_data.format.encode import encoder
+    from lewm_data.format.codecs import encoder
 
     encode = encoder("lzf")
     batch = _batch(frames, micro_batch)

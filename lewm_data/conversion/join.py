@@ -13,7 +13,8 @@ from lewm_data.conversion.merge import copy_episodes, file_shape
 from lewm_data.conversion.shard import file_header
 from lewm_data.errors import FormatError, VerificationError
 from lewm_data.format.hdf5 import open_file
-from lewm_data.format.schema import DONE, EP_LEN, FileHeader
+from lewm_data.format.header import FileHeader
+from lewm_data.format.schema import DONE, EP_LEN
 from lewm_data.format.virtual import add_virtual_frames
 from lewm_data.format.writer import FileWriter, replace_durably
 from lewm_data.resources import Progress

@@ -13,10 +13,12 @@ import numpy as np
 import lewm_data
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
-from lewm_data.format.encode import StoredChunk, is_whole
+from lewm_data.format.codecs import StoredChunk, has_valid_checksum
+from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import open_file
-from lewm_data.format.schema import EP_LEN, FileHeader, is_pixels, is_value
-from lewm_data.format.virtual import shard_problems, shards_of
+from lewm_data.format.header import FileHeader
+from lewm_data.format.schema import EP_LEN, is_pixels, is_value
+from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 from lewm_data.format.writer import FileShape, FileWriter
 
 
@@ -99,8 +101,8 @@ def merge(
             header = FileHeader.from_attributes(file.attrs, path=str(path))
             headers.append(header)
             shapes.append(file_shape(file, header))
-            for name in shapes[-1].cameras:
-                if file[name].is_virtual and (problem := next(shard_problems(path, file, name, header), None)):
+            for frames in (file[name] for name in shapes[-1].cameras if file[name].is_virtual):
+                for problem in shard_problems(LocalFile.at(path), frames, header.fingerprint):
                     raise FormatError(f"{path}: {problem}.")
             rows += int(file[EP_LEN][:].sum())
             episodes += len(file[EP_LEN])
@@ -123,11 +125,11 @@ def _stored(path: Path, file: h5py.File, name: str, start: int, stop: int) -> It
     if not file[name].is_virtual:
         yield from _chunks(file[name], start, stop)
         return
-    for shard, column, first, last in shards_of(path, file, name):
-        begin, end = max(start, first), min(stop, last)
-        if begin < end:
-            with open_file(shard) as opened:
-                yield from _chunks(opened[column], begin - first, end - first)
+    for rows in shard_rows(file[name]):
+        first, end = max(start, rows.start), min(stop, rows.stop)
+        if first < end:
+            with open_shard(LocalFile.at(path), rows) as (_, frames):
+                yield from _chunks(frames, first - rows.start, end - rows.start)
 
 
 def _chunks(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChunk]:
@@ -139,7 +141,7 @@ def _chunks(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChun
         except (OSError, RuntimeError, ValueError) as error:
             raise _damaged(dataset, row, str(error)) from error
         chunk = StoredChunk(data, mask)
-        if not is_whole(chunk):
+        if not has_valid_checksum(chunk):
             raise _damaged(dataset, row, "its checksum does not match")
         yield chunk
 

@@ -19,7 +19,8 @@ from lewm_data.conversion.watchdog import Heartbeat, raise_if_interrupted
 from lewm_data.conversion.work_folder import WorkFolder, kept_bytes, remove_leftovers
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
 from lewm_data.findings import Finding
-from lewm_data.format.schema import ACTION, FileHeader
+from lewm_data.format.header import FileHeader
+from lewm_data.format.schema import ACTION
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 
 _MAX_COMPRESS_THREADS = 4

@@ -12,7 +12,7 @@ from lewm_data.config import ConvertConfig, parse_image_size
 from lewm_data.conversion.plan import Sample
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding
-from lewm_data.format.encode import encoder
+from lewm_data.format.codecs import encoder
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, Decoder
 from lewm_data.source.episodes import EpisodeReader

@@ -18,8 +18,8 @@ from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.findings import Finding, finding
-from lewm_data.format.encode import StoredChunk
-from lewm_data.format.schema import FileHeader, SourceRecord
+from lewm_data.format.codecs import StoredChunk
+from lewm_data.format.header import FileHeader, SourceRecord
 from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.quality.pictures import PictureCheck
 from lewm_data.quality.policy import decide

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,25 +11,23 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.errors import FormatError, UsageError
-from lewm_data.format.hdf5 import open_file, refuse_references
+from lewm_data.format.data_file import LocalFile
+from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, refuse_references
+from lewm_data.format.header import ColumnStatistics, FileHeader
+from lewm_data.format.invariants import broken_rules, storage_problems
 from lewm_data.format.schema import (
-    CODEC_FILTER_IDS,
     DONE,
     EP_LEN,
     EP_OFFSET,
     EPISODE_DTYPES,
     EPISODE_IDX,
-    FLETCHER32_FILTER_ID,
     PIXELS,
     ROW_DTYPES,
     STEP_IDX,
-    ColumnStatistics,
-    FileHeader,
     is_pixels,
     is_value,
 )
 from lewm_data.format.statistics import column_statistics, rows_at_once
-from lewm_data.format.virtual import shard_problems
 from lewm_data.source.decode import DecodedFrame, Decoder
 from lewm_data.source.episodes import EpisodeReader
 from lewm_data.source.open import open_source
@@ -73,9 +70,8 @@ def verify_file(
             return problems or (_first(_content_problems(file, header, progress)) if content else [])
         except FormatError:
             raise
-        except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            return [f"the file's own structure is damaged ({reason})"]
+        except HDF5_ERRORS as error:
+            return [f"the file's own structure is damaged ({first_line(error)})"]
 
 
 def verify_against(path: Path, source: str, *, progress: Progress = lambda done, total: None) -> tuple[list[str], int]:
@@ -188,65 +184,12 @@ def _first(problems: Iterator[str]) -> list[str]:
 
 
 def _structure_problems(path: Path, file: h5py.File, header: FileHeader) -> Iterator[str]:
-    expected = {**ROW_DTYPES, **EPISODE_DTYPES, **dict.fromkeys(header.cameras, "uint8")}
-    for name, dtype in expected.items():
-        if not isinstance(file.get(name), h5py.Dataset):
-            yield f"dataset {name!r} is missing"
-        elif file[name].dtype != np.dtype(dtype):
-            yield f"dataset {name!r} has dtype {file[name].dtype}, not {dtype}"
-    if any(not isinstance(file.get(name), h5py.Dataset) or file[name].ndim < 1 for name in expected):
-        return
-    num_steps = len(file[DONE])
-    for name, item in file.items():
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            yield f"{name!r} is a link to another place"
-        elif not isinstance(item, h5py.Dataset):
-            yield f"{name!r} is a group; the format has none"
-        elif name not in EPISODE_DTYPES and (item.ndim < 1 or len(item) != num_steps):
-            yield f"dataset {name!r} has shape {item.shape}, not ({num_steps}, ...)"
-        elif is_pixels(name) and name not in header.cameras:
-            yield f"dataset {name!r} is not in the camera map"
-    frame = (header.image_height, header.image_width, 3)
-    filter_id = CODEC_FILTER_IDS.get(header.compression)
-    filters = [FLETCHER32_FILTER_ID] if filter_id is None else [filter_id, FLETCHER32_FILTER_ID]
-    for name in header.cameras:
-        dataset = file[name]
-        if dataset.is_virtual:
-            yield from shard_problems(path, file, name, header)
-            continue
-        if dataset.shape[1:] != frame:
-            yield f"dataset {name!r} has frames of {dataset.shape[1:]}, not {frame}"
-        if dataset.chunks != (1, *frame):
-            yield f"dataset {name!r} has chunks {dataset.chunks}, not {(1, *frame)}"
-        properties = dataset.id.get_create_plist()
-        found = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
-        if found != filters:
-            yield f"dataset {name!r} has filters {found}, not {filters}"
-        if dataset.id.get_num_chunks() != num_steps:
-            yield f"dataset {name!r} stores {dataset.id.get_num_chunks()} frames of {num_steps}"
-    for name, item in file.items():
-        if isinstance(item, h5py.Dataset) and not is_pixels(name) and not item.is_virtual:
-            claimed, stored = math.prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size()
-            if item.external or claimed > stored:
-                yield f"dataset {name!r} claims {claimed:,} bytes, but {stored:,} are stored in the file"
-                return
-    if len(file[EP_LEN]) > num_steps or len(file[EP_OFFSET]) > num_steps:
-        yield f"there are more episodes ({len(file[EP_LEN])}) than steps ({num_steps})"
-        return
-    try:
-        lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
-    except (OSError, RuntimeError) as error:
-        yield f"'ep_len' or 'ep_offset' cannot be read: {error}"
-        return
-    if len(lengths) == 0 or (lengths <= 0).any():
-        yield "'ep_len' holds no episode, or one without steps"
-    if not np.array_equal(offsets, np.cumsum(lengths) - lengths):
-        yield "'ep_offset' is not the running sum of 'ep_len'"
-    if lengths.sum() != num_steps:
-        yield f"'ep_len' sums up to {lengths.sum()} steps, but there are {num_steps}"
-    known = sum(len(record.episodes) for record in header.sources)
-    if known != len(lengths):
-        yield f"the root attributes name {known} source episodes, but there are {len(lengths)}"
+    is_sound = True
+    for rule in broken_rules(file, header):
+        is_sound = is_sound and not rule.is_fatal
+        yield rule.words
+    if is_sound:
+        yield from storage_problems(LocalFile.at(path), file, header)
 
 
 def _are_close(found: ColumnStatistics, told: ColumnStatistics) -> bool:

@@ -17,8 +17,9 @@ import lewm_data
 from lewm_data.conversion.output import lock_path, work_folder
 from lewm_data.errors import FormatError, OutputError
 from lewm_data.format.hdf5 import open_file
-from lewm_data.format.schema import PIXELS, FileHeader
-from lewm_data.format.virtual import shards_of
+from lewm_data.format.header import FileHeader
+from lewm_data.format.schema import PIXELS
+from lewm_data.format.virtual import shard_rows
 from lewm_data.format.writer import replace_durably, sync
 from lewm_data.locks import exclusive_if_free, lock_exists
 
@@ -274,5 +275,6 @@ def _free_name(output: Path) -> str:
 def _is_in_use(output: Path, folder: Path) -> bool:
     """Whether a finished output reads from a folder of shards."""
     with contextlib.suppress(FormatError, KeyError), open_file(output) as file:
-        return file[PIXELS].is_virtual and any(shard.parent == folder for shard, *_ in shards_of(output, file, PIXELS))
+        pixels = file[PIXELS]
+        return pixels.is_virtual and any(rows.path(output).parent == folder for rows in shard_rows(pixels))
     return False

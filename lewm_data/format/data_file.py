@@ -1,100 +1,132 @@
-"""A file that holds data, wherever it lies: what finding its frames needs to know of it."""
+"""A converted file, local or remote, through one protocol."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import h5py
 
 from lewm_data.errors import FormatError
-from lewm_data.format.chunk_index import FrameIndex, frame_index
-from lewm_data.format.codecs import ChunkCodec
+from lewm_data.format.chunk_index import FrameIndex
+from lewm_data.format.hdf5 import open_hdf5
 
 
-class Container(Protocol):
-    """A file on a disk, or an object in a store."""
+class DataFile(Protocol):
+    """A file on this machine, or an object in a store. Pickling it sends where it is and what identifies it."""
+
+    @property
+    def path(self) -> Path | str:
+        """Its path, or its address."""
+
+    @property
+    def key(self) -> str:
+        """A name that is the same in every process on this machine."""
+
+    @property
+    def identity(self) -> Any:
+        """What the file was when it was opened: compares equal for as long as the content is the same."""
 
     @property
     def size_bytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
 
-    def exists(self) -> bool:
-        """Whether it is there."""
-
-    def sibling(self, name: str) -> Self:
-        """The file of another name beside it, as virtual datasets name their shards."""
-
-    def open(self) -> h5py.File:
-        """Opens it for reading.
+    def check_unchanged(self) -> None:
+        """Checks that this is still the file that was opened.
 
         Raises:
-            FormatError: It is no HDF5 file, or truncated.
+            FormatError: It changed, or it is gone.
         """
 
-    def index(self, dataset: h5py.Dataset, fingerprint: str) -> FrameIndex:
-        """Where each chunk of a dataset lies that has one frame in a chunk.
+    def sibling(self, name: str) -> Self:
+        """The file ``name`` in the same folder; virtual datasets name their shards this way.
+
+        Raises:
+            LewmDataError: It does not exist.
+        """
+
+    def open(self) -> h5py.File:
+        """Opens it for reading. A remote file may be opened without the content of its frames.
+
+        Raises:
+            FormatError: It is not an HDF5 file, or it is truncated.
+        """
+
+    def chunk_index(self, dataset: h5py.Dataset) -> FrameIndex:
+        """Finds each chunk of a dataset that holds one frame per chunk.
 
         Args:
             dataset: Open, in this file.
-            fingerprint: The file's content fingerprint.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Part[C: Container]:
-    """A run of rows whose chunks lie in one file.
+class FileIdentity:
+    """Identifies one version of a file.
 
     Attributes:
-        container: The file.
-        codec: How its chunks were stored.
-        index: Where they lie.
+        size_bytes: Its size.
+        mtime_ns: When it was last modified.
     """
 
-    container: C
-    codec: ChunkCodec
-    index: FrameIndex
+    size_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileIdentity:
+        """Reads a file's identity now."""
+        status = os.stat(path)
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file on a disk.
+    """A ``DataFile`` on this machine.
 
     Attributes:
-        path: Where it lies.
+        path: Its path.
+        identity: Its size and modification time when it was opened.
     """
 
     path: Path
+    identity: FileIdentity
+
+    @classmethod
+    def at(cls, path: Path) -> LocalFile:
+        """The file that is at a path now."""
+        return cls(path, FileIdentity.of(path))
 
     def __str__(self) -> str:
         return str(self.path)
 
     @property
-    def size_bytes(self) -> int:
-        """See ``Container``."""
-        return self.path.stat().st_size
+    def key(self) -> str:
+        """See ``DataFile``."""
+        return str(self.path.resolve())
 
-    def exists(self) -> bool:
-        """See ``Container``."""
-        return self.path.is_file()
+    @property
+    def size_bytes(self) -> int:
+        """See ``DataFile``."""
+        return self.identity.size_bytes
+
+    def check_unchanged(self) -> None:
+        """See ``DataFile``."""
+        if FileIdentity.of(self.path) != self.identity:
+            raise FormatError(f"{self.path}: the file changed while it was in use. Open it again.")
 
     def sibling(self, name: str) -> LocalFile:
-        """See ``Container``."""
-        return LocalFile(self.path.parent / name)
+        """See ``DataFile``."""
+        path = self.path.parent / name
+        if not path.is_file():
+            raise FormatError(f"{self.path}: its shard {path} is missing. Put it back, or convert the dataset again.")
+        return LocalFile.at(path)
 
     def open(self) -> h5py.File:
-        """See ``Container``."""
-        try:
-            return h5py.File(self.path, "r", locking="best-effort")
-        except OSError as error:
-            raise not_hdf5(self, error) from error
+        """See ``DataFile``."""
+        return open_hdf5(self.path)
 
-    def index(self, dataset: h5py.Dataset, fingerprint: str) -> FrameIndex:
-        """See ``Container``."""
-        return frame_index(self.path, dataset, fingerprint)
-
-
-def not_hdf5(container: Container, error: OSError) -> FormatError:
-    """What to say where the HDF5 library cannot open a file."""
-    return FormatError(f"{container}: no readable HDF5 file ({error}). It may be truncated; convert the dataset again.")
+    def chunk_index(self, dataset: h5py.Dataset) -> FrameIndex:
+        """See ``DataFile``."""
+        return FrameIndex.read(self.path, dataset)

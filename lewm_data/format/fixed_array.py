@@ -1,10 +1,10 @@
-"""The chunk index of a dataset whose greatest size is fixed, read from the file without the HDF5 library.
+"""Reads the chunk index of a dataset straight from the file, without the HDF5 library.
 
-The library hands out one chunk at a time through a Python callback, 2 microseconds each: that is 20 seconds for ten
-million frames. In the files that this package writes the index is a fixed array: a table of one entry a chunk, cut into
-pages. Its bytes are laid out as in the HDF5 File Format Specification, version 3.0: the Data Layout message of version
-4, and appendix C, "The Fixed Array Index". All of it is verified by its checksums, and whatever looks otherwise in any
-way is left to the library.
+The library reports one chunk at a time through a Python callback, at 2 microseconds each: 20 seconds for ten million
+frames. In the files that this package writes, the index is a fixed array: a table with one entry per chunk, cut into
+pages. Its layout is that of the HDF5 File Format Specification, version 3.0: "Version 2 Data Object Header Prefix", the
+Data Layout message of version 4, and appendix C, "The Fixed Array Index". Every block ends in a lookup3 checksum, which
+is verified here. Any other layout is left to the library.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import h5py
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.format.hdf5_metadata import CHECKSUM_BYTES, MetadataFile, UnlikeError, read_messages
-
 _READ_BYTES = 1 << 20
+_CHECKSUM_BYTES = 4
+
+_SIGNATURE = b"OHDR\x02"
+_START_BYTES = 34  # from the signature to the size, including everything optional
+_MAX_HEADER_BYTES = 1 << 20  # the size is not verified yet, so it must not decide how much memory is taken
+_MESSAGE = struct.Struct("<BHB")  # type, bytes, flags
 
 _LAYOUT_MESSAGE = 8
 _LAYOUT_START = struct.Struct("<5B")  # version, class, flags, dimensions, bytes of each dimension
@@ -33,17 +38,21 @@ _BLOCK_START = struct.Struct("<4s2BQ")  # signature, version, filtered, address 
 
 _ADDRESS_BYTES = 8
 _MASK_BYTES = 4
-_MOST_SIZE_BYTES = 4  # frames of less than 16 MiB
-_MOST_PAGE_BITS = 32
-_NO_FILE_REACHES = 1 << 63  # and the address of a chunk that was never written is 2**64 - 1
+_MAX_SIZE_BYTES = 4  # frames of less than 16 MiB
+_MAX_PAGE_BITS = 32
+_MAX_ADDRESS = 1 << 63  # no file is that long; a chunk that was never written has address 2**64 - 1
 
 
-class ChunkPlaces(NamedTuple):
-    """Where the chunks of a dataset lie.
+class UnsupportedLayoutError(ValueError):
+    """These bytes are damaged, or not in the layout that this module reads. The HDF5 library may be able to."""
+
+
+class ChunkEntries(NamedTuple):
+    """Where the chunks of a dataset are.
 
     Attributes:
-        offset: (n,) uint64, byte of the file at which row i's chunk begins.
-        size: (n,) uint32, bytes that it takes.
+        offset: (n,) uint64, the byte of the file at which row i's chunk begins.
+        size: (n,) uint32, stored bytes of the chunk.
         mask: (n,) uint8, the filters that it skipped: the lowest byte of its filter mask.
     """
 
@@ -52,19 +61,19 @@ class ChunkPlaces(NamedTuple):
     mask: NDArray[np.uint8]
 
 
-def read_fixed_array(path: Path, dataset: h5py.Dataset) -> ChunkPlaces | None:
-    """Reads where every chunk of a dataset lies.
+def read_fixed_array(path: Path, dataset: h5py.Dataset) -> ChunkEntries | None:
+    """Reads where every chunk of a dataset is.
 
     Args:
-        path: File that the dataset lies in.
+        path: The file that holds the dataset.
         dataset: Open and chunked.
 
     Returns:
-        The places of all its rows; None where only the HDF5 library can tell, because a chunk is not one row, or the
-        index is of another kind, does not know every row, or is damaged.
+        One entry per row. None if only the HDF5 library can tell: a chunk is not one row, or the index is of another
+        kind, lacks a row, or is damaged.
     """
     creation = dataset.file.id.get_create_plist()
-    if dataset.file.mode != "r" or creation.get_sizes() != (8, 8):  # what is open for writing need not be on the disk
+    if dataset.file.mode != "r" or creation.get_sizes() != (8, 8):  # a writer's changes may not be on the disk yet
         return None
     num_rows, row_shape = len(dataset), dataset.shape[1:]
     if num_rows == 0 or dataset.chunks != (1, *row_shape) or dataset.maxshape[1:] != row_shape:
@@ -75,45 +84,96 @@ def read_fixed_array(path: Path, dataset: h5py.Dataset) -> ChunkPlaces | None:
             address = find_array(read_messages(file, h5py.h5o.get_info(dataset.id).addr))
             array = FixedArray.parse(address, file.read_verified(address, FixedArray.HEADER_BYTES))
             chunk_bytes = dataset.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
-            places = _gather(array, _read_pages(file, array, num_rows), num_rows, chunk_bytes)
-            is_true = _agrees(file, dataset, array, places)
-    except (ValueError, OSError, RuntimeError):  # UnlikeError, and any in which h5py clothes HDF5's own
+            entries = _gather(array, _read_pages(file, array, num_rows), num_rows, chunk_bytes)
+            is_confirmed = _agrees(file, dataset, array, entries)
+    except (ValueError, OSError, RuntimeError):  # UnsupportedLayoutError, and what h5py raises for HDF5's errors
         return None
-    places.offset[:] += np.uint64(file.base)
-    return places if is_true else None
+    entries.offset[:] += np.uint64(file.base)
+    return entries if is_confirmed else None
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFile:
+    """A file whose addresses count from the end of its user block.
+
+    Attributes:
+        file: The file.
+        base: Bytes of the user block.
+        num_bytes: Bytes of the file.
+    """
+
+    file: BinaryIO
+    base: int
+    num_bytes: int
+
+    def read(self, address: int, num_bytes: int) -> bytes:
+        """Reads bytes that must be within the file."""
+        if self.base + address + num_bytes > self.num_bytes:
+            raise UnsupportedLayoutError(f"{num_bytes} bytes at address {address} extend past the end of the file")
+        self.file.seek(self.base + address)
+        return self.file.read(num_bytes)
+
+    def read_verified(self, address: int, num_bytes: int) -> bytes:
+        """Reads a block that ends in its checksum, and returns it without the checksum."""
+        block = self.read(address, num_bytes)
+        content, checksum = block[:-_CHECKSUM_BYTES], block[-_CHECKSUM_BYTES:]
+        if imagecodecs.h5checksum_lookup3(content) != int.from_bytes(checksum, "little"):
+            raise UnsupportedLayoutError(f"the checksum of {num_bytes} bytes at address {address} does not match")
+        return content
+
+
+def read_messages(file: MetadataFile, address: int) -> Iterator[tuple[int, bytes]]:
+    """Reads the messages in an object header's first block, where the library puts a dataset's layout."""
+    start = file.read(address, _START_BYTES)
+    if not start.startswith(_SIGNATURE):
+        raise UnsupportedLayoutError("not an object header of version 2")
+    flags = start[len(_SIGNATURE)]
+    position = len(_SIGNATURE) + 1 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+    width = 1 << (flags & 3)
+    num_bytes = int.from_bytes(start[position : position + width], "little")
+    if num_bytes > _MAX_HEADER_BYTES:
+        raise UnsupportedLayoutError(f"an object header of {num_bytes} bytes")
+    position += width
+    header = file.read_verified(address, position + num_bytes + _CHECKSUM_BYTES)
+    order_bytes = 2 if flags & 4 else 0
+    while position + _MESSAGE.size + order_bytes <= len(header):
+        kind, message_bytes, _ = _MESSAGE.unpack_from(header, position)
+        position += _MESSAGE.size + order_bytes
+        yield kind, header[position : position + message_bytes]
+        position += message_bytes
 
 
 def find_array(messages: Iterable[tuple[int, bytes]]) -> int:
-    """Finds the address of a fixed array's header among a dataset's messages, as (type, content).
+    """Finds the address of a fixed array's header among a dataset's messages, given as (type, content).
 
     Raises:
-        UnlikeError: The dataset is laid out otherwise.
+        UnsupportedLayoutError: The dataset has another layout.
     """
     layout = next((content for kind, content in messages if kind == _LAYOUT_MESSAGE), b"")
     if len(layout) >= _LAYOUT_START.size:
-        *what, num_dims, dim_bytes = _LAYOUT_START.unpack_from(layout)
+        *start, num_dims, dim_bytes = _LAYOUT_START.unpack_from(layout)
         end = _LAYOUT_START.size + num_dims * dim_bytes
-        if tuple(what) == _CHUNKED and len(layout) >= end + _LAYOUT_END.size:
+        if tuple(start) == _CHUNKED and len(layout) >= end + _LAYOUT_END.size:
             index, _, address = _LAYOUT_END.unpack_from(layout, end)
             if index == _FIXED_ARRAY:
                 return int(address)
-    raise UnlikeError("the layout is not in chunks found by a fixed array")
+    raise UnsupportedLayoutError("the dataset is not chunked with a fixed array as its index")
 
 
 @dataclass(frozen=True, slots=True)
 class FixedArray:
-    """What the header of a fixed array says.
+    """The header of a fixed array.
 
     Attributes:
-        address: Where the header is.
-        is_filtered: Whether an entry has a size and a filter mask behind its address.
+        address: Address of the header.
+        is_filtered: Whether each entry also holds a size and a filter mask.
         entry_bytes: Bytes of an entry.
-        page_entries: Entries of a page; where they hold all, there are no pages.
-        num_entries: Entries in all, one for each row of the dataset's greatest size.
-        block_address: Where the entries are.
+        page_entries: Entries per page; if one page holds all entries, the array has no pages.
+        num_entries: Number of entries, one per row of the dataset's maximum size.
+        block_address: Address of the entries.
     """
 
-    HEADER_BYTES: ClassVar[int] = _ARRAY_HEADER.size + CHECKSUM_BYTES
+    HEADER_BYTES: ClassVar[int] = _ARRAY_HEADER.size + _CHECKSUM_BYTES
 
     address: int
     is_filtered: bool
@@ -124,20 +184,20 @@ class FixedArray:
 
     @classmethod
     def parse(cls, address: int, header: bytes) -> FixedArray:
-        """Reads a header's bytes.
+        """Parses a header.
 
         Args:
-            address: Where they were.
-            header: The bytes, without their checksum.
+            address: Its address.
+            header: Its bytes, without the checksum.
 
         Raises:
-            UnlikeError: They are none that are known here.
+            UnsupportedLayoutError: It is not a header that this module knows.
         """
         signature, version, client, entry_bytes, page_bits, num_entries, block_address = _ARRAY_HEADER.unpack(header)
         size_bytes = entry_bytes - _ADDRESS_BYTES - _MASK_BYTES
-        is_known = 1 <= size_bytes <= _MOST_SIZE_BYTES if client else entry_bytes == _ADDRESS_BYTES
-        if (signature, version) != (b"FAHD", 0) or client > 1 or page_bits > _MOST_PAGE_BITS or not is_known:
-            raise UnlikeError("it is no header of a fixed array of version 0")
+        is_known = 1 <= size_bytes <= _MAX_SIZE_BYTES if client else entry_bytes == _ADDRESS_BYTES
+        if (signature, version) != (b"FAHD", 0) or client > 1 or page_bits > _MAX_PAGE_BITS or not is_known:
+            raise UnsupportedLayoutError("not the header of a fixed array of version 0")
         return cls(address, client == 1, entry_bytes, 1 << page_bits, num_entries, block_address)
 
     @property
@@ -147,7 +207,7 @@ class FixedArray:
 
     @property
     def entry_dtype(self) -> np.dtype[Any]:
-        """An entry: of the four bytes of ``size`` only the first ``size_bytes`` belong to it."""
+        """The dtype of an entry; only the first ``size_bytes`` of the four bytes of ``size`` belong to it."""
         if not self.is_filtered:
             return np.dtype([("address", "<u8")])
         fields = {
@@ -163,51 +223,51 @@ def _read_pages(file: MetadataFile, array: FixedArray, num_rows: int) -> Iterato
     """Reads the entries of the first rows, page by page."""
     num_pages = -(-array.num_entries // array.page_entries)
     inner_bytes = array.num_entries * array.entry_bytes if num_pages == 1 else -(-num_pages // 8)
-    block = file.read_verified(array.block_address, _BLOCK_START.size + inner_bytes + CHECKSUM_BYTES)
+    block = file.read_verified(array.block_address, _BLOCK_START.size + inner_bytes + _CHECKSUM_BYTES)
     if _BLOCK_START.unpack_from(block) != (b"FADB", 0, array.is_filtered, array.address):
-        raise UnlikeError("it is no data block of this fixed array")
+        raise UnsupportedLayoutError("not the data block of this fixed array")
     inner = block[_BLOCK_START.size :]
     if num_pages == 1:
         yield np.frombuffer(inner, array.entry_dtype)
         return
     num_needed = -(-num_rows // array.page_entries)
     if not np.unpackbits(np.frombuffer(inner, np.uint8), count=num_needed).all():
-        raise UnlikeError("it has pages that were never written")
-    address = array.block_address + len(block) + CHECKSUM_BYTES
+        raise UnsupportedLayoutError("some pages were never written")
+    address = array.block_address + len(block) + _CHECKSUM_BYTES
     for first in range(0, num_needed * array.page_entries, array.page_entries):
         num_entries = min(array.page_entries, array.num_entries - first)
-        page = file.read_verified(address, num_entries * array.entry_bytes + CHECKSUM_BYTES)
+        page = file.read_verified(address, num_entries * array.entry_bytes + _CHECKSUM_BYTES)
         yield np.frombuffer(page, array.entry_dtype)
-        address += len(page) + CHECKSUM_BYTES
+        address += len(page) + _CHECKSUM_BYTES
 
 
-def _gather(array: FixedArray, pages: Iterable[NDArray[np.void]], num_rows: int, chunk_bytes: int) -> ChunkPlaces:
-    """Takes the entries of the first rows apart; without filters each chunk has ``chunk_bytes``."""
+def _gather(array: FixedArray, pages: Iterable[NDArray[np.void]], num_rows: int, chunk_bytes: int) -> ChunkEntries:
+    """Unpacks the entries of the first rows; without filters, every chunk has ``chunk_bytes``."""
     size = np.full(num_rows, chunk_bytes, np.uint32)
-    places = ChunkPlaces(np.empty(num_rows, np.uint64), size, np.zeros(num_rows, np.uint8))
+    found = ChunkEntries(np.empty(num_rows, np.uint64), size, np.zeros(num_rows, np.uint8))
     row = 0
     for page in pages:
         entries = page[: num_rows - row]
         rows = slice(row, row + len(entries))
-        places.offset[rows] = entries["address"]
+        found.offset[rows] = entries["address"]
         if array.is_filtered:
-            places.size[rows] = entries["size"] & np.uint32((1 << 8 * array.size_bytes) - 1)
-            places.mask[rows] = entries["mask"]
+            found.size[rows] = entries["size"] & np.uint32((1 << 8 * array.size_bytes) - 1)
+            found.mask[rows] = entries["mask"]
         row = rows.stop
-    if row < num_rows or places.offset.max() >= _NO_FILE_REACHES:
-        raise UnlikeError("it does not know every row's chunk")
-    return places
+    if row < num_rows or found.offset.max() >= _MAX_ADDRESS:
+        raise UnsupportedLayoutError("some rows have no chunk")
+    return found
 
 
-def _agrees(file: MetadataFile, dataset: h5py.Dataset, array: FixedArray, places: ChunkPlaces) -> bool:
-    """Whether some chunks, at the borders of pages too, are those that the library finds.
+def _agrees(file: MetadataFile, dataset: h5py.Dataset, array: FixedArray, found: ChunkEntries) -> bool:
+    """Whether the HDF5 library finds a sample of chunks, including those at page boundaries, in the same place.
 
-    ``read_direct_chunk`` looks a chunk up at once, where ``get_chunk_info_by_coord`` goes through all before it.
+    ``read_direct_chunk`` looks a chunk up directly; ``get_chunk_info_by_coord`` walks through every chunk before it.
     """
-    num_rows = len(places.offset)
+    num_rows = len(found.offset)
     rows = {0, 1, array.page_entries - 1, array.page_entries, num_rows // 2, num_rows - 1}
     for row in sorted(row for row in rows if row < num_rows):
         mask, stored = dataset.id.read_direct_chunk((row, *(0 for _ in dataset.shape[1:])))
-        if mask & 0xFF != places.mask[row] or stored != file.read(int(places.offset[row]), int(places.size[row])):
+        if mask & 0xFF != found.mask[row] or stored != file.read(int(found.offset[row]), int(found.size[row])):
             return False
     return True

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from lewm_data.format.schema import ColumnStatistics, is_value, rows_per_chunk
+from lewm_data.format.header import ColumnStatistics
+from lewm_data.format.schema import is_value, rows_per_chunk
 
 _BLOCK_VALUES = 1 << 18
 """Values read at once, unless one chunk holds more: 2 MB in float64, and a few times that while they are summed."""

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from lewm_data.config import Compression
-from lewm_data.format.encode import StoredChunk, encoder
+from lewm_data.format.codecs import CODECS, StoredChunk, encoder
+from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import (
-    CODEC_FILTER_IDS,
     DONE,
     EP_LEN,
     EP_OFFSET,
@@ -24,7 +24,6 @@ from lewm_data.format.schema import (
     EPISODE_IDX,
     ROW_DTYPES,
     STEP_IDX,
-    FileHeader,
     rows_per_chunk,
 )
 from lewm_data.format.statistics import file_statistics
@@ -185,7 +184,7 @@ class FileWriter:
     def _create_datasets(self, file: h5py.File, num_rows: int) -> None:
         shape = self._shape
         filters: dict[str, object] = {"fletcher32": True}
-        filter_id = CODEC_FILTER_IDS[shape.compression]
+        filter_id = CODECS[shape.compression].filter_id
         if filter_id is not None:
             filters["compression"] = "lzf" if shape.compression == "lzf" else filter_id
             if shape.compression != "lzf":

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lewm_data.findings import HANDLED, episode_ranges, group_findings
 from lewm_data.format.hdf5 import open_file
-from lewm_data.format.schema import EP_LEN, FileHeader, camera_name
+from lewm_data.format.header import FileHeader
+from lewm_data.format.schema import EP_LEN, camera_name
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 """Names by which a converted file is known in a repo, here and in stable-worldmodel."""

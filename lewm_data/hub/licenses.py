@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lewm_data.format.schema import SourceRecord
+from lewm_data.format.header import SourceRecord
 
 
 def source_licenses(sources: Iterable[SourceRecord]) -> dict[str, tuple[str, ...]]:

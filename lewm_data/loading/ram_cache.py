@@ -172,5 +172,5 @@ def _decode_all(
 def _name(store: FrameStore, columns: Sequence[str]) -> str:
     """Names the columns' content for other processes: the same bytes of the same file."""
     fingerprint = store.header.fingerprint if store.header else ""
-    parts = (store.origin.key, store.origin.identity, fingerprint, columns, store.verify_checksums)
+    parts = (store.data_file.key, store.data_file.identity, fingerprint, columns, store.verify_checksums)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -20,7 +20,8 @@ from PIL import Image
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.errors import FormatError, UsageError
-from lewm_data.format.schema import ACTION, DONE, STATE, FileHeader
+from lewm_data.format.header import FileHeader
+from lewm_data.format.schema import ACTION, DONE, STATE
 from lewm_data.format.writer import replace_durably
 from lewm_data.loading.store import FrameStore
 from lewm_data.resources import Progress

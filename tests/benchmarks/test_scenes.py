@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.scenes import STATE_DIM, Scene, cartoon
-from lewm_data.format.encode import encoder
+from lewm_data.format.codecs import encoder
 
 
 def test_the_same_seed_gives_the_same_frame() -> None:

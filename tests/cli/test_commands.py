@@ -100,7 +100,7 @@ def test_every_setting_is_a_flag_and_a_key(recorded: Path, tmp_path: Path, capsy
         (["convert", "{recorded}", "{tmp}/out.h5", "--camera=front", "--revision=v1"], "has no revisions"),
         (["convert", "{recorded}", "{tmp}/out.h5", "--compression=zip"], "compression"),
         (["verify", "{tmp}/none.h5"], "no such file"),
-        (["verify", "{tmp}/text.h5"], "not an HDF5 file"),
+        (["verify", "{tmp}/text.h5"], "not a readable HDF5 file"),
         (["verify", "{tmp}/foreign.h5"], "not a lewm_data file"),
         (["verify", "{tmp}/newer.h5"], "format version 99"),
         (["merge", "{tmp}/text.h5"], "at least one input and an output"),

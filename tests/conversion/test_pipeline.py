@@ -25,7 +25,8 @@ from lewm_data.errors import (
     SourceError,
     UsageError,
 )
-from lewm_data.format.schema import CODEC_FILTER_IDS, FileHeader
+from lewm_data.format.codecs import CODECS
+from lewm_data.format.header import FileHeader
 from tests.recording import EPISODE_LENGTHS, read_code, record_v3, row_values
 
 STEPS = sum(EPISODE_LENGTHS)
@@ -116,7 +117,7 @@ def test_verify_against_the_source_for_every_codec_and_layout(
     with h5py.File(tmp_path / "out.h5") as file:
         properties = file["pixels"].id.get_create_plist()
         filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
-    assert filters == [f for f in (CODEC_FILTER_IDS[compression], 3) if f is not None]
+    assert filters == [f for f in (CODECS[compression].filter_id, 3) if f is not None]
 
 
 @pytest.mark.shared
@@ -134,7 +135,7 @@ def test_the_teams_recording_converts_and_verifies(
 
 
 def test_incompressible_frames_are_stored_raw_and_flagged() -> None:
-    from lewm_data.format.encode import encoder
+    from lewm_data.format.codecs import encoder
 
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     for compression in COMPRESSIONS:

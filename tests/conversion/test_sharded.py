@@ -17,7 +17,6 @@ from lewm_data.conversion.merge import merge
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import FormatError, UsageError
-from lewm_data.loading.readers import ChunkReader
 from lewm_data.loading.store import FrameStore
 from tests.conversion.test_pipeline import assert_equal_contents, header_of
 from tests.loading.test_store import read_all
@@ -59,7 +58,7 @@ def test_our_store_reads_the_shards_chunks_and_stable_worldmodel_reads_through_t
     ours, theirs = FrameStore(sharded, verify_checksums=True), FrameStore(single)
     order = np.random.default_rng(0).permutation(ours.num_rows)
     for column in ("pixels", "pixels_top"):
-        assert isinstance(ours._readers[column], ChunkReader)
+        assert ours.reader_kind(column) == "chunks"
         np.testing.assert_array_equal(read_all(ours, column, order), read_all(theirs, column, order))
     hdf5 = pytest.importorskip("stable_worldmodel.data.formats.hdf5")
     readers = [hdf5.HDF5Dataset(path=path, num_steps=2, frameskip=2) for path in (sharded, single)]

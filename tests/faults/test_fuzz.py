@@ -22,7 +22,7 @@ from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import FormatError, LewmDataError
-from lewm_data.format.schema import FileHeader
+from lewm_data.format.header import FileHeader
 from tests.faults.campaign import Site
 from tests.faults.long import fuzz
 from tests.loading import files

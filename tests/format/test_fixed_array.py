@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from lewm_data.conversion.merge import merge
 from lewm_data.errors import FormatError
 from lewm_data.format.chunk_index import FrameIndex
-from lewm_data.format.fixed_array import FixedArray, find_array, read_fixed_array
-from lewm_data.format.hdf5_metadata import UnlikeError
+from lewm_data.format.fixed_array import FixedArray, UnsupportedLayoutError, find_array, read_fixed_array
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
 from tests.loading.test_store import read_all, write_master
@@ -246,25 +245,16 @@ def flipped(path, place, bits):
 
 
 @pytest.mark.parametrize("lengths", [[3, 2], [5 * PAGE, 3]])
-def test_each_damaged_byte_of_the_index_is_our_error_or_does_no_harm(tmp_path, lengths):
+def test_each_damaged_byte_of_the_index_is_refused(tmp_path, lengths):
     path = files.write(tmp_path / "a.h5", lengths, height=2, width=2).path
-    _, true = read(path)
     rng = np.random.default_rng(0)
-    harmless = 0
     for start, stop in find_index(path):
         places = np.arange(start, stop)
         if sum(lengths) > PAGE and len(places) > 150:  # all that steers, some of the entries
             places = np.concatenate([places[:50], rng.choice(places[50:-50], 50, replace=False), places[-50:]])
         for place in places.tolist():
-            with flipped(path, place, 1 << rng.integers(8)):
-                try:
-                    index = FrameStore(path)._readers["pixels"]._parts[0].index
-                except FormatError:
-                    continue
-                harmless += 1
-                mask = np.zeros(len(true)) if index.mask is None else index.mask
-                np.testing.assert_array_equal(np.stack([index.offset, index.size, mask], axis=1), true)
-    assert harmless == 0  # a checksum covers every one of these bytes
+            with flipped(path, place, 1 << rng.integers(8)), pytest.raises(FormatError):
+                FrameStore(path)  # a checksum covers every one of these bytes
 
 
 @pytest.mark.parametrize(
@@ -336,11 +326,11 @@ def test_entries_that_lie_with_a_right_checksum_are_found_out_where_they_are_sam
 @given(st.binary(min_size=24, max_size=24))
 def test_no_bytes_make_a_header_fail_otherwise(header):
     for start in (b"", b"FAHD\0", b"FAHD\0\1\x0e\x0a"):
-        with contextlib.suppress(UnlikeError):
+        with contextlib.suppress(UnsupportedLayoutError):
             assert FixedArray.parse(0, start + header[len(start) :]).entry_dtype.itemsize in (8, 13, 14, 15, 16)
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 8]), st.binary(max_size=40)), max_size=3))
 def test_no_messages_make_a_layout_fail_otherwise(messages):
-    with contextlib.suppress(UnlikeError):
+    with contextlib.suppress(UnsupportedLayoutError):
         assert 0 <= find_array(messages) < 1 << 64

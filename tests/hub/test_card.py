@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lewm_data.findings import Finding
-from lewm_data.format.schema import ColumnStatistics, FileHeader, SourceRecord
+from lewm_data.format.header import ColumnStatistics, FileHeader, SourceRecord
 from lewm_data.hub.card import CardFacts, dataset_card, read_facts
 from lewm_data.hub.licenses import source_licenses
 from lewm_data.hub.push import push

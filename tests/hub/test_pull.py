@@ -167,8 +167,8 @@ def test_a_foreign_file_does_not_get_the_output_name(converted: Path, online: St
         file.attrs["format_version"] = 2
     cut = converted.read_bytes()[:-30_000]
     for name, data, words in (
-        ("text", b"not HDF5", "not an HDF5 file"),
-        ("cut", cut, "not an HDF5 file, or one that is cut off"),
+        ("text", b"not HDF5", "not a readable HDF5 file"),
+        ("cut", cut, "not a readable HDF5 file"),
         ("foreign", (tmp_path / "foreign.h5").read_bytes(), "not a lewm_data file"),
         ("newer", newer.read_bytes(), "format version 2, but this lewm_data reads"),
     ):

@@ -11,7 +11,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from lewm_data.format.schema import FileHeader, SourceRecord
+from lewm_data.format.header import FileHeader, SourceRecord
 
 CODECS = ("lzf", "none", "lz4", "zstd", "blosc2")
 LIBVER = ("v110", "v110")

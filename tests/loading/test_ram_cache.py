@@ -44,7 +44,7 @@ def test_frames_come_from_memory_and_stay_the_same(written):
 def test_memory_of_one_process_alone_serves_forks_and_is_not_sent(written):
     store = FrameStore(written.path)
     assert cache_frames(store, mode="ram", is_shared=False, show_progress=False)
-    assert not store._readers["pixels"].is_shared
+    assert store.reader_kind("pixels") == "memory"
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
     sent = pickle.dumps(store)
     assert len(sent) < 6000

@@ -15,7 +15,7 @@ from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import ConversionResult, convert
 from lewm_data.errors import DirtyDataError, UsageError
 from lewm_data.findings import CATALOGUE, Finding
-from lewm_data.format.schema import FileHeader
+from lewm_data.format.header import FileHeader
 from tests.quality import dirt as spoil
 from tests.quality.dirt import DECODED, VIDEO, VIDEO_V2, Dirt
 from tests.recording import EPISODE_LENGTHS, edit_info, read_code, record_v3, row_values, to_v21

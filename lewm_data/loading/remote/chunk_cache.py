@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig
-from lewm_data.format.chunk_index import cache_folder
-from lewm_data.format.data_file import Part
+from lewm_data.format.segments import Segment
 from lewm_data.loading.remote.filesystems import without_credentials
 from lewm_data.loading.remote.remote_object import RemoteObject
+from lewm_data.resources import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class ChunkCache:
         self._sums: NDArray[np.uint64] = np.memmap(sums, np.uint64, "r+", shape=(num_chunks,))
 
     @classmethod
-    def for_part(cls, part: Part[RemoteObject], config: RemoteConfig) -> ChunkCache | None:
+    def for_part(cls, part: Segment[RemoteObject], config: RemoteConfig) -> ChunkCache | None:
         """Opens the cache of a part. Returns None where it is turned off, or impossible on this disk (logged).
 
         Removes the files of older versions of the same object, and as many of other objects as the limit requires,
@@ -86,8 +86,8 @@ class ChunkCache:
         """
         if not config.chunk_cache_bytes:
             return None
-        address = _digest(without_credentials(part.container.address))
-        version = _digest(repr(part.container.identity))
+        address = _digest(without_credentials(part.file.address))
+        version = _digest(repr(part.file.identity))
         name = f"{address}-{version}-{int(part.index.offset[0]):x}"
         try:
             folder = remote_folder(config) / "chunks"
@@ -95,12 +95,12 @@ class ChunkCache:
             for old in folder.glob(f"{address}-*.chunks"):
                 if not old.name.startswith(f"{address}-{version}-"):
                     _remove(old)
-            _make_room(folder, name, min(part.container.size_bytes, config.chunk_cache_bytes), config.chunk_cache_bytes)
+            _make_room(folder, name, min(part.file.size_bytes, config.chunk_cache_bytes), config.chunk_cache_bytes)
             return cls(folder / name, num_chunks=len(part.index.offset), limit_bytes=config.chunk_cache_bytes)
         except (OSError, RuntimeError) as error:
             logger.warning(
                 "%s: the chunk cache is off, since its folder cannot be used (%s). Name another one with cache_dir.",
-                part.container,
+                part.file,
                 error,
             )
             return None

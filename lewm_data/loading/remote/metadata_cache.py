@@ -29,9 +29,10 @@ from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, ResourceError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.codecs import ChunkCodec
-from lewm_data.format.data_file import Part
-from lewm_data.format.layout import Column, check_fits, find_parts, own_dataset, read_values
+from lewm_data.format.hdf5 import check_fits, read_values
 from lewm_data.format.schema import is_pixels
+from lewm_data.format.segments import Segment, find_segments
+from lewm_data.format.virtual import open_shard, shard_rows
 from lewm_data.loading.remote.chunk_cache import remote_folder
 from lewm_data.loading.remote.filesystems import ObjectIdentity, without_credentials
 from lewm_data.loading.remote.remote_object import RemoteObject
@@ -102,7 +103,7 @@ def open_metadata(path: Path, obj: RemoteObject) -> h5py.File:
     raise FormatError(f"{obj}: the object changed while it was in use. Open it again.")
 
 
-def parts_of(metadata: h5py.File, column: str, obj: RemoteObject) -> list[Part[RemoteObject]]:
+def parts_of(metadata: h5py.File, column: str, obj: RemoteObject) -> list[Segment[RemoteObject]]:
     """Where the frames of a column lie.
 
     Args:
@@ -125,7 +126,7 @@ def parts_of(metadata: h5py.File, column: str, obj: RemoteObject) -> list[Part[R
             raise FormatError(f"{container}: the shard changed while it was in use. Open {obj} again.")
         mask = stored["mask"][:] if "mask" in stored else None
         codec = ChunkCodec(str(stored.attrs["codec"]), bool(stored.attrs["has_checksum"]))
-        parts.append(Part(container, codec, FrameIndex(stored["offset"][:], stored["size"][:], mask)))
+        parts.append(Segment(container, codec, FrameIndex(stored["offset"][:], stored["size"][:], mask)))
     return parts
 
 
@@ -248,16 +249,15 @@ def _copy(obj: RemoteObject, file: h5py.File, copy: h5py.File) -> None:
             )
         if is_pixels(name):
             copy.create_dataset(name, dataset.shape, dataset.dtype)  # takes no space until it is written
-            _copy_index(obj, dataset, file, copy.create_group(f"{_INDEX}/{name}"))
+            _copy_index(obj, dataset, copy.create_group(f"{_INDEX}/{name}"))
         elif dataset.is_virtual:
             copy[name] = _read_virtual(obj, dataset)
         else:
             copy[name] = read_values(str(obj), dataset) if dataset.shape else dataset[()]
 
 
-def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, file: h5py.File, group: h5py.Group) -> None:
-    column = Column(dataset.shape[1:], dataset.dtype)
-    parts = find_parts(obj, dataset, column, str(file.attrs.get("fingerprint", "")))
+def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, group: h5py.Group) -> None:
+    parts = find_segments(obj, dataset)
     if parts is None:
         raise FormatError(
             f"{obj}: the frames of {dataset.name.strip('/')!r} are not stored one per chunk with a codec that "
@@ -266,8 +266,8 @@ def _copy_index(obj: RemoteObject, dataset: h5py.Dataset, file: h5py.File, group
         )
     for number, part in enumerate(parts):
         stored = group.create_group(str(number))
-        stored.attrs["name"] = part.container.name
-        stored.attrs["identity"] = json.dumps(dataclasses.asdict(part.container.identity))
+        stored.attrs["name"] = part.file.name
+        stored.attrs["identity"] = json.dumps(dataclasses.asdict(part.file.identity))
         stored.attrs["codec"], stored.attrs["has_checksum"] = part.codec.codec, part.codec.has_checksum
         stored["offset"], stored["size"] = part.index.offset, part.index.size
         if part.index.mask is not None:
@@ -278,9 +278,7 @@ def _read_virtual(obj: RemoteObject, dataset: h5py.Dataset) -> np.ndarray:
     """A small column of a virtual dataset, whose shards the HDF5 library would look for on the local disk."""
     check_fits(str(obj), dataset)
     values = np.empty(dataset.shape, dataset.dtype)
-    for source in dataset.virtual_sources():
-        (first, *_), (last, *_) = source.vspace.get_select_bounds()
-        sibling = obj.sibling(source.file_name)
-        with sibling.open() as shard:
-            values[first : last + 1] = read_values(str(sibling), own_dataset(str(sibling), shard, source.dset_name))
+    for rows in shard_rows(dataset):
+        with open_shard(obj, rows) as (shard, column):
+            values[rows.start : rows.stop] = read_values(str(shard), column)
     return values

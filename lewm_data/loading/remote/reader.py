@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig
 from lewm_data.format.codecs import Bytes, ChunkError
-from lewm_data.format.data_file import Part
-from lewm_data.loading.readers import UnreadableFrameError
+from lewm_data.format.segments import Segment, group_by_segment
+from lewm_data.loading.readers import ReaderKind, UnreadableFrameError
 from lewm_data.loading.remote.chunk_cache import ChunkCache
 from lewm_data.loading.remote.ranges import coalesce_ranges
 from lewm_data.loading.remote.remote_object import RemoteObject
@@ -43,7 +43,7 @@ class _PartRead:
             unchanged.
     """
 
-    part: Part[RemoteObject]
+    part: Segment[RemoteObject]
     cache: ChunkCache | None
     config: RemoteConfig
     first_row: int
@@ -97,7 +97,7 @@ class _PartRead:
         return False if False in results else True if True in results else None
 
     def _fetch(self, start: int, stop: int, chunks: list[int]) -> bool:
-        read = self.part.container.read(start, stop)
+        read = self.part.file.read(start, stop)
         data = memoryview(read.data)
         for chunk in chunks:
             row, offset, size = self._location(chunk)
@@ -120,15 +120,15 @@ class _PartRead:
         try:
             self.part.codec.decode(stored, mask, self.out[self.out_indices[chunk]], verify=self.verify)
         except ChunkError as error:
-            self.part.container.check_unchanged()  # bytes of another object do not decode either
+            self.part.file.check_unchanged()  # bytes of another object do not decode either
             reason = f"its chunk is damaged: {error}"
-            raise UnreadableFrameError(self.first_row + row, self.part.container, reason) from error
+            raise UnreadableFrameError(self.first_row + row, self.part.file, reason) from error
 
 
 class RemoteReader:
     """Reads and decodes one-frame chunks of objects. A thread sends each request, waits for it, and decodes it."""
 
-    def __init__(self, parts: Sequence[Part[RemoteObject]], config: RemoteConfig, *, verify_checksums: bool) -> None:
+    def __init__(self, parts: Sequence[Segment[RemoteObject]], config: RemoteConfig, *, verify_checksums: bool) -> None:
         """Prepares the reader. Makes no request before the first read.
 
         Args:
@@ -143,7 +143,9 @@ class RemoteReader:
         self._caches = [ChunkCache.for_part(part, config) for part in parts]
         self._threads_of: tuple[int, ThreadPoolExecutor] | None = None
 
-    def read(self, rows: NDArray[np.int64], out: Bytes, places: NDArray[np.int64] | None = None) -> None:
+    kind: ReaderKind = "remote"
+
+    def read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None = None) -> None:
         """See ``FrameReader``.
 
         Raises:
@@ -151,16 +153,23 @@ class RemoteReader:
             FormatError: The object changed since it was opened.
             UnreachableError: The store does not answer.
         """
-        out_indices = np.arange(len(rows)) if places is None else places
-        part_of_row = np.searchsorted(self._stops, rows, side="right")
+        if out_indices is None:
+            out_indices = np.arange(len(rows))
         reads = [
-            self._part_read(number, rows, out_indices, out, np.flatnonzero(part_of_row == number))
-            for number in np.unique(part_of_row).tolist()
+            _PartRead(
+                self._parts[number],
+                self._caches[number],
+                self._config,
+                int(rows[chosen[0]] - own_rows[0]),
+                own_rows,
+                out_indices[chosen],
+                out,
+                self._verify,
+            )
+            for number, chosen, own_rows in group_by_segment(rows, self._stops)
         ]
         results = self._run([part_read.jobs() for part_read in reads])
-        self._check_unchanged(
-            [r.part.container for r, found in zip(reads, results, strict=True) if r.needs_check(found)]
-        )
+        self._check_unchanged([r.part.file for r, found in zip(reads, results, strict=True) if r.needs_check(found)])
         for part_read in reads:
             part_read.fill_cache()
 
@@ -188,21 +197,6 @@ class RemoteReader:
             finally:
                 del error  # a cycle through its traceback would keep this reader and its threads alive
         return [[future.result() for future in of_part] for of_part in futures]
-
-    def _part_read(
-        self, number: int, rows: NDArray[np.int64], out_indices: NDArray[np.int64], out: Bytes, chosen: NDArray[np.intp]
-    ) -> _PartRead:
-        first_row = int(self._stops[number - 1]) if number else 0
-        return _PartRead(
-            self._parts[number],
-            self._caches[number],
-            self._config,
-            first_row,
-            rows[chosen] - first_row,
-            out_indices[chosen],
-            out,
-            self._verify,
-        )
 
     def _check_unchanged(self, objects: list[RemoteObject]) -> None:
         """Checks that objects are unchanged, in threads that do not queue behind another batch."""

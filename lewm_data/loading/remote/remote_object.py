@@ -13,7 +13,7 @@ import h5py
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError
 from lewm_data.format.chunk_index import FrameIndex
-from lewm_data.format.data_file import not_hdf5
+from lewm_data.format.hdf5 import open_hdf5
 from lewm_data.loading.remote.filesystems import ObjectIdentity, call_options, connect, is_s3, pin, read_range
 from lewm_data.loading.remote.retries import http_status, with_retries
 from lewm_data.loading.remote.signed_url import SignedUrl
@@ -80,13 +80,19 @@ class RemoteObject:
         return self.address
 
     @property
+    def path(self) -> str:
+        """See ``DataFile``."""
+        return self.address
+
+    @property
+    def key(self) -> str:
+        """See ``DataFile``."""
+        return self.address
+
+    @property
     def size_bytes(self) -> int:
         """Its size when it was opened."""
         return self.identity.size_bytes
-
-    def exists(self) -> bool:
-        """True: a missing object cannot be opened."""
-        return True
 
     def sibling(self, name: str) -> RemoteObject:
         """The object of another name in the same folder.
@@ -112,17 +118,14 @@ class RemoteObject:
             FormatError: It is not an HDF5 file, or it is truncated.
             UnreachableError: The store stops answering.
         """
-        try:
-            return h5py.File(self.file(), "r")
-        except OSError as error:
-            raise not_hdf5(self, error) from error
+        return open_hdf5(self.file(), self)
 
     def file(self) -> RangeFile:
         """A read-only binary file over the object, for libraries that read files."""
         return RangeFile(lambda start, stop: self.read(start, stop).data, self.size_bytes)
 
-    def index(self, dataset: h5py.Dataset, fingerprint: str) -> FrameIndex:
-        """See ``Container``. Shows a progress bar: HDF5 scatters its chunk index over the whole object."""
+    def chunk_index(self, dataset: h5py.Dataset) -> FrameIndex:
+        """See ``DataFile``. Shows a progress bar: HDF5 scatters its chunk index over the whole object."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

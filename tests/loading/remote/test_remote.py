@@ -289,7 +289,7 @@ def test_unreadable_addresses_name_the_reason(tmp_path, bucket, monkeypatch):
         ("s3://nobodys-bucket/a.h5", UsageError, "there is no such object"),
         (f"s3://{bucket.name}/folder", UsageError, "is a folder, not a file"),
         ("nosuch://a/b.h5", UsageError, "fsspec cannot open this address"),
-        (bucket.put(text), FormatError, "no readable HDF5 file"),
+        (bucket.put(text), FormatError, "not a readable HDF5 file"),
         (bucket.put(cut), FormatError, "truncated"),
         (bucket.put(slow.path), FormatError, "not stored one per chunk"),
     ):

@@ -1,0 +1,211 @@
+"""The root attributes of a file, typed: where it came from, how it was made and what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lewm_data.config import FORMAT_VERSION, MAX_IMAGE_SIDE
+from lewm_data.errors import FormatError
+from lewm_data.findings import Finding
+
+ATTRIBUTES_CHECKSUM = "attributes_sha256"
+"""Root attribute with the names of all others and a hash of their values, which HDF5 has no checksum of its own for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnStatistics:
+    """Statistics over all N steps of one numeric column, per dimension, in float64.
+
+    Attributes:
+        count: Steps that went in; NaN and infinite values are left out of the rest.
+        mean: Arithmetic mean, one value per flattened dimension.
+        std: Population standard deviation.
+        min: Smallest value.
+        max: Largest value.
+    """
+
+    count: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceRecord:
+    """Where a run of consecutive episodes came from.
+
+    Attributes:
+        repo_id: Hub repo id, or the folder's name for a local dataset.
+        revision: Commit sha on the Hub; None for a local folder.
+        codebase_version: LeRobot's layout version, such as ``v3.0``.
+        episodes: The source's own episode_index of each episode, in file order.
+    """
+
+    repo_id: str
+    revision: str | None
+    codebase_version: str
+    episodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileHeader:
+    """The root attributes of a file, typed.
+
+    Attributes:
+        lewm_data_version: Version of this package that wrote the file.
+        sources: Where the episodes came from, in file order.
+        fps: Steps per second.
+        cameras: Frame column to LeRobot camera key.
+        image_height: Rows of a frame, in pixels.
+        image_width: Columns of a frame, in pixels.
+        resize: How frames were brought to that size.
+        compression: Codec of the frame chunks.
+        done_source: ``next.done``, ``is_terminal``, ``is_last`` or ``last_step``.
+        feature_names: Names of the dimensions of each column that had some in the source.
+        tasks: The source's task_index to its text.
+        statistics: Statistics of each numeric column.
+        dirty_episode_policy: The policy that was in force.
+        findings: What was found wrong and what was done about it.
+        dropped_episodes: Source episode_index of every episode that was left out.
+        fingerprint: Hash of source revision and content settings; equal fingerprints mean equal content.
+        part: ``i/n`` where the file holds only one of n parts of what the fingerprint stands for; else empty.
+        format_version: Always ``FORMAT_VERSION`` in files written by this package.
+    """
+
+    lewm_data_version: str
+    sources: tuple[SourceRecord, ...]
+    fps: float
+    cameras: dict[str, str]
+    image_height: int
+    image_width: int
+    resize: str
+    compression: str
+    done_source: str
+    feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: dict[int, str] = field(default_factory=dict)
+    statistics: dict[str, ColumnStatistics] = field(default_factory=dict)
+    dirty_episode_policy: str = "fail"
+    findings: tuple[Finding, ...] = ()
+    dropped_episodes: tuple[int, ...] = ()
+    fingerprint: str = ""
+    part: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def kept_episodes(self) -> dict[int, tuple[str, ...]]:
+        """Episodes that were kept although they have errors: the source's episode_index to the codes found."""
+        kept: dict[int, list[str]] = {}
+        for found in self.findings:
+            if found.handling == "kept" and found.episode is not None:
+                kept.setdefault(found.episode, []).append(found.code)
+        return {episode: tuple(dict.fromkeys(codes)) for episode, codes in sorted(kept.items())}
+
+    def to_attributes(self) -> dict[str, int | float | str]:
+        """Root attributes: numbers and text as they are, everything with structure as JSON text."""
+        plain = dataclasses.asdict(self)
+        attributes = {
+            key: value if isinstance(value, (int, float, str)) else json.dumps(value) for key, value in plain.items()
+        }
+        checksum = {"of": sorted(attributes), "sha256": _hash(attributes, sorted(attributes))}
+        return {**attributes, ATTRIBUTES_CHECKSUM: json.dumps(checksum)}
+
+    @staticmethod
+    def is_as_written(attributes: Mapping[str, Any]) -> bool:
+        """Whether root attributes are those that were written; of a file without their checksum nobody can tell.
+
+        Args:
+            attributes: The root attributes of an open file.
+        """
+        try:
+            if ATTRIBUTES_CHECKSUM not in attributes:
+                return True
+            told = json.loads(attributes[ATTRIBUTES_CHECKSUM])
+            return bool(told["sha256"] == _hash(attributes, told["of"]))
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+            return False
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], *, path: str) -> FileHeader:
+        """Reads root attributes back.
+
+        Args:
+            attributes: The root attributes of an open file, such as ``h5py.File(...).attrs``.
+            path: The file's path, for messages.
+
+        Returns:
+            The typed header.
+
+        Raises:
+            FormatError: The file is not of this format, or of a newer version of it.
+        """
+        try:
+            ours = "lewm_data_version" in attributes
+            version = int(attributes["format_version"]) if "format_version" in attributes and ours else None
+        except (ArithmeticError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: its root attributes cannot be read; the file is damaged ({error}).") from error
+        if version is None:
+            raise FormatError(
+                f"{path}: not a lewm_data file (it has no root attribute 'format_version'). "
+                "Make one with: lewm-data convert SOURCE OUTPUT.h5"
+            )
+        if version > FORMAT_VERSION or version < 1:
+            raise FormatError(
+                f"{path}: format version {version}, but this lewm_data reads versions 1 to {FORMAT_VERSION}. "
+                "Upgrade lewm_data, or convert the dataset again with this one."
+            )
+        try:
+            header = cls(
+                format_version=version,
+                lewm_data_version=str(attributes["lewm_data_version"]),
+                sources=tuple(
+                    SourceRecord(**{**record, "episodes": tuple(record["episodes"])})
+                    for record in json.loads(attributes["sources"])
+                ),
+                fps=float(attributes["fps"]),
+                cameras=json.loads(attributes["cameras"]),
+                image_height=int(attributes["image_height"]),
+                image_width=int(attributes["image_width"]),
+                resize=str(attributes["resize"]),
+                compression=str(attributes["compression"]),
+                done_source=str(attributes["done_source"]),
+                feature_names={k: tuple(v) for k, v in json.loads(attributes["feature_names"]).items()},
+                tasks={int(k): v for k, v in json.loads(attributes["tasks"]).items()},
+                statistics={k: _statistics(v) for k, v in json.loads(attributes["statistics"]).items()},
+                dirty_episode_policy=str(attributes["dirty_episode_policy"]),
+                findings=tuple(Finding.from_json(item) for item in json.loads(attributes["findings"])),
+                dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
+                fingerprint=str(attributes["fingerprint"]),
+                part=str(attributes.get("part", "")),
+            )
+            header._check()
+            return header
+        except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{path}: root attributes of format version {version} are incomplete or malformed "
+                f"({type(error).__name__}: {error}). Convert the dataset again."
+            ) from error
+
+    def _check(self) -> None:
+        """Raises ValueError for values that no file of this format has."""
+        if not all(isinstance(key, str) for key in self.cameras.values()):
+            raise ValueError("cameras do not map columns to keys")
+        if not all(1 <= side <= MAX_IMAGE_SIDE for side in (self.image_height, self.image_width)):
+            raise ValueError(f"frames of {self.image_height}x{self.image_width}")
+        if not 0 < self.fps < float("inf"):
+            raise ValueError(f"fps {self.fps}")
+
+
+def _hash(attributes: Mapping[str, Any], names: Iterable[str]) -> str:
+    """SHA-256 of attributes, as numbers and text of Python whatever h5py makes of them."""
+    values = [[name, getattr(attributes[name], "item", lambda value=attributes[name]: value)()] for name in names]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _statistics(data: Mapping[str, Any]) -> ColumnStatistics:
+    dimensions = {name: tuple(data[name]) for name in ("mean", "std", "min", "max")}
+    return ColumnStatistics(count=int(data["count"]), **dimensions)
