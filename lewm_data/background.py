@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from lewm_data.errors import ResourceError
@@ -20,6 +21,9 @@ class Prefetcher[T](Iterator[T]):
     The threads stop after the last item, after ``close``, and soon after the prefetcher is garbage-collected.
     Collection can happen anywhere, even while Python's threading module holds its own lock. A collected prefetcher
     therefore signals its threads and does not wait for them.
+
+    Attributes:
+        workers: The threads. They outlive the prefetcher by the items that they are working on.
 
     Example:
         >>> from contextlib import closing
@@ -54,24 +58,13 @@ class Prefetcher[T](Iterator[T]):
         Raises:
             ResourceError: The system cannot start this many threads.
         """
-        self._work = _Work(iter(items), function, max_in_flight, size_of, start_thread)
+        # The threads know `workers` only: a reference to `self` would keep an abandoned prefetcher alive for ever.
+        self.workers = Workers(iter(items), function, max_in_flight, size_of, start_thread)
         self._early: dict[int, _Outcome] = {}
         self._num_taken = 0
         self._is_over = False
-        self._threads: list[threading.Thread] = []
-        # The threads know `_work` only: a reference to `self` would keep an abandoned prefetcher alive for ever.
-        weakref.finalize(self, self._work.stop).atexit = False
-        for number in range(num_threads):
-            thread = threading.Thread(target=self._work.run, name=f"{name}-{number}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                self.close()
-                raise ResourceError(
-                    f"the system started {number} of {num_threads} background threads, and no more ({error}). Lower "
-                    "num_workers, or raise the limit on processes (ulimit -u)."
-                ) from error
-            self._threads.append(thread)
+        weakref.finalize(self, self.workers.stop).atexit = False
+        self.workers.start(num_threads, name)
 
     def __next__(self) -> T:
         """Waits for the next result.
@@ -84,18 +77,18 @@ class Prefetcher[T](Iterator[T]):
         if self._is_over:
             raise StopIteration
         while self._num_taken not in self._early:
-            if self._work.is_stopped:
+            if self.workers.is_stopped:
                 raise RuntimeError(_CLOSED)
-            number, outcome = self._work.finished.get()
+            number, outcome = self.workers.finished.get()
             self._early[self._num_taken if number is None else number] = outcome
         outcome = self._early.pop(self._num_taken)
         self._num_taken += 1
-        self._work.freed.put(outcome.size)
+        self.workers.freed.put(outcome.size)
         if outcome.error is None:
             result: T = outcome.result
             return result
         self._is_over = True
-        self._work.stop()
+        self.workers.stop()
         try:
             raise outcome.error
         finally:
@@ -103,12 +96,8 @@ class Prefetcher[T](Iterator[T]):
 
     def close(self) -> None:
         """Stops the threads, each after the item it is working on, and waits for them. Safe to call twice."""
-        self._work.stop()
-        for thread in self._threads:
-            thread.join()
+        self.workers.close()
         self._early.clear()
-        while not self._work.finished.empty():
-            self._work.finished.get_nowait()
 
 
 class _Outcome(NamedTuple):
@@ -120,8 +109,8 @@ class _Outcome(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Work:
-    """What the threads share.
+class Workers:
+    """The threads of a prefetcher and what they share.
 
     Threads and consumer talk through ``SimpleQueue``: its ``put`` takes no lock that a finalizer could wait for.
     """
@@ -140,6 +129,26 @@ class _Work:
     """Item numbers and their outcomes. The number None concerns the whole and takes the next turn."""
     freed: SimpleQueue[int] = field(default_factory=SimpleQueue)
     """Sizes of the items that the consumer took."""
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    @property
+    def are_alive(self) -> bool:
+        """Whether any thread is still running."""
+        return any(thread.is_alive() for thread in self.threads)
+
+    def start(self, num_threads: int, name: str) -> None:
+        """Starts the threads; see ``Prefetcher``."""
+        for number in range(num_threads):
+            thread = threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self.close()
+                raise ResourceError(
+                    f"the system started {number} of {num_threads} background threads, and no more ({error}). Lower "
+                    "num_workers, or raise the limit on processes (ulimit -u)."
+                ) from error
+            self.threads.append(thread)
 
     def stop(self) -> None:
         """Lets the threads end; waits for nothing, so that finalizers may call it."""
@@ -147,7 +156,13 @@ class _Work:
         self.freed.put(0)
         self.finished.put((None, _Outcome(error=RuntimeError(_CLOSED))))
 
-    def run(self) -> None:
+    def close(self) -> None:
+        """Stops the threads and waits for them."""
+        self.stop()
+        for thread in self.threads:
+            thread.join()
+
+    def _run(self) -> None:
         """The work of one thread."""
         try:
             self.start_thread()
@@ -169,7 +184,7 @@ class _Work:
         """Takes an item and waits until it may be worked on. Returns its number, its size and itself, or None."""
         with self.taking:
             if self.is_stopped:
-                self._close_items()
+                self._clear()
                 return None
             try:
                 item = next(self.items)
@@ -182,13 +197,19 @@ class _Work:
             while self.in_flight and self.in_flight + size > self.max_in_flight:
                 self.in_flight -= self.freed.get()
                 if self.is_stopped:
-                    self._close_items()
+                    self._clear()
                     return None
             self.in_flight += size
             self.num_begun += 1
             return self.num_begun - 1, size, item
 
-    def _close_items(self) -> None:
+    def _clear(self) -> None:
+        """Lets go of the items and of results that nobody will take."""
         close = getattr(self.items, "close", None)
         if close is not None:
             close()
+        self.items = iter(())
+        with contextlib.suppress(Empty):
+            while True:
+                self.finished.get_nowait()
+        self.stop()  # a consumer in another thread may still be waiting

@@ -1,40 +1,44 @@
-"""Batches in the sampler's order: threads that fill whole batches in recycled memory, or torch's worker processes.
+"""Batches in the sampler's order, read ahead by threads into recycled memory, or by worker processes.
 
-Threads are the default: reading and decoding release the interpreter's lock, and nothing crosses a process
-boundary. Processes are for slow Python transforms inside the dataset.
+Threads are the default: reading and decoding release the interpreter's lock, and nothing crosses a process boundary.
+Processes are for slow Python transforms inside the dataset.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch import Tensor
 
+from lewm_data.background import Prefetcher, Workers
 from lewm_data.errors import UsageError
-from lewm_data.loading.batches import Batch, BatchDataset
-from lewm_data.loading.buffer_pool import BufferPool, empty_pinned
-from lewm_data.loading.process_loader import ProcessBatches
-from lewm_data.loading.sampler import WindowSampler
-from lewm_data.loading.thread_pipeline import ThreadPipeline
+from lewm_data.loading.batches import Batch, BatchDataset, BufferPool, empty_pinned
+from lewm_data.loading.process_loader import ProcessBatches, WorkerGroup
+from lewm_data.loading.sampler import Place, WindowSampler
 
 WorkerType = Literal["thread", "process"]
 
 
 class WindowLoader:
-    """Iterates over batches of windows; an iteration is one epoch, or the rest of one after resuming.
+    """Iterates over batches of windows. One iteration is an epoch, or the rest of one after resuming.
 
-    The batches and their order depend on the sampler only, whatever the kind and number of workers. A tensor
-    is never overwritten while anything refers to it.
+    The batches and their order depend on the sampler only, not on the kind or number of workers. A tensor is never
+    overwritten while anything refers to it.
+
+    Any number of iterations may run at once, and each is complete. The first of them moves the loader's position
+    (``state_dict``); the others go through the same epoch and move nothing.
 
     Attributes:
         dataset: Where batches come from.
-        batch_sampler: Where in which order the loader stands. Lightning sets its epoch.
-        num_workers: Threads or processes; 0 reads in the caller's thread.
+        batch_sampler: The loader's position. Lightning sets its epoch.
+        num_workers: Number of threads or processes; 0 reads in the caller's thread.
         worker_type: ``thread`` or ``process``.
     """
 
@@ -45,127 +49,224 @@ class WindowLoader:
         *,
         num_workers: int = 2,
         worker_type: WorkerType = "thread",
-        num_ahead: int | None = None,
+        prefetch: int | None = None,
         pin_memory: bool | None = None,
         multiprocessing_context: str | None = None,
     ) -> None:
-        """Prepares a loader; no thread or process starts before the first batch is asked for.
+        """Prepares a loader. Threads or processes start with the first batch of an iteration.
 
         Args:
             dataset: Where batches come from.
-            sampler: Which windows, in which order, from where on.
-            num_workers: Threads or processes; 0 reads in the caller's thread.
+            sampler: Which windows, in which order, and from which position.
+            num_workers: Number of threads or processes; 0 reads in the caller's thread.
             worker_type: ``thread`` or ``process``.
-            num_ahead: Batches that may be ready or in work beyond the one that is used; None is one more than
+            prefetch: Number of batches that may be ready or in progress besides the one in use. None is one more than
                 the workers.
-            pin_memory: Use page-locked memory; None does where there is a CUDA device.
+            pin_memory: Use page-locked memory. None does so if there is a CUDA device.
             multiprocessing_context: ``fork``, ``spawn`` or ``forkserver``; None is Python's default.
 
         Raises:
-            UsageError: A number is out of range, or ``worker_type`` is neither.
+            UsageError: A number is out of range, or ``worker_type`` is neither of the two.
         """
         if worker_type not in ("thread", "process"):
             raise UsageError(f"worker_type is {worker_type!r}, but must be thread or process.")
         if num_workers < 0:
             raise UsageError(f"num_workers is {num_workers}, but must be 0 or more.")
-        if num_ahead is not None and num_ahead < 1:
-            raise UsageError(f"num_ahead is {num_ahead}, but must be 1 or more.")
+        if prefetch is not None and prefetch < 1:
+            raise UsageError(f"prefetch is {prefetch}, but must be 1 or more.")
         self.dataset = dataset
         self.batch_sampler = sampler  # the name under which Lightning looks for it
         self.num_workers = num_workers
         self.worker_type = worker_type
-        self._num_ahead = num_workers + 1 if num_ahead is None else num_ahead
+        self._prefetch = num_workers + 1 if prefetch is None else prefetch
         self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self._pool = BufferPool(sampler.order.batch_size, most_idle=self._num_ahead + 2)
-        self._pipelines: weakref.WeakSet[ThreadPipeline[Batch]] = weakref.WeakSet()
-        self._processes: ProcessBatches | None = None
-        if worker_type == "process":
-            self._processes = ProcessBatches(
-                dataset,
-                sampler,
-                num_workers=num_workers,
-                num_ahead=self._num_ahead,
-                pin_memory=self._pin_memory,
-                multiprocessing_context=multiprocessing_context,
-            )
-
-    @property
-    def dataloader(self) -> DataLoader[Any] | None:
-        """The torch DataLoader that runs the worker processes; None with threads."""
-        return None if self._processes is None else self._processes.dataloader
+        self._context = multiprocessing_context
+        self._pool = BufferPool(sampler.order.batch_size, max_idle=self._prefetch + 2)
+        self._owner: weakref.ref[_Iteration] | None = None
+        self._move_of_owner = 0
+        self._num_side_passes = 0
+        self._iterations: weakref.WeakSet[_Iteration] = weakref.WeakSet()
+        self._threads: list[Workers] = []
+        self._groups: list[WorkerGroup] = []
+        self._idle_groups: SimpleQueue[WorkerGroup] = SimpleQueue()
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, also after resuming in the middle of one."""
+        """Number of batches in a whole epoch, also after resuming in the middle of one."""
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Goes through an epoch; which one is decided when the first batch is asked for.
+        """Goes through an epoch. The first call of ``next`` decides which one.
 
         Yields:
-            Batches as ``lewm_data.format.schema`` has them, on the CPU.
+            Batches as ``lewm_data.format.schema`` describes them, on the CPU.
 
         Raises:
-            DamagedChunkError: A stored frame cannot be read as it was written; names its episode and step.
+            DamagedChunkError: A stored frame is damaged; names its episode and step.
+            LoaderError: A worker process died.
         """
-        self.batch_sampler.begin()
-        if self._processes is not None:
-            for batch in self._processes.batches():
-                self.batch_sampler.advance()
-                yield batch
-                del batch  # else this frame would keep its memory from being used for the next
-            return
-        order, epoch, position = self.batch_sampler.order, self.batch_sampler.epoch, self.batch_sampler.position
-        num_batches = order.num_batches(position)
-
-        def read(number: int) -> Batch:
-            return self._read(order.batch(epoch, position + number * order.global_batch_size))
-
-        if self.num_workers == 0:
-            for number in range(num_batches):
-                batch = read(number)
-                self.batch_sampler.advance()
-                yield batch
-                del batch
-            return
-        pipeline = ThreadPipeline(
-            read,
-            num_batches,
-            num_threads=self.num_workers,
-            num_ahead=self._num_ahead,
-            start_thread=_follow_cuda_device(self._pin_memory),
-        )
-        self._pipelines.add(pipeline)
-        try:
-            for _ in range(num_batches):
-                batch = pipeline.take()
-                self.batch_sampler.advance()
-                yield batch
-                del batch
-        finally:
-            pipeline.close()
+        iteration = _Iteration(self)
+        self._iterations.add(iteration)
+        return iteration
 
     def close(self) -> None:
-        """Stops all threads and processes of unfinished iterations."""
-        for pipeline in list(self._pipelines):
-            pipeline.close()
-        if self._processes is not None:
-            self._processes.close()
+        """Ends all iterations and waits for their threads and processes."""
+        for iteration in list(self._iterations):
+            iteration.close()
+        for workers in self._threads:
+            workers.close()
+        for group in self._groups:
+            group.close()
+        self._threads, self._groups, self._idle_groups = [], [], SimpleQueue()
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position: where the next batch comes from."""
         return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where ``state_dict`` was taken, also with another kind or number of workers."""
+        """Continues where ``state_dict`` was called, also with another kind or number of workers."""
         self.batch_sampler.load_state_dict(state)
 
-    def _read(self, windows: NDArray[np.int64]) -> Batch:
+    def _start(self, iteration: _Iteration) -> Place:
+        """Decides where an iteration starts."""
+        if self.batch_sampler.follows_training:
+            return self.batch_sampler.start_of_side_pass()
+        owner = self._owner() if self._owner is not None else None
+        if owner is not None and not owner.is_over and self._moves_position(owner):
+            if self._num_side_passes:
+                warnings.warn(
+                    "An earlier iteration over this loader is unfinished, so that this one does not move the loader's "
+                    "position, and repeats the epoch. If you have abandoned the earlier one, call close() on the "
+                    "loader, or set_epoch() on its batch_sampler.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return self.batch_sampler.start_of_side_pass()
+        place = self.batch_sampler.begin()
+        self._owner, self._move_of_owner = weakref.ref(iteration), self.batch_sampler.num_moves
+        return place
+
+    def _moves_position(self, iteration: _Iteration) -> bool:
+        """Whether an iteration is the one that moves the position: the first, unless the position was set since."""
+        is_owner = self._owner is not None and self._owner() is iteration
+        return is_owner and self._move_of_owner == self.batch_sampler.num_moves
+
+    def _note_batch(self, iteration: _Iteration) -> None:
+        """Moves the position, or counts the passes that are complete and did not."""
+        if self._moves_position(iteration):
+            self.batch_sampler.advance()
+            self._num_side_passes = 0
+        elif iteration.is_over:
+            self._num_side_passes += 1
+
+    def _read_ahead(self, epoch: int, positions: range) -> Any:
+        """An iterator over the batches at some positions, read by the loader's workers. It has ``close``."""
+        if self.num_workers == 0 or not positions:
+            return (self._read(epoch, position) for position in positions)
+        if self.worker_type == "process":
+            return ProcessBatches(
+                self._take_group(), epoch, positions, self._idle_groups.put, pin_memory=self._pin_memory
+            )
+        prefetcher = Prefetcher(
+            positions,
+            functools.partial(self._read, epoch),
+            num_threads=min(self.num_workers, len(positions)),
+            max_in_flight=self._prefetch,
+            start_thread=_follow_cuda_device(self._pin_memory),
+            name="lewm_data-loader",
+        )
+        self._threads = [workers for workers in self._threads if workers.are_alive]
+        self._threads.append(prefetcher.workers)
+        return prefetcher
+
+    def _read(self, epoch: int, position: int) -> Batch:
+        windows = self.batch_sampler.order.batch(epoch, position)
         with self.dataset.add_batch_context(windows):
             return self.dataset.read(windows, empty_pinned if self._pin_memory else self._pool.empty)
 
+    def _take_group(self) -> WorkerGroup:
+        """An idle group of processes, or a new one. Ends idle groups that are broken or more than one."""
+        idle: list[WorkerGroup] = []
+        with contextlib.suppress(Empty):
+            while True:
+                idle.append(self._idle_groups.get_nowait())
+        usable = [group for group in idle if group.finish_work()]
+        for group in idle:
+            if group not in usable[:1]:
+                group.close()
+        self._groups = [group for group in self._groups if group not in idle or group in usable[:1]]
+        if usable:
+            return usable[0]
+        group = WorkerGroup(
+            self.dataset,
+            self.batch_sampler.order,
+            num_workers=self.num_workers,
+            prefetch=self._prefetch,
+            context=self._context,
+        )
+        self._groups.append(group)
+        return group
+
+
+class PlacedBatch(dict[str, Tensor]):
+    """A batch that knows its place in the run.
+
+    Attributes:
+        place: Epoch and position; None for a copy that a library made.
+    """
+
+    place: Place | None = None
+
+
+class _Iteration(Iterator[Batch]):
+    """One pass over an epoch of a loader."""
+
+    def __init__(self, loader: WindowLoader) -> None:
+        self.is_over = False
+        self._is_closed = False
+        self._loader = loader
+        self._batches: Any = None
+        self._epoch = 0
+        self._positions = range(0)
+        self._num_taken = 0
+
+    def __next__(self) -> Batch:
+        if self._is_closed:
+            raise RuntimeError("the loader was closed while it was being iterated over")
+        if self._batches is None:
+            self._epoch, position = self._loader._start(self)
+            self._positions = self._loader.batch_sampler.order.positions(position)
+            self._batches = self._loader._read_ahead(self._epoch, self._positions)
+        if self._num_taken == len(self._positions):
+            self._end()
+            raise StopIteration
+        try:
+            batch = PlacedBatch(next(self._batches))
+        except BaseException:
+            self._positions = range(0)  # as with a generator, nothing comes after an error
+            self._num_taken = 0
+            self._end()
+            raise
+        batch.place = Place(self._epoch, self._positions[self._num_taken])
+        self._num_taken += 1
+        if self._num_taken == len(self._positions):
+            self._end()
+        self._loader._note_batch(self)
+        return batch
+
+    def close(self) -> None:
+        """Stops the iteration early."""
+        self._is_closed = not self.is_over
+        self._end()
+
+    def _end(self) -> None:
+        """Stops the threads and waits for them, or hands the processes back."""
+        self.is_over = True
+        if self._batches is not None:
+            self._batches.close()
+
 
 def _follow_cuda_device(pin_memory: bool) -> Callable[[], None]:
-    """Lets a thread pin memory for this thread's GPU: a new thread would open a context on GPU 0."""
+    """Makes a thread pin memory for this thread's GPU. By default a new thread opens a context on GPU 0."""
     if not (pin_memory and torch.cuda.is_available()):
         return lambda: None
     device = torch.cuda.current_device()

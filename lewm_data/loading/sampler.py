@@ -1,15 +1,15 @@
-"""Which windows in which order: a function of (seed, epoch, rank, world size, position), and nothing else.
+"""The order of windows: a function of (seed, epoch, rank, world size, position), and of nothing else.
 
-The order of an epoch is a keyed permutation that needs no table, so a billion windows cost nothing, every
-process computes its own batches, and a run resumes on the very next window by remembering two numbers.
+The order of an epoch is a keyed permutation that needs no table. So a billion windows cost nothing, every process
+computes its own batches, and a run resumes at the very next window from two numbers.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +23,24 @@ from lewm_data.loading.permutation import derive_key, hash_u64, permute
 class WindowOrder:
     """The windows of every batch of every epoch, for one rank.
 
-    An epoch is a sequence of positions. Position p stands for window p, or the p-th of the epoch's
-    permutation, or the p-th random draw. Global batch g takes the next ``world_size * batch_size`` positions;
-    of these, rank r takes every ``world_size``-th, from the r-th on. So ranks never overlap, and with equal
-    batch sizes all take equally many steps.
+    An epoch is a sequence of positions. Position p stands for window p, for the p-th window of the epoch's
+    permutation, or for the p-th random draw. Each global batch takes the next ``world_size * batch_size`` positions,
+    and rank r takes every ``world_size``-th of them, starting at the r-th. So ranks never overlap, and all ranks take
+    the same number of steps.
 
     Attributes:
         num_windows: Windows to draw from.
         batch_size: Windows per batch and rank.
         seed: Seed of the order.
         rank: This process's number, in [0, world_size).
-        world_size: Processes that share each epoch.
-        shuffle: Visit the windows in random order, else in the file's.
-        drop_last: Leave out the last batch where it would not be full. Otherwise its windows are shared
-            evenly among the ranks, and left out only when they are fewer than the ranks.
-        steps_per_epoch: Draw windows at random *with replacement*, so many batches an epoch; None visits
-            every window exactly once.
-        mixture: Of several datasets, how often each one's windows come; ``num_windows`` is then its number of
-            places, and what is said above of windows holds for these. None has every window come alike.
+        world_size: Number of processes that share each epoch.
+        shuffle: Visit the windows in random order. Otherwise in the file's order.
+        drop_last: Drop the last batch if it is not full. Otherwise the ranks share its windows evenly, and drop them
+            only if there are fewer windows than ranks.
+        steps_per_epoch: Draw windows at random *with replacement*, for this many batches per epoch. None visits every
+            window exactly once.
+        mixture: How often an epoch visits each of several datasets. ``num_windows`` is then the mixture's number of
+            draws. None visits all windows equally often.
     """
 
     num_windows: int
@@ -68,12 +68,12 @@ class WindowOrder:
 
     @property
     def global_batch_size(self) -> int:
-        """Windows that all ranks together take in one step."""
+        """Number of windows that all ranks together take in one step."""
         return self.batch_size * self.world_size
 
     @property
     def fingerprint(self) -> int:
-        """Equal where an epoch's positions stand for the same windows, whatever ranks and batch sizes."""
+        """Equal for two orders whose positions stand for the same windows. Ranks and batch sizes do not matter."""
         quotas = self.mixture.quotas if self.mixture is not None else ()
         is_drawn = self.steps_per_epoch is not None
         return derive_key(self.seed, self.num_windows, self.shuffle, is_drawn, *quotas) >> 1  # fits int64
@@ -86,13 +86,22 @@ class WindowOrder:
         return self.steps_per_epoch * self.global_batch_size
 
     def num_batches(self, position: int = 0) -> int:
-        """Steps that are left in an epoch; the same number on every rank.
+        """Number of steps that are left in an epoch; the same on every rank.
 
         Args:
             position: Windows of this epoch that all ranks together have taken.
         """
         full, rest = divmod(max(0, self.num_positions - position), self.global_batch_size)
         return full + (not self.drop_last and rest >= self.world_size)
+
+    def positions(self, position: int = 0) -> range:
+        """Positions at which the batches that are left in an epoch begin.
+
+        Args:
+            position: Windows of this epoch that all ranks together have taken.
+        """
+        step = self.global_batch_size
+        return range(position, position + step * self.num_batches(position), step)
 
     def batch(self, epoch: int, position: int) -> NDArray[np.int64]:
         """The windows of this rank's next batch.
@@ -115,7 +124,7 @@ class WindowOrder:
 
 
 def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_size: int) -> None:
-    """Makes sure that a training split gives each process one batch at least.
+    """Checks that a training split gives each process at least one batch.
 
     Args:
         source: Where the windows come from, for the message.
@@ -124,7 +133,7 @@ def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_si
         world_size: Processes.
 
     Raises:
-        UsageError: It does not; says what would.
+        UsageError: It does not; names the largest batch size that fits.
     """
     if batch_size * world_size > num_windows:
         fits = num_windows // world_size
@@ -136,47 +145,80 @@ def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_si
         )
 
 
-class WindowSampler:
-    """Where a run stands in a ``WindowOrder``: an epoch and a position. Usable as a torch batch sampler.
+class Place(NamedTuple):
+    """Where a batch begins in a run.
 
-    Iterating yields the batches from there on and moves nothing, since loaders read ahead; what was really
-    handed to the trainer is told with ``advance``.
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        position: Windows of this epoch that all ranks together take before the batch.
+    """
+
+    epoch: int
+    position: int
+
+
+class WindowSampler:
+    """The position of a run in a ``WindowOrder``: an epoch and a place in it. Also a batch sampler for torch.
+
+    Loaders read ahead, so iterating yields the batches from the position on and moves nothing. ``advance`` moves it
+    past one more batch. With ``follows_training`` only ``take`` moves it, for each batch that is trained on.
 
     Attributes:
         order: The order.
+        follows_training: Whether the position follows the batches that are trained on, not those that are read.
         epoch: The current epoch.
         position: Windows of it that all ranks together have taken.
+        num_moves: How often the position was set, other than by ``advance``.
     """
 
-    def __init__(self, order: WindowOrder) -> None:
+    def __init__(self, order: WindowOrder, *, follows_training: bool = False) -> None:
         self.order = order
+        self.follows_training = follows_training
         self.epoch = 0
         self.position = 0
-        self._begun = False
+        self.num_moves = 0
+        self._has_begun = False
+        self._is_trained_on: Callable[[], bool] = lambda: False
 
     @property
     def sampler(self) -> WindowSampler:
-        """Itself: where Lightning looks for what it tells the epoch."""
+        """The sampler itself, where Lightning looks for ``set_epoch``."""
         return self
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, as trainers count them, also after resuming in the middle of one."""
+        """Number of batches in a whole epoch, as trainers count them, also after resuming in the middle of one."""
         return self.order.num_batches()
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        epoch, position = self.epoch, self.position
-        for step in range(self.order.num_batches(position)):
-            yield self.order.batch(epoch, position + step * self.order.global_batch_size)
+        epoch = self.epoch
+        for position in self.order.positions(self.position):
+            yield self.order.batch(epoch, position)
 
-    def begin(self) -> None:
-        """Prepares a pass: the rest of the epoch after resuming, the next epoch if this one was already drawn from."""
-        if self._begun or self.order.num_batches(self.position) == 0:
+    def begin(self) -> Place:
+        """Starts a pass: the rest of the epoch after resuming, or the next epoch if this one was drawn from."""
+        if self._has_begun or self.order.num_batches(self.position) == 0:
             self._go_to(self.epoch + 1, 0)
+        return Place(self.epoch, self.position)
+
+    def start_of_side_pass(self) -> Place:
+        """Start of a pass that moves nothing: the rest of an epoch that was resumed, else all of the epoch."""
+        return Place(self.epoch, self.position if self.follows_training and not self._has_begun else 0)
 
     def advance(self) -> None:
-        """Notes that one more batch was handed out."""
+        """Moves past the batch that was handed out."""
         self.position += self.order.global_batch_size
-        self._begun = True
+        self._has_begun = True
+
+    def take(self, place: Place, is_trained_on: Callable[[], bool]) -> None:
+        """Moves to a batch that training takes, and past it as soon as it is trained on.
+
+        Args:
+            place: Where the batch begins.
+            is_trained_on: Tells whether the training step on it is complete.
+        """
+        self._go_to(*place)
+        self._has_begun = True
+        self._is_trained_on = is_trained_on
 
     def set_epoch(self, epoch: int) -> None:
         """Goes to the start of an epoch, unless that is the current one. Lightning calls this."""
@@ -184,26 +226,32 @@ class WindowSampler:
             self._go_to(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on with the very next window, also with other workers, ranks or batch sizes."""
-        over = self.order.num_batches(self.position) == 0
-        position = 0 if over else self.position
-        return {"epoch": self.epoch + over, "position": position, "order": self.order.fingerprint}
+        """What a run needs to continue with the very next window, also with other workers, ranks or batch sizes."""
+        position = self.position + self._is_trained_on() * self.order.global_batch_size
+        is_over = self.order.num_batches(position) == 0
+        return {
+            "epoch": self.epoch + is_over,
+            "position": 0 if is_over else position,
+            "order": self.order.fingerprint,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to where ``state_dict`` was taken.
+        """Goes to where ``state_dict`` was called.
 
         Warns:
             UserWarning: That was in the middle of an epoch of other windows, or of another seed.
         """
         if state["position"] and state.get("order", self.order.fingerprint) != self.order.fingerprint:
             warnings.warn(
-                f"This run goes on in the middle of epoch {state['epoch']}, but the windows, their weights or the seed "
-                "are not those of the run that was saved: until this epoch ends, some windows come twice and some not "
-                "at all.",
+                f"This run continues in the middle of epoch {state['epoch']}, but its windows, their weights or the "
+                "seed are not those of the saved run. Until this epoch ends, some windows come twice and some not at "
+                "all.",
                 UserWarning,
                 stacklevel=2,
             )
         self._go_to(int(state["epoch"]), int(state["position"]))
 
     def _go_to(self, epoch: int, position: int) -> None:
-        self.epoch, self.position, self._begun = epoch, position, False
+        self.epoch, self.position, self._has_begun = epoch, position, False
+        self._is_trained_on = lambda: False
+        self.num_moves += 1

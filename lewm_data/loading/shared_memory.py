@@ -42,14 +42,15 @@ class NodeMemory:
         weakref.finalize(self, os.close, descriptor).atexit = False
 
     @classmethod
-    def create(cls, num_bytes: int) -> NodeMemory:
-        """Makes memory of a size, filled with zeros.
+    def create(cls, num_bytes: int, *, purpose: str = "the RAM cache") -> NodeMemory:
+        """Makes memory filled with zeros.
 
         Args:
             num_bytes: Its size, 1 or more.
+            purpose: What it is for, as the error says it.
 
         Raises:
-            ResourceError: The system refuses.
+            ResourceError: The system has not enough memory.
         """
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("lewm_data", os.MFD_CLOEXEC)
@@ -61,7 +62,7 @@ class NodeMemory:
             return cls(descriptor, num_bytes)
         except (OSError, ValueError, OverflowError) as error:
             os.close(descriptor)
-            raise ResourceError(_refusal(num_bytes, error)) from error
+            raise ResourceError(_refusal(num_bytes, error, purpose)) from error
 
     @classmethod
     def attach(cls, address: dict[str, int]) -> NodeMemory:
@@ -113,11 +114,12 @@ def private_memory(num_bytes: int) -> NDArray[np.uint8]:
     try:
         return np.empty(num_bytes, np.uint8)
     except MemoryError as error:
-        raise ResourceError(_refusal(num_bytes, error)) from error
+        raise ResourceError(_refusal(num_bytes, error, "the RAM cache")) from error
 
 
-def _refusal(num_bytes: int, error: Exception) -> str:
-    return f"the RAM cache cannot get {num_bytes / 1e9:.1f} GB of memory ({error}). Use cache='none'."
+def _refusal(num_bytes: int, error: Exception, purpose: str) -> str:
+    remedy = "Use cache='none'" if purpose == "the RAM cache" else "Lower batch_size or num_workers"
+    return f"{purpose} needs {num_bytes / 1e9:.1f} GB of memory, but the system refuses ({error}). {remedy}."
 
 
 def find_or_create(

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import multiprocessing
+import os
+import signal
 import threading
 import time
 import warnings
@@ -10,25 +14,30 @@ import numpy as np
 import pytest
 import torch
 
-from lewm_data.errors import DamagedChunkError, UsageError
-from lewm_data.loading import buffer_pool as buffers
-from lewm_data.loading.buffer_pool import BufferPool
+from lewm_data.errors import DamagedChunkError, LoaderError, UsageError
+from lewm_data.loading.batches import BufferPool
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
-from lewm_data.loading.thread_pipeline import ThreadPipeline
 from tests.loading import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
-def no_thread_left():
-    before = set(threading.enumerate())
+def no_worker_left():
+    """Abandoned threads and processes end soon, and nothing waits for them."""
     yield
     gc.collect()
-    left = [thread for thread in set(threading.enumerate()) - before if "lewm_data" in thread.name]
+    end = time.monotonic() + 10
+    while (left := workers()) and time.monotonic() < end:
+        time.sleep(0.01)
     assert left == []
+
+
+def workers():
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("lewm_data-loader")]
+    return threads + multiprocessing.active_children()
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def naive(written, order, epoch):
     [
         {"num_workers": 0},
         {"num_workers": 1},
-        {"num_workers": 5, "num_ahead": 2},
+        {"num_workers": 5, "prefetch": 2},
         {"num_workers": 2, "worker_type": "process"},
         {"num_workers": 0, "worker_type": "process"},
     ],
@@ -125,11 +134,19 @@ def test_a_new_iteration_is_a_new_epoch(dataset):
     assert loader.batch_sampler.epoch == 1
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
-def test_tensors_that_are_kept_are_never_overwritten(dataset, monkeypatch, kind):
-    monkeypatch.setattr(buffers, "_SMALL_BYTES", 0)
+KINDS = pytest.mark.parametrize("kind", ["thread", "process"])
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Frames large enough for a batch of them to be worth recycling."""
+    return WindowDataset(files.write(tmp_path / "large.h5", [30, 28], height=160, width=140).path)
+
+
+@KINDS
+def test_tensors_that_are_kept_are_never_overwritten(large, kind):
     kept = []
-    loader = make(dataset, num_workers=2, worker_type=kind)
+    loader = make(large, num_workers=2, worker_type=kind)
     for _ in range(3):
         for batch in loader:
             view = batch["pixels"][1:2, ::2]  # the batch dies, a view of it lives on
@@ -140,44 +157,122 @@ def test_tensors_that_are_kept_are_never_overwritten(dataset, monkeypatch, kind)
     loader.close()
 
 
-def test_memory_is_used_again_once_nobody_looks_at_it(monkeypatch):
-    monkeypatch.setattr(buffers, "_SMALL_BYTES", 0)
-    pool = BufferPool(8, most_idle=1)
+def test_the_pool_recycles_memory_once_the_last_view_of_it_is_gone():
+    pool = BufferPool(8, max_idle=1, small_bytes=0)
     shape = (8, 4), np.dtype(np.float32)
     first = pool.empty(*shape)
-    place = first.data_ptr()
+    address = first.data_ptr()
     part = first[2:].numpy()
     del first
     second = pool.empty(*shape)
-    assert second.data_ptr() != place  # part still looks at the first one's memory
+    assert second.data_ptr() != address  # `part` still views the first one's memory
     del part
     smaller = pool.empty((5, 4), np.dtype(np.float32))
-    assert smaller.data_ptr() == place
+    assert smaller.data_ptr() == address
     assert smaller.shape == (5, 4)
-    del smaller, second
-    [idle] = pool._idle.values()
-    assert idle.qsize() == 1
 
 
-def test_a_whole_epoch_takes_a_bounded_number_of_buffers(dataset, monkeypatch):
-    monkeypatch.setattr(buffers, "_SMALL_BYTES", 20_000)  # frames of the first camera
+def test_epochs_take_a_bounded_number_of_buffers(large, monkeypatch):
     taken = []
     take = np.empty
-    monkeypatch.setattr(buffers.np, "empty", lambda *a: taken.append(a) or take(*a))
-    loader = make(dataset, num_workers=2, num_ahead=2)
+    monkeypatch.setattr(np, "empty", lambda *a, **k: taken.append(a) or take(*a, **k))
+    loader = make(large, num_workers=2, prefetch=2)
     for _ in range(5):
         for batch in loader:
             del batch
-    assert 0 < len([a for a in taken if a[0] == (4, 4, 24, 20, 3)]) <= 2 + 2
+    assert 0 < len([a for a in taken if a[0] == (4, 4, 160, 140, 3)]) <= 2 + 2
 
 
 def test_processes_fill_a_few_slots_again_and_again(dataset):
-    loader = make(dataset, num_workers=2, num_ahead=2, worker_type="process")
+    loader = make(dataset, num_workers=2, prefetch=2, worker_type="process")
     for _ in range(3):
-        next(iter(loader))  # abandoned with batches in work
-    places = {batch["state"].data_ptr() for _ in range(3) for batch in loader}
-    assert len(places) <= 4
-    assert loader._processes._free.qsize() == 4
+        next(iter(loader))  # abandoned with batches in progress
+    addresses = {batch["state"].data_ptr() for _ in range(3) for batch in loader}
+    assert len(addresses) <= 4
+    assert len(multiprocessing.active_children()) == 2
+    loader.close()
+
+
+@KINDS
+def test_zipped_and_nested_passes_are_complete(dataset, kind):
+    whole = list(make(dataset))
+    loader = make(dataset, num_workers=2, worker_type=kind)
+    pairs = list(zip(loader, loader, strict=True))
+    same([one for one, _ in pairs], whole)
+    same([other for _, other in pairs], whole)
+    loader = make(dataset, num_workers=2, worker_type=kind)
+    outer = []
+    for batch in loader:
+        outer.append(batch)
+        if len(outer) == 3:
+            same(list(loader), whole)
+            assert loader.state_dict()["position"] == 3 * 4
+    same(outer, whole)
+    same(list(loader), list(itertools.islice(make_at(dataset, epoch=1), 99)))
+    loader.close()
+
+
+def make_at(dataset, epoch):
+    loader = make(dataset)
+    loader.batch_sampler.set_epoch(epoch)
+    return loader
+
+
+def test_workers_of_a_loader_that_is_gone_leave_without_a_pause(dataset):
+    loader = make(dataset, num_workers=2, worker_type="process")
+    batches = iter(loader)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    cycle = [loader, batches]
+    cycle.append(cycle)
+    del loader, batches, cycle
+    began = time.monotonic()
+    with threading._active_limbo_lock:  # as while any thread starts or ends
+        gc.collect()
+    assert time.monotonic() - began < 2
+
+
+def test_a_worker_outlives_the_signals_that_are_for_the_trainer(dataset):
+    whole = list(make(dataset))
+    loader = make(dataset, num_workers=2, worker_type="process")
+    got = []
+    for batch in loader:
+        got.append(batch)
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, signal.SIGTERM)
+    same(got, whole)
+    loader.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_the_death_of_a_worker_is_an_error_and_the_next_pass_starts_new_ones(dataset):
+    loader = make(dataset, num_workers=2, worker_type="process")
+    batches = iter(loader)
+    next(batches)
+    for process in multiprocessing.active_children():
+        process.kill()
+    with pytest.raises(LoaderError, match=r"worker process of the loader died .*exit status -9.*lower num_workers"):
+        list(batches)
+    assert list(batches) == []
+    loader.batch_sampler.set_epoch(7)
+    same(list(loader), list(make_at(dataset, epoch=7)))
+    loader.close()
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def test_an_error_that_cannot_be_pickled_still_says_what_happened(dataset, monkeypatch):
+    def fail(*_):
+        raise Unpicklable("the camera melted", 2)
+
+    monkeypatch.setattr(dataset, "fill", fail)
+    loader = make(dataset, num_workers=1, worker_type="process")
+    with pytest.raises(LoaderError, match=r"(?s)Unpicklable: the camera melted.*a\.h5, episode.*in fail"):
+        list(loader)
     loader.close()
 
 
@@ -210,6 +305,7 @@ def test_stopping_early_leaves_no_thread(dataset):
     next(batches)
     assert threading.active_count() > 1
     loader.close()
+    assert workers() == []
     with pytest.raises(RuntimeError, match="closed while it was being iterated"):
         next(batches)
 
@@ -225,41 +321,12 @@ def test_interrupting_leaves_no_thread(dataset):
         train()
 
 
-def test_no_more_is_read_ahead_than_allowed():
-    begun, release = [], threading.Event()
-
-    def work(number):
-        begun.append(number)
-        release.wait(5)
-        return number
-
-    pipeline = ThreadPipeline(work, 100, num_threads=8, num_ahead=3)
-    time.sleep(0.2)
-    assert sorted(begun) == [0, 1, 2]
-    release.set()
-    assert [pipeline.take() for _ in range(10)] == list(range(10))
-    time.sleep(0.2)
-    assert len(begun) == 13
-    pipeline.close()
-    pipeline.close()
-
-
-def test_results_come_in_order_even_when_late_ones_are_ready_first():
-    def work(number):
-        time.sleep(0.02 * (number % 3 == 0))
-        return number
-
-    pipeline = ThreadPipeline(work, 30, num_threads=4, num_ahead=6)
-    assert [pipeline.take() for _ in range(30)] == list(range(30))
-    pipeline.close()
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"worker_type": "fibre"}, "worker_type is 'fibre', but must be thread or process"),
         ({"num_workers": -1}, "num_workers is -1"),
-        ({"num_ahead": 0}, "num_ahead is 0"),
+        ({"prefetch": 0}, "prefetch is 0"),
     ],
 )
 def test_impossible_loaders_are_refused(dataset, options, words):
@@ -276,3 +343,28 @@ def test_the_global_random_state_is_left_alone(dataset):
             list(loader)
             loader.close()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_setting_the_position_ends_the_say_of_an_abandoned_iteration(dataset):
+    whole = [list(make_at(dataset, epoch)) for epoch in range(2)]
+    loader = make(dataset)
+    abandoned = iter(loader)
+    next(abandoned)
+    loader.batch_sampler.set_epoch(1)
+    same(list(loader), whole[1])
+    assert loader.state_dict()["epoch"] == 2
+    next(abandoned)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (2, 0)
+    loader.load_state_dict({"epoch": 0, "position": 8})
+    same(list(loader), whole[0][2:])
+
+
+def test_epochs_beside_an_abandoned_iteration_are_not_repeated_silently(dataset):
+    loader = make(dataset)
+    abandoned = iter(loader)
+    next(abandoned)
+    first = list(loader)
+    with pytest.warns(UserWarning, match="An earlier iteration over this loader is unfinished.*call close"):
+        same(list(loader), first)
+    loader.close()
+    assert not torch.equal(next(iter(loader))["state"], first[0]["state"])

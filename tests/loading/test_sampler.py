@@ -139,7 +139,7 @@ def test_going_on_in_the_middle_of_an_epoch_of_other_windows_is_said():
     for same in ({}, {"batch_size": 2}, {"world_size": 2}):
         sampler(**same).load_state_dict(before.state_dict())
     for other in ({"num_windows": 11}, {"seed": 2}, {"mixture": Mixture((4, 6), (5, 5))}):
-        with pytest.warns(UserWarning, match="in the middle of epoch 0, but the windows, their weights or the seed"):
+        with pytest.warns(UserWarning, match="in the middle of epoch 0, but its windows, their weights or the seed"):
             sampler(**other).load_state_dict(before.state_dict())
         sampler(**other).load_state_dict(at_start)
 
