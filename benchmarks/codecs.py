@@ -1,104 +1,76 @@
 """How small, and how fast? Every codec of the file, on camera-like frames and on drawn ones.
 
-One thread; the frames are in memory, and so is what is stored: no disk, no HDF5. Encoding is what the conversion does
-with a frame, its checksum included; decoding is what the loader does. What is decoded is compared with the frame. JPEG,
-which stable-worldmodel's Lance stores, stands beside them with what it loses.
+One thread; frames and stored bytes are in memory, without a disk or HDF5. Encoding is what the conversion does with a
+frame, its checksum included; decoding is what the loader does. Decoded frames are compared with the originals. The JPEG
+of stable-worldmodel's Lance is measured as well, with its loss.
 
-    python benchmarks/codecs.py            the camera-like video is recorded at the first run
-    python benchmarks/codecs.py --full     more frames, more rounds
-    python benchmarks/codecs.py --quick    small and short: to see that it works, not to believe its numbers
-    python benchmarks/codecs.py --source DATASET --camera NAME     frames of your own: from these you choose best
+    python -m benchmarks.codecs            the first run records the camera-like video
+    python -m benchmarks.codecs --full     more frames, more rounds
+    python -m benchmarks.codecs --quick    small and short: shows that it works; its numbers mean nothing
+    python -m benchmarks.codecs --source DATASET --camera NAME     your frames: the best basis for a choice
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-if not __package__:  # run as a script, whose folder would hide other packages' datasets and codecs
-    sys.path[0] = str(Path(__file__).parents[1])
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import codecs_report as report
+from benchmarks.blocks import CAMERA, DRAWN
 from benchmarks.comparison import psnr_db
-from benchmarks.datasets import SYNTHETIC, decoded_frames, log, recorded
-from benchmarks.harness import Clock, interleave
-from benchmarks.results import Run, Sizes, make_parser, parse
+from benchmarks.datasets import SYNTHETIC, decoded_frames, source_folder
+from benchmarks.harness import Clock, interleaved
+from benchmarks.runner import Benchmark, Option
 from benchmarks.scenes import cartoon
-from benchmarks.synthetic import STANDARD, Recording
-from benchmarks.words import show
+from benchmarks.synthetic import LONG, STANDARD, TINY
 from lewm_data.config import COMPRESSIONS
-from lewm_data.format.codecs import ChunkCodec, encoder
+from lewm_data.format.codecs import ChunkCodec, StoredChunk, encoder
 
-JPEG = "jpeg"
+LANCE_JPEG = "jpeg"
 _JPEG_QUALITY = 95
 
-SIZES: Sizes = {
-    "quick": {"frames": 4, "rounds": 1, "seconds": 0.0, "side": 64,
-              "recording": Recording(num_episodes=1, num_steps=24, height=96, width=128, codec="h264")},
-    "bench": {"frames": 64, "rounds": 5, "seconds": 0.2, "side": 224, "recording": STANDARD},
-    "full": {"frames": 256, "rounds": 11, "seconds": 1.0, "side": 224, "recording": Recording(num_episodes=1,
-                                                                                               num_steps=1200)},
-}  # fmt: skip
+OPTIONS = {
+    "source": Option("LeRobot v3.0 dataset", SYNTHETIC),
+    "camera": Option("the camera", "front"),
+    "frames": Option("frames of each kind", 4, 64, 256),
+    "side": Option("side of a frame, in pixels", 64, 224, 224),
+    "rounds": Option("rounds of each codec", 1, 5, 11),
+    "seconds": Option("least seconds of encoding, and of decoding, in a round", 0.0, 0.2, 1.0),
+    "recording": Option("", TINY, STANDARD, LONG),
+}
 
 type Frames = NDArray[np.uint8]
 """(n, H, W, 3)."""
 
 
-class Stored(NamedTuple):
-    """A frame as a codec stores it: the bytes, and HDF5's filter mask (see ``lewm_data.format.codecs``)."""
-
-    data: bytes
-    filter_mask: int
-
-
 class Codec(NamedTuple):
-    """A codec under test.
+    """Encodes one frame, and decodes a stored one into memory of shape (H, W, 3) uint8."""
 
-    Attributes:
-        encode: One frame to what is stored.
-        decode: What is stored into a frame's memory, (H, W, 3) uint8.
-    """
-
-    encode: Callable[[Frames], Stored]
-    decode: Callable[[Stored, Frames], None]
+    encode: Callable[[Frames], StoredChunk]
+    decode: Callable[[StoredChunk, Frames], Any]
 
 
 def make_codec(name: str) -> Codec:
-    """A codec of the file as conversion and loader use it, or ``jpeg``."""
-    if name == JPEG:
-
-        def decode_jpeg(stored: Stored, out: Frames) -> None:
-            imagecodecs.jpeg8_decode(stored.data, out=out)
-
-        return Codec(lambda frame: Stored(bytes(imagecodecs.jpeg8_encode(frame, level=_JPEG_QUALITY)), 0), decode_jpeg)
-    encode = encoder(name)  # type: ignore[arg-type]
-    stored_as = ChunkCodec(name, has_checksum=True)
-
-    def decode(stored: Stored, out: Frames) -> None:
-        stored_as.decode(memoryview(stored.data), stored.filter_mask, out.reshape(-1))
-
-    return Codec(lambda frame: Stored(*encode(frame)), decode)
+    """A codec of the file as conversion and loader use it, or Lance's JPEG."""
+    if name == LANCE_JPEG:
+        return Codec(
+            lambda frame: StoredChunk(bytes(imagecodecs.jpeg8_encode(frame, level=_JPEG_QUALITY)), 0),
+            lambda stored, out: imagecodecs.jpeg8_decode(stored.data, out=out),
+        )
+    chunk = ChunkCodec(name, has_checksum=True)
+    return Codec(
+        encoder(name),  # type: ignore[arg-type]
+        lambda stored, out: chunk.decode(memoryview(stored.data), stored.filter_mask, out.reshape(-1)),
+    )
 
 
 def rate(work: Callable[[int], Any], count: int, seconds: float, clock: Clock = time.perf_counter) -> float:
-    """How often per second something can be done.
-
-    Args:
-        work: Does it to one of ``count`` things.
-        count: All of them are gone through, again and again.
-        seconds: Go on for at least so long.
-        clock: Seconds of wall time.
-
-    Returns:
-        Things per second.
-    """
+    """Calls ``work`` with 0 to ``count`` - 1, again and again for at least ``seconds``; returns calls per second."""
     began, done = clock(), 0
     while True:
         for number in range(count):
@@ -108,86 +80,70 @@ def rate(work: Callable[[int], Any], count: int, seconds: float, clock: Clock = 
             return done / elapsed
 
 
-def measure(contents: dict[str, Frames], names: Sequence[str], num_rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Measures every codec on every content, interleaved.
-
-    Args:
-        contents: What the frames show, to the frames.
-        names: The codecs.
-        num_rounds: Rounds; each counts encoding and decoding.
-        seconds: Each for at least so long.
+def measure_codecs(
+    contents: Mapping[str, Frames], codecs: Mapping[str, Codec], num_rounds: int, seconds: float
+) -> list[dict[str, Any]]:
+    """Measures every codec on every kind of frames, interleaved.
 
     Returns:
-        A row for each pair: ``codec``, ``content``, ``bytes_per_frame``, ``raw_bytes``, frames per second round by
-        round, and ``psnr_db`` (None: equal).
+        A row for each pair, with frames per second round by round, and ``psnr_db`` (None: equal).
 
     Raises:
-        SystemExit: A lossless codec returned another frame.
+        SystemExit: A lossless codec changes a frame.
     """
-    codecs = {name: make_codec(name) for name in names}
-    cases = {f"{content} {name}": (content, name) for content in contents for name in names}
-    rows: dict[str, dict[str, Any]] = {}
-    kept: dict[str, list[Stored]] = {}
-    for case, (content, name) in cases.items():
-        frames = contents[content]
-        stored = kept[case] = [codecs[name].encode(frame) for frame in frames]
-        rows[case] = {
-            "codec": name,
-            "content": content,
-            "bytes_per_frame": round(sum(len(chunk.data) for chunk in stored) / len(stored)),
-            "raw_bytes": frames[0].nbytes,
-            "psnr_db": _check(case, codecs[name], stored, frames),
-            "encode_fps": [],
-            "decode_fps": [],
+    cases = [(content, name) for content in contents for name in codecs]
+    kept = {case: [codecs[case[1]].encode(frame) for frame in contents[case[0]]] for case in cases}
+
+    def measure(case: tuple[str, str]) -> tuple[float, float]:
+        (content, name), stored = case, kept[case]
+        frames, codec = contents[content], codecs[name]
+        out = np.empty_like(frames[0])
+        encode_fps = rate(lambda number: codec.encode(frames[number]), len(frames), seconds)
+        return encode_fps, rate(lambda number: codec.decode(stored[number], out), len(frames), seconds)
+
+    decibels = {case: _check(case, codecs[case[1]], kept[case], contents[case[0]]) for case in cases}
+    return [
+        {
+            "codec": case[1],
+            "content": case[0],
+            "bytes_per_frame": round(sum(len(chunk.data) for chunk in kept[case]) / len(kept[case])),
+            "raw_bytes": contents[case[0]][0].nbytes,
+            "psnr_db": decibels[case],
+            "encode_fps": [round(encode_fps, 1) for encode_fps, _ in done],
+            "decode_fps": [round(decode_fps, 1) for _, decode_fps in done],
         }
-    for number, order in enumerate(interleave(list(cases), num_rounds)):
-        for case in order:
-            content, name = cases[case]
-            codec, frames, stored = codecs[name], contents[content], kept[case]
-            out = np.empty_like(frames[0])
-            encode_fps = rate(lambda i: codec.encode(frames[i]), len(frames), seconds)  # noqa: B023
-            decode_fps = rate(lambda i: codec.decode(stored[i], out), len(frames), seconds)  # noqa: B023
-            rows[case]["encode_fps"].append(round(encode_fps, 1))
-            rows[case]["decode_fps"].append(round(decode_fps, 1))
-            log(f"round {number + 1} of {num_rounds}, {case}: {encode_fps:,.0f} and {decode_fps:,.0f} frames/s")
-    return list(rows.values())
+        for case, done in interleaved(cases, num_rounds, measure).items()
+    ]
 
 
-def _check(case: str, codec: Codec, stored: Sequence[Stored], frames: Frames) -> float | None:
+def _check(case: tuple[str, str], codec: Codec, stored: Sequence[StoredChunk], frames: Frames) -> float | None:
     out = np.empty_like(frames)
     for chunk, place in zip(stored, out, strict=True):
         codec.decode(chunk, place)
     if np.array_equal(out, frames):
         return None
-    if not case.endswith(JPEG):
-        raise SystemExit(f"{case} does not return the frames that it was given")
+    if case[1] != LANCE_JPEG:
+        raise SystemExit(f"{case[1]} changes {case[0]} frames, but must be lossless")
     return round(psnr_db(out, frames), 2)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints the table, and writes JSON and chart."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--source", default=SYNTHETIC, help="LeRobot v3.0 dataset (recorded for the purpose)")
-    parser.add_argument("--camera", default="front", help="its camera")
-    parser.add_argument("--frames", type=int, help="frames of each content (64; full 256)")
-    parser.add_argument("--side", type=int, help="side of a frame, in pixels (224)")
-    parser.add_argument("--rounds", type=int, help="rounds of each (5; full 11)")
-    parser.add_argument("--seconds", type=float, help="seconds of encoding, and of decoding, in a round (0.2; full 1)")
-    options = parse(parser, arguments, name=report.NAME, sizes=SIZES)
-    this = Run(report.NAME, options.form, "imagecodecs", "blosc2")
-    synthetic = options.source == SYNTHETIC
-    source = recorded(options.data, [options.recording])[0] if synthetic else Path(options.source).resolve()
-    keywords = {"side": options.side, "num_frames": options.frames}
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Measures every codec on both kinds of frames."""
+    source = source_folder(options)
+    sizes = {"side": options.side, "num_frames": options.frames}
     contents = {
-        report.CAMERA: decoded_frames(source, options.camera, **keywords, folder=options.data),
-        report.DRAWN: np.stack([cartoon(step, options.side, options.side) for step in range(options.frames)]),
+        CAMERA: decoded_frames(source, options.camera, **sizes, folder=options.data),
+        DRAWN: np.stack([cartoon(step, options.side, options.side) for step in range(options.frames)]),
     }
-    rows = measure(contents, [*COMPRESSIONS, JPEG], options.rounds, options.seconds)
-    measured = {"source": source.name, "side": options.side, "repeats": options.rounds, "rows": rows}
-    result = this.finish(options.output, measured)
-    report.draw(result, options.output.parent)
-    print(show(report.blocks(result)))
+    codecs = {name: make_codec(name) for name in (*COMPRESSIONS, LANCE_JPEG)}
+    rows = measure_codecs(contents, codecs, options.rounds, options.seconds)
+    return {"source": source.name, "side": options.side, "repeats": options.rounds, "rows": rows}
 
+
+BENCHMARK = Benchmark(
+    name="codecs", doc=__doc__, options=OPTIONS, measure=measure, distributions=("imagecodecs", "blosc2")
+)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     main()

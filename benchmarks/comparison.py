@@ -1,4 +1,4 @@
-"""Whether a contender returns the same windows: compared with a plain h5py loop over the definition of a window."""
+"""Check that contenders return the same windows: compare them with a plain h5py loop over a window's definition."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Comparison:
 
     Attributes:
         windows: How many were compared.
-        columns: Columns that are equal to the last bit.
-        psnr_db: Of the frames; None where they are equal too.
+        columns: Columns that are equal bit for bit.
+        psnr_db: Of the frames; None if they are equal, too.
     """
 
     windows: int
@@ -32,16 +32,7 @@ class Comparison:
 
 
 def reference_windows(path: Path, num_windows: int, settings: Settings) -> Arrays:
-    """The first windows of the order, by a plain h5py loop over the definition of a window.
-
-    Args:
-        path: Our uncompressed file.
-        num_windows: How many.
-        settings: What a window is.
-
-    Returns:
-        Column to array.
-    """
+    """The first windows of the order, read from our uncompressed file by a plain h5py loop."""
     import h5py
 
     from lewm_data.loading.sampler import WindowOrder
@@ -65,38 +56,35 @@ def reference_windows(path: Path, num_windows: int, settings: Settings) -> Array
 
 
 def compare(reference: Arrays, given: Arrays, *, least_psnr_db: float | None = None) -> Comparison:
-    """Compares the windows of a contender with the reference.
+    """Compares a contender's windows with the reference.
 
     Args:
         reference: Column to array (B, ...).
-        given: The same, of as many windows or fewer, and of as many columns or fewer. Larger frames are first
-            reduced to the reference's size by averaging areas, as the conversion does it.
-        least_psnr_db: None asks for equal frames; a number for frames at least so near.
-
-    Returns:
-        What was found.
+        given: The same, possibly with fewer windows and columns. Larger frames are first reduced to the reference's
+            size by averaging areas, as the conversion does.
+        least_psnr_db: The least PSNR of the frames; None asks for equal frames.
 
     Raises:
-        ValueError: They are not the same windows.
+        ValueError: The windows differ.
     """
     num_windows = len(given[PIXELS])
-    for name, values in given.items():
-        if name != PIXELS and not np.array_equal(values, reference[name][:num_windows]):
-            raise ValueError(f"column {name!r} is not that of the reference")
     columns = tuple(name for name in given if name != PIXELS)
+    for name in columns:
+        if not np.array_equal(given[name], reference[name][:num_windows]):
+            raise ValueError(f"column {name!r} differs from the reference")
     wanted = reference[PIXELS][:num_windows]
     if least_psnr_db is None:
         if not np.array_equal(given[PIXELS], wanted):
-            raise ValueError("the frames are not equal to those of the reference")
+            raise ValueError("the frames differ from the reference")
         return Comparison(windows=num_windows, columns=(PIXELS, *columns), psnr_db=None)
     found = psnr_db(_reduce(given[PIXELS], wanted.shape[2]), wanted)
     if found < least_psnr_db:
-        raise ValueError(f"the frames are {found:.1f} dB from those of the reference, less than {least_psnr_db} dB")
+        raise ValueError(f"the frames are {found:.1f} dB from the reference, but must reach {least_psnr_db} dB")
     return Comparison(windows=num_windows, columns=columns, psnr_db=round(found, 2))
 
 
 def psnr_db(given: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of 8-bit pictures, over all of them together; 138 where they are equal."""
+    """Peak signal-to-noise ratio over all 8-bit frames together; 138 if they are equal."""
     error = float(np.mean((given.astype(np.float64) - wanted) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 

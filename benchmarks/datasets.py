@@ -1,15 +1,15 @@
-"""Datasets to measure on, made once and kept."""
+"""Datasets to measure on, built once and kept."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import pickle
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,45 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from benchmarks.harness import log
 from benchmarks.synthetic import Recording, record
 from lewm_data.format.schema import PIXELS, camera_name
 
+ROOT = Path(__file__).parents[1]
 SYNTHETIC = "synthetic"
-"""The source that is recorded for the purpose, by ``benchmarks/synthetic.py``."""
+"""The source that ``benchmarks/synthetic.py`` records."""
+
+_CALL = """
+import pickle, sys
+function, arguments, keywords = pickle.load(sys.stdin.buffer)
+answer = function(*arguments, **keywords)
+with open(sys.argv[1], "wb") as output:
+    pickle.dump(answer, output)
+"""
 
 
-def log(words: str) -> None:
-    """Tells on stderr how far a benchmark is."""
-    print(words, file=sys.stderr, flush=True)
+def apart[**P, R](function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Calls an importable function in a new interpreter, which imports only that function's module.
+
+    Raises:
+        RuntimeError: The function failed; stderr says why.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer"
+        done = subprocess.run(
+            [sys.executable, "-c", _CALL, str(answer)],
+            input=pickle.dumps((function, arguments, keywords)),
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        )
+        if done.returncode:
+            raise RuntimeError(f"{function.__module__}.{function.__qualname__} failed, see above")
+        result: R = pickle.loads(answer.read_bytes())
+        return result
 
 
 def once(path: Path, build: Callable[[Path], Any]) -> Path:
-    """Lets something be built under another name, and renames it when it is whole; does nothing where it is there.
-
-    Args:
-        path: File or folder.
-        build: Builds it under the name that it is given.
-
-    Returns:
-        ``path``.
-    """
+    """Builds a file or folder under a temporary name and renames it; does nothing if it exists."""
     if path.exists():
         return path
     log(f"preparing {path}")
@@ -56,48 +73,31 @@ def once(path: Path, build: Callable[[Path], Any]) -> Path:
     return path
 
 
-def apart[**P, R](function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
-    """Calls a function in a process of its own, so that what it imports and holds stays out of this one."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
-        return other.submit(function, *arguments, **keywords).result()
+def source_folder(options: Any) -> Path:
+    """The dataset that the options name; the synthetic one is recorded if it does not exist."""
+    if options.source == SYNTHETIC:
+        return recorded(options.data, [options.recording])[0]
+    return Path(options.source).resolve()
 
 
 def recorded(data: Path, recordings: Sequence[Recording]) -> list[Path]:
-    """Records what is not there yet, all in one other process, since importing LeRobot takes ten seconds.
-
-    Args:
-        data: Folder that keeps datasets.
-        recordings: What to record.
-
-    Returns:
-        Their folders.
-    """
-    folders = [data / recording.name for recording in recordings]
-    absent = [(place, wanted) for place, wanted in zip(folders, recordings, strict=True) if not place.exists()]
-    if absent:
-        apart(_record_all, absent)
+    """Folders of these recordings in ``data``; records missing ones in one other process (LeRobot imports slowly)."""
+    folders = [data.resolve() / recording.name for recording in recordings]
+    missing = [pair for pair in zip(folders, recordings, strict=True) if not pair[0].exists()]
+    if missing:
+        apart(_record_all, missing)
     return folders
 
 
-def _record_all(absent: Sequence[tuple[Path, Recording]]) -> None:
-    for folder, recording in absent:
+def _record_all(missing: Sequence[tuple[Path, Recording]]) -> None:
+    for folder, recording in missing:
         once(folder, lambda out, recording=recording: record(out, recording))  # type: ignore[misc]
 
 
 def decoded_frames(source: Path, camera: str, *, side: int, num_frames: int, folder: Path) -> NDArray[np.uint8]:
-    """Frames as they are after the video.
+    """Frames as a conversion stores them: (n, side, side, 3) uint8, at most ``num_frames``, spread over the dataset.
 
-    Most of a sensor's noise does not survive the encoder, and that decides how well they compress.
-
-    Args:
-        source: A LeRobot dataset's folder.
-        camera: The camera.
-        side: Side of the frames, in pixels.
-        num_frames: Frames at most, spread over the whole.
-        folder: Where a file is written meanwhile.
-
-    Returns:
-        (n, side, side, 3) uint8.
+    The video encoder removes most of a sensor's noise, which decides how well frames compress.
     """
     import h5py
 
@@ -114,15 +114,22 @@ def decoded_frames(source: Path, camera: str, *, side: int, num_frames: int, fol
     return frames
 
 
+def repeated(source: Path, times: int, data: Path) -> Path:
+    """A recording so many times over, kept in ``data``."""
+    if times == 1:
+        return source
+    return once(data / f"{source.name}-x{times}", lambda out: repeat_dataset(source.resolve(), out, times))
+
+
 def repeat_dataset(root: Path, out: Path, times: int, *, camera: str | None = None) -> Path:
-    """Lays out the same recording many times over, each repetition in files of its own, as LeRobot does.
+    """Lays out a recording many times over, each repetition in files of its own, as LeRobot does.
 
     Args:
         root: A v3.0 dataset whose data and videos are in one file each.
-        out: Folder to make; its videos are hard links to the original where the disk has them, since a
-            symbolic one that leads out of a dataset is refused.
+        out: Folder to create. Its videos are hard links where the disk allows them, since a symbolic link that leads
+            out of a dataset is refused.
         times: Repetitions.
-        camera: Leave out all cameras but this (its short name); None keeps all.
+        camera: Short name of the one camera to keep; None keeps all.
 
     Returns:
         ``out``.
@@ -137,27 +144,23 @@ def repeat_dataset(root: Path, out: Path, times: int, *, camera: str | None = No
     unwanted = ("stats/", *(f"videos/{name}/" for name in dropped))
     episodes = episodes.select([name for name in episodes.column_names if not name.startswith(unwanted)])
     data = pq.read_table(root / "data" / "chunk-000" / "file-000.parquet")
+    steps = {"episode_index": len(episodes), "dataset_from_index": len(data), "dataset_to_index": len(data)}
     parts = []
     for number in range(times):
-        shifts = {"episode_index": len(episodes), "dataset_from_index": len(data), "dataset_to_index": len(data)}
-        part = episodes
+        part = _shift(episodes, {name: number * step for name, step in steps.items()})
         for name in part.column_names:
-            if name in shifts:
-                part = _set(part, name, pc.add(part[name], number * shifts[name]))
-            elif name.endswith("file_index") and not name.startswith("meta/"):
-                part = _set(part, name, pa.array([number] * len(part)))
+            if name.endswith("file_index") and not name.startswith("meta/"):
+                place = part.column_names.index(name)
+                part = part.set_column(place, name, pa.array([number] * len(part)))
         parts.append(part)
-        moved = _set(data, "episode_index", pc.add(data["episode_index"], number * len(episodes)))
-        moved = _set(moved, "index", pc.add(data["index"], number * len(data)))
         path = out / "data" / "chunk-000" / f"file-{number:03d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(moved, path)
+        pq.write_table(_shift(data, {"episode_index": number * len(episodes), "index": number * len(data)}), path)
         for video in (root / "videos").rglob("file-000.mp4"):
-            if video.relative_to(root / "videos").parts[0] in dropped:
-                continue
-            link = out / video.relative_to(root).with_name(f"file-{number:03d}.mp4")
-            link.parent.mkdir(parents=True, exist_ok=True)
-            _same_file(video.resolve(), link)
+            if video.relative_to(root / "videos").parts[0] not in dropped:
+                link = out / video.relative_to(root).with_name(f"file-{number:03d}.mp4")
+                link.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(video.resolve(), link)
     (out / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
     pq.write_table(pa.concat_tables(parts), out / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
     shutil.copy(root / "meta" / "tasks.parquet", out / "meta" / "tasks.parquet")
@@ -166,12 +169,15 @@ def repeat_dataset(root: Path, out: Path, times: int, *, camera: str | None = No
     return out
 
 
-def _same_file(original: Path, link: Path) -> None:
+def _shift(table: pa.Table, shifts: dict[str, int]) -> pa.Table:
+    """Adds a number to columns."""
+    for name, shift in shifts.items():
+        table = table.set_column(table.column_names.index(name), name, pc.add(table[name], shift))
+    return table
+
+
+def _link_or_copy(original: Path, link: Path) -> None:
     try:
         os.link(original, link)
-    except OSError:  # on another disk, or one without hard links
+    except OSError:  # another disk, or one without hard links
         shutil.copyfile(original, link)
-
-
-def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)

@@ -1,6 +1,6 @@
-"""How to time loaders so that others believe it: warm-up, interleaved rounds, medians with their spread.
+"""Time contenders fairly: warm-up, interleaved rounds, medians with their spread.
 
-Nothing here knows what is measured. Clocks are passed in, so the arithmetic is tested with a clock that lies.
+Nothing here knows what it measures. Clocks are parameters, so that tests can check the arithmetic.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from typing import Any
 
 import psutil
 
-from benchmarks.processes import tree_cpu_seconds, tree_memory_bytes
 from lewm_data.resources import num_cpus
 
 type Clock = Callable[[], float]
@@ -25,15 +25,15 @@ type Clock = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
-    """What one round of one contender gave.
+    """One timed round of one contender.
 
     Attributes:
         windows: Windows that arrived in the counted time.
         seconds: The counted time.
-        cpu_seconds: Processor time in it, of the process and all below it.
-        first_batch_seconds: From asking for an iterator to its first batch; workers start in it.
-        memory_bytes: Most memory of these processes, looked at when the counting began and when it ended; shared
-            memory counted once, page cache not at all.
+        cpu_seconds: Processor time of the process and its children in that time.
+        first_batch_seconds: From creating the iterator (which starts workers) to its first batch.
+        memory_bytes: Memory of these processes, the larger of two looks: at the start and at the end of the counted
+            time. Shared memory counts once, the page cache not at all.
     """
 
     windows: int
@@ -55,7 +55,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """Median, least and greatest of a few values."""
+    """Median, minimum and maximum of a few values."""
 
     median: float
     min: float
@@ -76,27 +76,26 @@ def measure_round(
     seconds: float,
     warmup_seconds: float,
     multiple: int,
+    skip: int | None = None,
     clock: Clock = time.perf_counter,
     cpu_clock: Clock | None = None,
     memory: Callable[[], int] | None = None,
 ) -> Round:
     """Times an endless iterator from one arrival to another.
 
-    Workers that run side by side deliver in bursts, so both ends of the counted time lie the same number of
-    bursts apart: batches are counted in multiples. What was read ahead is used up in the warm-up.
+    Parallel workers deliver in bursts. Counting batches in multiples puts both ends of the counted time at the same
+    point of a burst. The warm-up uses up what the loader read ahead.
 
     Args:
         batches: Makes an endless iterator over the number of windows in each batch.
-        seconds: Count for at least so long.
-        warmup_seconds: Let at least so long pass after the first batch.
-        multiple: Batches that may be ready or in work at once. Twice as many are not counted, and what is
-            counted is a multiple of it.
-        clock: Seconds of wall time.
-        cpu_clock: Seconds of processor time; None asks the kernel about this process and those below it.
-        memory: Bytes in use; None asks the kernel.
-
-    Returns:
-        The round.
+        seconds: Counts for at least this long.
+        warmup_seconds: Waits at least this long after the first batch.
+        multiple: Batches that may be ready or in work at once; the number of counted batches is a multiple of it.
+        skip: Batches that are not counted; by default twice ``multiple``. With 1, 0 seconds and a cold page cache,
+            exactly ``multiple`` batches after the first are timed, before a warm-up could read the file into memory.
+        clock: Wall time in seconds.
+        cpu_clock: Processor time in seconds; by default that of this process and its children.
+        memory: Bytes in use; by default those of this process and its children.
     """
     cpu_clock = cpu_clock or tree_cpu_seconds
     memory = memory or tree_memory_bytes
@@ -105,12 +104,12 @@ def measure_round(
     next(iterator)
     first = clock()
     num_batches = 1
-    while num_batches < 2 * multiple or clock() - first < warmup_seconds:
+    while num_batches < (2 * multiple if skip is None else skip) or clock() - first < warmup_seconds:
         next(iterator)
         num_batches += 1
-    memory_bytes = memory()
-    cpu = cpu_clock()
-    begun = clock()
+    memory_bytes, cpu = memory(), cpu_clock()
+    # Without a warm-up, time spent looking at memory belongs to the round: workers go on meanwhile.
+    begun = first if skip == 1 and not warmup_seconds else clock()
     num_batches = windows = 0
     while True:
         windows += next(iterator)
@@ -127,65 +126,45 @@ def measure_round(
     )
 
 
-def measure_cold(
-    batches: Callable[[], Iterator[int]],
-    *,
-    multiple: int,
-    clock: Clock = time.perf_counter,
-    cpu_clock: Clock | None = None,
-    memory: Callable[[], int] | None = None,
-) -> Round:
-    """Times the batches after the first, while what they need still lies on the disk.
+def interleave[T](cases: Sequence[T], num_rounds: int) -> list[list[T]]:
+    """The cases in each round; every other round runs backwards, so that no case always follows the same neighbor."""
+    return [list(cases) if number % 2 == 0 else list(reversed(cases)) for number in range(num_rounds)]
 
-    A warm-up would read the file into the page cache. So as many batches are counted as may be in work at once: workers
-    that deliver in bursts have then delivered once each, wherever in a burst the first batch came.
+
+def interleaved[T, M](
+    cases: Sequence[T], num_rounds: int, measure: Callable[[T], M], show: Callable[[M], str] = str
+) -> dict[T, list[M]]:
+    """Measures every case once per round, in interleaved rounds, and logs each measurement.
 
     Args:
-        batches: As for ``measure_round``.
-        multiple: Batches that may be ready or in work at once, and that are counted.
-        clock: Seconds of wall time.
-        cpu_clock: Seconds of processor time; None asks the kernel about this process and those below it.
-        memory: Bytes in use; None asks the kernel.
-
-    Returns:
-        The round.
-    """
-    cpu_clock = cpu_clock or tree_cpu_seconds
-    memory = memory or tree_memory_bytes
-    asked = clock()
-    iterator = batches()
-    next(iterator)
-    first, cpu = clock(), cpu_clock()
-    windows = sum(next(iterator) for _ in range(multiple))
-    return Round(
-        windows=windows,
-        seconds=clock() - first,
-        cpu_seconds=cpu_clock() - cpu,
-        first_batch_seconds=first - asked,
-        memory_bytes=memory(),
-    )
-
-
-def interleave(names: Sequence[str], num_rounds: int) -> list[list[str]]:
-    """The order of rounds: everybody once in each, and nobody always after the same neighbour.
-
-    Args:
-        names: The contenders.
+        cases: What ``measure`` takes; printed as it is.
         num_rounds: Rounds.
+        measure: Measures one case once.
+        show: Formats a measurement for the log.
 
     Returns:
-        For each round all names; every other round runs backwards.
+        Case to its measurements, round by round.
     """
-    return [list(names) if number % 2 == 0 else list(reversed(names)) for number in range(num_rounds)]
+    done: dict[T, list[M]] = {case: [] for case in cases}
+    for number, order in enumerate(interleave(cases, num_rounds)):
+        for case in order:
+            done[case].append(measure(case))
+            log(f"round {number + 1} of {num_rounds}, {case}: {show(done[case][-1])}")
+    return done
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """One contender's rate over another's, round by round: what a busy moment does to both cancels out."""
+    """One contender's rate over another's, round by round, so that a busy moment cancels out."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
 
 
+def log(words: str) -> None:
+    """Prints progress to stderr."""
+    print(words, file=sys.stderr, flush=True)
+
+
 def machine() -> dict[str, Any]:
-    """The machine, in words and numbers."""
+    """The machine, its load and the date."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -204,7 +183,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Versions of the distributions that are installed."""
+    """Versions of those distributions that are installed."""
     found = {}
     for name in names:
         try:
@@ -212,6 +191,33 @@ def versions(*names: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def tree_cpu_seconds() -> float:
+    """Processor seconds of this process and its children."""
+    total = sum(psutil.Process().cpu_times()[:2])
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += sum(process.cpu_times()[:2])
+        except psutil.Error:
+            continue
+    return float(total)
+
+
+def tree_memory_bytes() -> int:
+    """Memory of this process and its children, each shared page divided among its users, without the page cache.
+
+    Reads ``/proc/<pid>/smaps_rollup`` on Linux; 0 elsewhere.
+    """
+    total = 0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        sizes = dict(line.split()[:2] for line in lines if line.endswith("kB"))
+        total += 1024 * sum(int(sizes.get(name, 0)) for name in ("Pss_Anon:", "Pss_Shmem:"))
+    return total
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

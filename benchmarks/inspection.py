@@ -1,9 +1,9 @@
-"""Inspects a dataset of 100,000 episodes: seconds and peak memory of ``lewm-data inspect``, a process of its own.
+"""Seconds and peak memory of ``lewm-data inspect`` on a dataset of 100,000 episodes.
 
-The dataset is LeRobot v3.0, written here with what inspection reads: 100,000 episodes of metadata, every Parquet row of
-them, and MP4 files whose headers fit. A hundred video files are hard links to one, since only headers are read.
+The dataset is LeRobot v3.0 with everything that inspection reads: metadata, every Parquet row, and the headers of MP4
+files. All video files are hard links to one, since inspection reads only their headers.
 
-``python benchmarks/inspection.py --episodes 100000 --steps 50`` writes ``results/inspection.json``.
+    python -m benchmarks.inspection            writes benchmarks/results/inspection.json
 """
 
 from __future__ import annotations
@@ -17,50 +17,39 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks import harness
+from benchmarks.runner import Benchmark, Option
 
 CAMERA = "observation.images.top"
 FPS = 30
 WIDTH = 7
 EPISODES_PER_FILE = 1000
 
+OPTIONS = {
+    "episodes": Option("episodes, a multiple of 1,000", 1000, 100_000, 100_000),
+    "steps": Option("steps of each episode", 5, 50, 50),
+}
 
-def main() -> None:
-    """Makes the dataset, inspects it, and writes what that took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=int, default=100_000)
-    parser.add_argument("--steps", type=int, default=50, help="of each episode")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "inspection.json")
-    options = parser.parse_args()
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Writes the dataset and inspects it."""
     with tempfile.TemporaryDirectory(prefix="lewm-data-inspection-") as folder:
-        machine = harness.machine()
         root = write_dataset(Path(folder) / "data", num_episodes=options.episodes, num_steps=options.steps)
-        report = {
-            "machine": machine,
-            "episodes": options.episodes,
-            "steps": options.episodes * options.steps,
-            "metadata_bytes": _size(root / "meta"),
-            "parquet_bytes": _size(root / "data"),
-            **inspect(root),
+        sizes = {
+            f"{name}_bytes": sum(path.stat().st_size for path in (root / part).rglob("*") if path.is_file())
+            for name, part in (("metadata", "meta"), ("parquet", "data"))
         }
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+        return {"episodes": options.episodes, "steps": options.episodes * options.steps, **sizes, **inspect(root)}
 
 
 def inspect(root: Path) -> dict[str, float]:
-    """Runs ``lewm-data inspect`` once.
-
-    Returns:
-        Seconds, processor seconds, its peak memory, and how many findings it had.
-    """
+    """Runs ``lewm-data inspect`` once: seconds, processor seconds, peak memory, and the number of findings."""
     code = (
         "import sys; from lewm_data.resources import peak_memory_bytes; from lewm_data.cli.commands import main\n"
         "try:\n    main(sys.argv[1:])\nfinally:\n    print(peak_memory_bytes(), file=sys.stderr)"
@@ -70,30 +59,18 @@ def inspect(root: Path) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(cpu_seconds, 1),
+        "inspection_seconds": round(seconds, 1),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "peak_memory_bytes": int(done.stderr.strip().splitlines()[-1]),
         "findings": len(json.loads(done.stdout)["findings"]),
     }
 
 
 def write_dataset(root: Path, *, num_episodes: int, num_steps: int) -> Path:
-    """Writes a dataset of LeRobot v3.0 in which every episode has as many steps.
-
-    Args:
-        root: Folder to be made.
-        num_episodes: A multiple of ``EPISODES_PER_FILE``.
-        num_steps: Steps of each.
-
-    Returns:
-        The folder.
-    """
-    num_files = num_episodes // EPISODES_PER_FILE
-    rows_per_file = EPISODES_PER_FILE * num_steps
+    """Writes a LeRobot v3.0 dataset whose episodes all have the same number of steps."""
     first_video: Path | None = None
-    for file in range(num_files):
+    for file in range(num_episodes // EPISODES_PER_FILE):
         data = root / f"data/chunk-000/file-{file:03d}.parquet"
         video = root / f"videos/{CAMERA}/chunk-000/file-{file:03d}.mp4"
         for path in (data, video):
@@ -101,7 +78,7 @@ def write_dataset(root: Path, *, num_episodes: int, num_steps: int) -> Path:
         _write_rows(data, file * EPISODES_PER_FILE, num_steps)
         if first_video is None:
             first_video = video
-            _write_video(video, rows_per_file)
+            _write_video(video, EPISODES_PER_FILE * num_steps)
         else:
             os.link(first_video, video)
     _write_metadata(root, num_episodes, num_steps)
@@ -111,11 +88,11 @@ def write_dataset(root: Path, *, num_episodes: int, num_steps: int) -> Path:
 def _write_rows(path: Path, first_episode: int, num_steps: int) -> None:
     """One row group for each episode, as LeRobot writes them."""
     rng = np.random.default_rng(first_episode)
-    writer: pq.ParquetWriter | None = None
-    for episode in range(first_episode, first_episode + EPISODES_PER_FILE):
-        step = np.arange(num_steps)
+    step = np.arange(num_steps)
+
+    def rows(episode: int) -> pa.Table:
         values = {key: rng.standard_normal(num_steps * WIDTH, np.float32) for key in ("action", "observation.state")}
-        table = pa.table(
+        return pa.table(
             {
                 **{key: pa.FixedSizeListArray.from_arrays(pa.array(v), WIDTH) for key, v in values.items()},
                 "timestamp": (step / FPS).astype(np.float32),
@@ -126,11 +103,12 @@ def _write_rows(path: Path, first_episode: int, num_steps: int) -> None:
                 "next.done": step == num_steps - 1,
             }
         )
-        if writer is None:
-            writer = pq.ParquetWriter(path, table.schema)
-        writer.write_table(table)
-    assert writer is not None
-    writer.close()
+
+    first = rows(first_episode)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for episode in range(first_episode + 1, first_episode + EPISODES_PER_FILE):
+            writer.write_table(rows(episode))
 
 
 def _write_video(path: Path, num_frames: int) -> None:
@@ -146,16 +124,16 @@ def _write_video(path: Path, num_frames: int) -> None:
 def _write_metadata(root: Path, num_episodes: int, num_steps: int) -> None:
     index = np.arange(num_episodes)
     file, place = index // EPISODES_PER_FILE, index % EPISODES_PER_FILE
-    nothing = np.zeros(num_episodes, np.int64)
+    zeros = np.zeros(num_episodes, np.int64)
     episodes = {
         "episode_index": index,
         "length": np.full(num_episodes, num_steps),
         "tasks": pa.array([["push the block"]] * num_episodes),
-        "data/chunk_index": nothing,
+        "data/chunk_index": zeros,
         "data/file_index": file,
         "dataset_from_index": index * num_steps,
         "dataset_to_index": (index + 1) * num_steps,
-        f"videos/{CAMERA}/chunk_index": nothing,
+        f"videos/{CAMERA}/chunk_index": zeros,
         f"videos/{CAMERA}/file_index": file,
         f"videos/{CAMERA}/from_timestamp": place * num_steps / FPS,
         f"videos/{CAMERA}/to_timestamp": (place + 1) * num_steps / FPS,
@@ -180,9 +158,8 @@ def _write_metadata(root: Path, num_episodes: int, num_steps: int) -> None:
     (root / "meta/info.json").write_text(json.dumps(info))
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
+BENCHMARK = Benchmark(name="inspection", doc=__doc__, options=OPTIONS, measure=measure)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     main()

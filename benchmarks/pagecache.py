@@ -1,11 +1,10 @@
-"""What the system keeps of a file in memory: fill it, empty it, and see how much is there."""
+"""Fill and empty the page cache file by file, and see how much of a file it holds."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,7 @@ def warm(path: Path) -> None:
 
 
 def drop(path: Path) -> None:
-    """Asks the system to forget a file, or all files of a folder; needs no rights, but Linux.
-
-    Pages that a process has mapped stay; ``cached_share`` tells.
+    """Asks the kernel to forget a file, or all files of a folder. Pages that a process has mapped stay.
 
     Raises:
         OSError: The system has no ``posix_fadvise``.
@@ -30,16 +27,13 @@ def drop(path: Path) -> None:
     if not hasattr(os, "posix_fadvise"):
         raise OSError("this system has no posix_fadvise: its page cache cannot be emptied file by file")
     for file in _files(path):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # what is not yet on the disk is not forgotten
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())  # the kernel keeps pages that are not on the disk yet
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def cached_share(path: Path) -> float:
-    """How much of a file, or of all files of a folder, lies in the page cache: 0 to 1 (Linux, by ``mincore``)."""
+    """Share of a file, or of all files of a folder, that the page cache holds: 0 to 1 (Linux, by ``mincore``)."""
     library = ctypes.CDLL(None, use_errno=True)
     total = resident = 0
     for file in _files(path):
@@ -50,7 +44,7 @@ def cached_share(path: Path) -> float:
             pages = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
             view = np.frombuffer(mapped, np.uint8)
             arguments = (ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(pages.ctypes.data))
-            del view  # or the map cannot be closed
+            del view  # the map cannot be closed while an array views it
             if library.mincore(*arguments):
                 raise OSError(ctypes.get_errno(), "mincore failed", str(file))
         total += len(pages)
@@ -58,5 +52,5 @@ def cached_share(path: Path) -> float:
     return resident / max(1, total)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    return (file for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+def _files(path: Path) -> list[Path]:
+    return [file for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]

@@ -1,4 +1,4 @@
-"""The same frames in every contender's own format, built once and kept under ``benchmarks/data/``."""
+"""The same frames in every contender's own format, built once and kept in ``benchmarks/data``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from benchmarks.datasets import once, repeat_dataset
 from lewm_data.config import COMPRESSIONS
 from lewm_data.format.schema import ACTION, PIXELS, STATE
 
-_ROWS = 256
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """Where the formats lie, all in one folder.
+    """Where the files of each format are.
 
     Attributes:
-        folder: The folder.
+        folder: The folder with all of them.
         camera: The camera's short name.
         image_size: Side of the converted frames, in pixels.
-        num_frames: Frames in each of the formats.
+        num_frames: Frames in each format.
     """
 
     folder: Path
@@ -60,7 +58,7 @@ class Prepared:
         return self.folder / f"{codec}.h5"
 
     def bytes_per_frame(self, path: Path) -> float:
-        """Bytes on disk of a file or a folder, for each frame; of the LeRobot dataset all files, links followed."""
+        """Bytes on disk of a file or folder for each frame, links followed."""
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         return sum(file.stat().st_size for file in files) / self.num_frames
 
@@ -68,18 +66,15 @@ class Prepared:
 def prepare(
     source: Path, data: Path, *, camera: str, num_frames: int, image_size: int, peers: Collection[str] = ()
 ) -> Prepared:
-    """Builds what is not there yet.
+    """Builds what does not exist yet.
 
     Args:
         source: A LeRobot v3.0 dataset whose data and videos are in one file each.
-        data: Folder that keeps prepared datasets.
-        camera: Short name of the camera to use.
-        num_frames: Frames at least; the recording is laid out as often as that takes.
+        data: Folder for prepared datasets.
+        camera: Short name of the camera.
+        num_frames: Minimum number of frames; the recording is repeated as often as that takes.
         image_size: Side of the converted frames, in pixels.
-        peers: Contenders that take part and need a format of their own: ``swm_hdf5``, ``swm_lance``.
-
-    Returns:
-        Where everything lies.
+        peers: Contenders that take part; ``swm_hdf5`` and ``swm_lance`` need a file of their own.
     """
     info = json.loads((source / "meta" / "info.json").read_text())
     times = max(1, math.ceil(num_frames / info["total_frames"]))
@@ -108,7 +103,7 @@ def _convert(prepared: Prepared, out: Path) -> None:
 
 
 def _recode(source: Path, out: Path, codec: str) -> None:
-    """Writes a file again with another codec, as the conversion would have: decoding the video once will do."""
+    """Writes a file again with another codec, as a conversion would, without decoding the video again."""
     import h5py
 
     from lewm_data.conversion.merge import file_shape
@@ -136,12 +131,12 @@ def _write_raw(prepared: Prepared, out: Path) -> None:
     import h5py
 
     with h5py.File(prepared.ours("none")) as file, open(out, "wb") as raw:
-        for row in range(0, prepared.num_frames, _ROWS):
-            raw.write(file[PIXELS][row : row + _ROWS].tobytes())
+        for row in range(0, prepared.num_frames, 256):
+            raw.write(file[PIXELS][row : row + 256].tobytes())
 
 
 def _episodes(prepared: Prepared) -> Iterator[dict[str, Any]]:
-    """Episodes as stable-worldmodel's writers take them."""
+    """Episodes in the form that stable-worldmodel's writers take."""
     import h5py
 
     with h5py.File(prepared.ours("none")) as file:

@@ -1,14 +1,12 @@
-"""Puts the numbers of the last results into the READMEs and the documentation, and draws their charts.
+"""Write the numbers of the last results into the READMEs and the documentation, and draw their charts.
 
-A README holds pairs of markers, and everything between them is written here from ``benchmarks/results/*.json``:
+Pages hold pairs of markers; everything between two markers is written from ``benchmarks/results/*.json``:
 
     <!-- results: throughput.table -->
     <!-- end of results -->
 
-No number is copied by hand, and a test holds that. What has not been measured says so.
-
-    python benchmarks/report.py            write all pages and all charts anew
-    python benchmarks/report.py --check    only tell whether the pages are as they would be written
+    python -m benchmarks.report            rewrites all pages and charts
+    python -m benchmarks.report --check    only tests whether the pages are up to date
 """
 
 from __future__ import annotations
@@ -18,51 +16,41 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
-if not __package__:  # run as a script, whose folder would hide other packages' datasets and codecs
-    sys.path[0] = str(Path(__file__).parents[1])
-
-from benchmarks import codecs_report, conversion_report, scaling_report, throughput_report, training_report
-from benchmarks.results import RESULTS, load
-from benchmarks.words import PLACE
+from benchmarks import charts
+from benchmarks.blocks import blocks as blocks_of
+from benchmarks.tables import PLACE, RESULTS, load
 
 ROOT = Path(__file__).parents[1]
 READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-PAGES = (*READMES, ROOT / "docs" / "codecs_and_cache.md")
-"""Everything that holds markers; the READMEs hold no number outside of them, either."""
-
-REPORTS: Mapping[str, ModuleType] = {
-    report.NAME: report
-    for report in (throughput_report, conversion_report, codecs_report, scaling_report, training_report)
-}
-"""Name of a result to the module that knows what it says: it has ``BLOCKS``, ``blocks`` and ``draw``."""
-
+"""Pages without a measured number outside of markers."""
+BENCHMARKS = ("throughput", "conversion", "codecs", "scaling", "training", "inspection")
 END = "<!-- end of results -->"
 MARKED = re.compile(r"(<!-- results: (?P<name>[\w.]+) -->\n)(?P<text>.*?)(\n?<!-- end of results -->)", re.DOTALL)
-NOT_MEASURED = "*Not measured yet: `make bench` writes this.*"
+NOT_MEASURED = "*Not measured yet: run `make bench`.*"
+
+
+def pages() -> list[Path]:
+    """The READMEs, and every page of the documentation with markers."""
+    return [*READMES, *(page for page in sorted((ROOT / "docs").glob("*.md")) if END in page.read_text())]
 
 
 def all_blocks(folder: Path = RESULTS) -> dict[str, str]:
-    """Every block that the results in a folder have something to say for, by its name: ``throughput.table``."""
-    found = {}
-    for name, report in REPORTS.items():
-        result = load(name, folder)
-        if result is not None:
-            found.update({f"{name}.{block}": text for block, text in report.blocks(result).items()})
+    """Every block that the results in a folder fill, by name: ``throughput.table``."""
+    found: dict[str, str] = {}
+    for name in BENCHMARKS:
+        if (result := load(name, folder)) is not None:
+            found |= {f"{name}.{block}": text for block, text in blocks_of(name, result).items()}
     return found
 
 
 def fill(text: str, blocks: Mapping[str, str], *, results: str) -> str:
-    """Writes blocks between their markers.
+    """Replaces everything between markers.
 
     Args:
-        text: A README.
+        text: A page.
         blocks: Name to Markdown.
-        results: The folder of results as the README sees it, such as ``benchmarks/results``.
-
-    Returns:
-        The README with all that is between markers replaced.
+        results: The folder of results as the page sees it, such as ``benchmarks/results``.
     """
 
     def block(match: re.Match[str]) -> str:
@@ -72,17 +60,9 @@ def fill(text: str, blocks: Mapping[str, str], *, results: str) -> str:
     return MARKED.sub(block, text)
 
 
-def filled(readme: Path, blocks: Mapping[str, str]) -> str:
-    """A README of this repository as it should be."""
-    return fill(readme.read_text(), blocks, results=RESULTS.relative_to(readme.parent, walk_up=True).as_posix())
-
-
-def draw_all(folder: Path = RESULTS) -> None:
-    """Draws the charts of all results in a folder, beside them."""
-    for name, report in REPORTS.items():
-        result = load(name, folder)
-        if result is not None:
-            report.draw(result, folder)
+def filled(page: Path, blocks: Mapping[str, str]) -> str:
+    """A page of this repository as it should be."""
+    return fill(page.read_text(), blocks, results=RESULTS.relative_to(page.parent, walk_up=True).as_posix())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,14 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
     blocks = all_blocks()
-    stale = [path for path in PAGES if filled(path, blocks) != path.read_text()]
-    for path in stale:
+    stale = [page for page in pages() if filled(page, blocks) != page.read_text()]
+    for page in stale:
         if options.check:
-            print(f"{path.relative_to(ROOT)} does not say what the results say: run python benchmarks/report.py")
+            print(f"{page.relative_to(ROOT)} differs from the results: run python -m benchmarks.report")
         else:
-            path.write_text(filled(path, blocks))
+            page.write_text(filled(page, blocks))
     if not options.check:
-        draw_all()
+        for name in BENCHMARKS:
+            if (result := load(name)) is not None:
+                charts.draw(name, result, RESULTS)
     return int(options.check and bool(stale))
 
 

@@ -1,178 +1,162 @@
 """How cost grows: opening, memory and windows per second over frames and episodes, conversion memory over length.
 
-Each number is taken in a process of its own. Files have tiny frames, so that ten million of them fit on the disk; the
-largest is held against targets. Each curve gets its fitted slopes: the exponent b of cost ~ size^b (0: it does not
-grow; 1: twice the size, twice the cost), and what a further step of the size costs.
+Each number is taken in a new process. Frames are tiny, so that ten million of them fit on the disk. The largest file is
+compared with targets. Each curve gets two fitted slopes: the exponent b of cost ~ size^b (0: constant; 1: twice the
+size, twice the cost), and the cost of a further step.
 
-    python benchmarks/scaling.py            up to 10,000,000 frames and 100,000 episodes; made at the first run (5 GB)
-    python benchmarks/scaling.py --full     more sizes between, longer epochs
-    python benchmarks/scaling.py --quick    thousands: to see that it works, not to believe its numbers
+    python -m benchmarks.scaling            up to 10,000,000 frames and 100,000 episodes; the first run builds 5 GB
+    python -m benchmarks.scaling --full     more sizes, longer epochs
+    python -m benchmarks.scaling --quick    thousands: shows that it works; its numbers mean nothing
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a script, whose folder would hide other packages' datasets and codecs
-    sys.path[0] = str(Path(__file__).parents[1])
-
-from benchmarks import scaling_report as report
-from benchmarks.conversions.cases import Case, convert_apart
-from benchmarks.datasets import log, once, recorded, repeat_dataset
-from benchmarks.harness import Spread
-from benchmarks.results import Run, Sizes, make_parser, parse
-from benchmarks.scaling_files import build_file, divide_anew
-from benchmarks.scaling_probes import in_new_process
-from benchmarks.synthetic import Recording
-from benchmarks.words import show
+from benchmarks.blocks import CURVES
+from benchmarks.conversion_cases import Case, convert_apart
+from benchmarks.datasets import apart, once, recorded, repeated
+from benchmarks.harness import Spread, log
+from benchmarks.runner import Benchmark, Option
+from benchmarks.scaling_files import build_file, divide_again, probe_epochs, probe_open
+from benchmarks.synthetic import TINY
 
 EPISODE_STEPS = 200
 """Steps of an episode where the number of frames grows."""
+_POWERS = (1000, 10_000, 100_000, 1_000_000, 10_000_000)
+_BETWEEN = (3000, 30_000, 300_000, 3_000_000)
+_EPISODES = (10, 100, 1000, 10_000, 100_000)
 
-SIZES: Sizes = {
-    "quick": {
-        "frames": (1000, 4000), "episodes": (10, 100), "episode_frames": 4000, "steps_per_epoch": 2, "epochs": 2,
-        "openings": 1, "times": (1, 2), "recording": Recording(num_episodes=2, num_steps=30, height=64, width=64,
-                                                               codec="h264"),
-    },
-    "bench": {
-        "frames": (1000, 10_000, 100_000, 1_000_000, 10_000_000), "episodes": (10, 100, 1000, 10_000, 100_000),
-        "episode_frames": 1_000_000, "steps_per_epoch": 150, "epochs": 3, "openings": 3, "times": (1, 8, 64),
-        "recording": Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264"),
-    },
-    "full": {
-        "frames": (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000),
-        "episodes": (10, 100, 1000, 10_000, 100_000), "episode_frames": 1_000_000, "steps_per_epoch": 3000,
-        "epochs": 3, "openings": 5, "times": (1, 4, 16, 64, 256, 1024),
-        "recording": Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264"),
-    },
-}  # fmt: skip
+OPTIONS = {
+    "frames": Option("sizes of the files, multiples of 200", (1000, 4000), _POWERS, tuple(sorted(_POWERS + _BETWEEN))),
+    "episodes": Option("numbers of episodes", (10, 100), _EPISODES, _EPISODES),
+    "episode_frames": Option("frames in all of these, a multiple of each", 4000, 1_000_000, 1_000_000),
+    "times": Option("datasets to convert, in repetitions of 120 frames", (1, 2), (1, 8, 64), (1, 4, 16, 64, 256, 1024)),
+    "steps_per_epoch": Option("batches of 256 windows in an epoch", 2, 150, 3000),
+    "epochs": Option("epochs", 2, 3, 3),
+    "openings": Option("later openings of each file", 1, 3, 5),
+    "num_workers": Option("threads that load", 2),
+    "recording": Option("", dataclasses.replace(TINY, num_steps=30, height=64, width=64), TINY, TINY),
+}
 
 
-def measure_file(path: Path, options: argparse.Namespace, *, num_steps: int, frameskip: int) -> dict[str, Any]:
-    """Everything of one file: its first opening, later ones, and some epochs.
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Fits b of cost ~ size^b by least squares over the logarithms."""
+    return statistics.linear_regression([math.log(size) for size in sizes], [math.log(cost) for cost in costs]).slope
 
-    Args:
-        path: The file.
-        options: ``openings``, ``epochs``, ``steps_per_epoch`` and ``num_workers``.
-        num_steps: Frames of a window.
-        frameskip: Steps from one to the next.
+
+def adds(sizes: Sequence[float], costs: Sequence[float]) -> tuple[int, float]:
+    """Fits cost ~ a + c * size by least squares.
 
     Returns:
-        ``file_bytes``, ``index_bytes``, ``first_opening``, ``later_openings`` (spreads) and ``epochs``.
+        A step within the measured range, a power of ten and at most a million, and the cost of that step.
     """
-    index = path.with_name(f"{path.name}.pixels.index.npz")
-    index.unlink(missing_ok=True)
-    first = in_new_process(path, "open")
-    later = [in_new_process(path, "open") for _ in range(options.openings)]
-    epochs = in_new_process(
-        path,
-        "epochs",
-        num_epochs=options.epochs,
-        steps_per_epoch=options.steps_per_epoch,
-        num_workers=options.num_workers,
-        num_steps=num_steps,
-        frameskip=frameskip,
+    step = 10 ** min(6, int(math.log10(max(sizes))))
+    return step, step * statistics.linear_regression(sizes, costs).slope
+
+
+def slopes(
+    frames: Sequence[Mapping[str, Any]], episodes: Sequence[Mapping[str, Any]], length: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Fits all curves: over the number of frames, of episodes, and of converted frames."""
+    curves: list[tuple[str, str, Sequence[Mapping[str, Any]], Callable[[Any], float]]] = [
+        *((what, "frames", frames, value) for what, value in CURVES),
+        *((what, "episodes", episodes, value) for what, value in CURVES),
+        ("peak memory of a conversion, MB", "frames", length, lambda point: point["peak_mb"]),
+    ]
+    found = []
+    for what, over, points, value in curves:
+        sizes, costs = [point[f"num_{over}"] for point in points], [max(value(point), 1e-9) for point in points]
+        step, more = adds(sizes, costs)
+        found.append({"what": what, "over": over, "exponent": exponent(sizes, costs), "step": step, "adds": more})
+    return found
+
+
+def judge(result: Mapping[str, Any]) -> list[tuple[str, float, float, str]]:
+    """Compares the largest file with the targets: what, measured value, upper limit, and PASS or FAIL."""
+    resident = result["epochs"]["resident_mb_after_epochs"]
+    measured = (
+        ("first opening, s", result["first_opening"]["seconds"], 20.0),
+        ("later openings, s (median)", result["later_openings"]["seconds"]["median"], 3.0),
+        ("peak memory of a process that opens it first, MB", result["first_opening"]["peak_mb"], 400.0),
+        ("peak memory of a process that opens it later, MB", result["later_openings"]["peak_mb"]["median"], 400.0),
+        ("first batch after opening, s", result["epochs"]["first_batch_seconds"], 1.0),
+        ("growth of memory from the first to the last epoch, share", resident[-1] / resident[0] - 1, 0.02),
     )
-    log(f"{path.name}: first opened in {first['seconds']:.3f} s, {max(epochs['windows_per_second']):,.0f} windows/s")
-    return {
-        "file_bytes": path.stat().st_size,
-        "index_bytes": index.stat().st_size if index.exists() else 0,
-        "first_opening": first,
-        "later_openings": {
-            name: dataclasses.asdict(Spread.of([opening[name] for opening in later])) for name in later[0]
-        },
-        "epochs": epochs,
-    }
+    return [(what, value, limit, "PASS" if value < limit else "FAIL") for what, value, limit in measured]
 
 
-def over_frames(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A point for each number of frames, in episodes of one length."""
-    points = []
-    for count in sorted(options.frames):
-        num_episodes = max(1, count // EPISODE_STEPS)
-        path = _file(options.data, count, num_episodes)
-        found = measure_file(path, options, num_steps=4, frameskip=5)
-        points.append({"num_frames": count, "num_episodes": num_episodes, **found})
-    return points
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Builds the missing files, and measures all curves."""
 
+    def point(path: Path, num_frames: int, num_episodes: int, frameskip: int) -> dict[str, Any]:
+        index = path.with_name(f"{path.name}.pixels.index.npz")
+        index.unlink(missing_ok=True)
+        first = apart(probe_open, path.resolve())
+        later = [apart(probe_open, path.resolve()) for _ in range(options.openings)]
+        epochs = apart(
+            probe_epochs, path.resolve(), num_epochs=options.epochs, steps_per_epoch=options.steps_per_epoch,
+            num_workers=options.num_workers, num_steps=4, frameskip=frameskip,
+        )  # fmt: skip
+        log(f"{path.name}: opened in {first['seconds']:.3f} s, {max(epochs['windows_per_second']):,.0f} windows/s")
+        return {
+            "num_frames": num_frames,
+            "num_episodes": num_episodes,
+            "file_bytes": path.stat().st_size,
+            "index_bytes": index.stat().st_size if index.exists() else 0,
+            "first_opening": first,
+            "later_openings": {
+                name: dataclasses.asdict(Spread.of([opening[name] for opening in later])) for name in first
+            },
+            "epochs": epochs,
+        }
 
-def over_episodes(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A point for each number of episodes, of as many frames in all; windows of four neighbouring steps fit in each."""
-    count = options.episode_frames
-    whole = _file(options.data, count, max(1, count // EPISODE_STEPS))
-    points = []
-    for num_episodes in sorted(options.episodes):
-        path = once(
-            _path(options.data, count, num_episodes),
-            lambda out, number=num_episodes: divide_anew(whole, out, num_episodes=number),  # type: ignore[misc]
+    def path(num_frames: int, num_episodes: int) -> Path:
+        return options.data / f"scaling-{num_frames}-{num_episodes}-fixed-array.h5"
+
+    def built(num_frames: int) -> tuple[Path, int, int]:
+        num_episodes = max(1, num_frames // EPISODE_STEPS)
+        file = once(
+            path(num_frames, num_episodes),
+            lambda out: build_file(out, num_frames=num_frames, num_episodes=num_episodes),
         )
-        found = measure_file(path, options, num_steps=4, frameskip=1)
-        points.append({"num_frames": count, "num_episodes": num_episodes, **found})
-    return points
+        return file, num_frames, num_episodes
 
-
-def over_length(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peak memory of a whole conversion for each number of repetitions of a recording."""
-    source = recorded(options.data, [options.recording])[0]
-    points = []
+    frames = [point(*built(count), frameskip=5) for count in sorted(options.frames)]
+    total, episodes = options.episode_frames, []
+    whole = built(total)[0]
+    for count in sorted(options.episodes):
+        divided = once(path(total, count), lambda out, count=count: divide_again(whole, out, num_episodes=count))  # type: ignore[misc]
+        episodes.append(point(divided, total, count, frameskip=1))  # a window of 4 steps fits into the shortest episode
+    length = []
+    source, output = recorded(options.data, [options.recording])[0], options.data / "scaling-conversion.h5"
     for times in sorted(options.times):
-        folder = options.data / f"{source.name}-x{times}"
-        dataset = once(folder, lambda out, times=times: repeat_dataset(source.resolve(), out, times))  # type: ignore[misc]
-        output = options.data / "scaling-conversion.h5"
-        done = convert_apart(Case(source=dataset, camera="front", settings={"image_size": 64}), output)
+        case = Case(source=repeated(source, times, options.data), camera="front", settings={"image_size": 64})
+        done = convert_apart(case, output)
         output.unlink()
-        point = {"num_frames": done["num_steps"], "peak_mb": done["peak_memory_bytes"] / 1e6}
-        log(f"converted {point['num_frames']:,} frames in {point['peak_mb']:,.0f} MB")
-        points.append(point)
-    return points
-
-
-def _file(data: Path, num_frames: int, num_episodes: int) -> Path:
-    return once(
-        _path(data, num_frames, num_episodes),
-        lambda out: build_file(out, num_frames=num_frames, num_episodes=num_episodes),
-    )
-
-
-def _path(data: Path, num_frames: int, num_episodes: int) -> Path:
-    return data / f"scaling-{num_frames}-{num_episodes}-fixed-array.h5"  # as the writer's files index their chunks
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Builds the files where they are not there, measures, prints tables, and writes JSON and chart."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--frames", type=int, nargs="+", help="sizes of the files, multiples of 200 (1000 to 10000000)")
-    parser.add_argument("--episodes", type=int, nargs="+", help="numbers of episodes (10 to 100000)")
-    parser.add_argument("--episode_frames", type=int, help="frames in all of these, a multiple of each (1000000)")
-    parser.add_argument("--times", type=int, nargs="+", help="lengths of the dataset to convert, in repetitions of "
-                        "120 frames (1 to 256)")  # fmt: skip
-    parser.add_argument("--steps_per_epoch", type=int, help="batches of 256 in an epoch (150; full 3000)")
-    parser.add_argument("--epochs", type=int, help="epochs (3)")
-    parser.add_argument("--openings", type=int, help="later openings of each file (3; full 5)")
-    parser.add_argument("--num_workers", type=int, default=2, help="threads that load")
-    options = parse(parser, arguments, name=report.NAME, sizes=SIZES)
-    this = Run(report.NAME, options.form, "h5py", "torch", "imagecodecs")
-    frames, episodes, length = over_frames(options), over_episodes(options), over_length(options)
-    largest = frames[-1]
-    measured = {
-        **largest,
+        log(f"converted {done['num_steps']:,} frames in {done['peak_memory_bytes'] / 1e6:,.0f} MB")
+        length.append({"num_frames": done["num_steps"], "peak_mb": done["peak_memory_bytes"] / 1e6})
+    return {
+        **frames[-1],
         "steps_per_epoch": options.steps_per_epoch,
-        "targets": report.judge(largest),
+        "targets": judge(frames[-1]),
         "frames": frames,
         "episodes": episodes,
         "conversion": length,
-        "slopes": report.slopes(frames, episodes, length),
+        "slopes": slopes(frames, episodes, length),
     }
-    result = this.finish(options.output, measured)
-    report.draw(result, options.output.parent)
-    print(show(report.blocks(result)))
 
+
+BENCHMARK = Benchmark(
+    name="scaling", doc=__doc__, options=OPTIONS, measure=measure, distributions=("h5py", "torch", "imagecodecs")
+)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     main()

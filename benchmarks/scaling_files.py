@@ -1,13 +1,14 @@
-"""Very large files for the scaling benchmark: many tiny frames, in any number of episodes.
+"""Very large files for the scaling benchmark, and what it measures in them.
 
-What grows with the number of frames and episodes is the byte index, the small columns and the order of the windows, and
-these do not depend on the size of a frame. So the frames are tiny. They are noise, stored raw behind an lzf filter, as
-the writer does with what does not compress.
+The byte index, the small columns and the order of the windows grow with the number of frames and episodes, but not with
+the size of a frame. So the frames are tiny. They are noise, stored raw behind an lzf filter, as the writer stores what
+does not compress.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,7 @@ _DISTINCT = 1000
 
 
 def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
-    """Writes a file of format version 1 by writing its chunks directly.
-
-    Args:
-        path: The file to make.
-        num_frames: Frames in all, a multiple of the episodes.
-        num_episodes: Episodes, all of one length.
-    """
+    """Writes a file of format version 1 with episodes of equal length, chunk by chunk."""
     import h5py
     import imagecodecs
 
@@ -37,7 +32,7 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
     for frame in random.integers(0, 256, (_DISTINCT, SIDE, SIDE, 3), np.uint8):
         checksum = int(imagecodecs.h5checksum_fletcher32(frame.tobytes())).to_bytes(4, "little")
         chunks.append(frame.tobytes() + checksum)
-    with h5py.File(path, "w", libver=LIBVER) as file:  # it decides how chunks are indexed
+    with h5py.File(path, "w", libver=LIBVER) as file:  # which decides how HDF5 indexes chunks
         shape = (num_frames, SIDE, SIDE, 3)
         pixels = file.create_dataset("pixels", shape, "u1", chunks=(1, *shape[1:]), compression="lzf", fletcher32=True)
         write = pixels.id.write_direct_chunk
@@ -49,14 +44,8 @@ def build_file(path: Path, *, num_frames: int, num_episodes: int) -> None:
         _divide(file, num_frames, num_episodes)
 
 
-def divide_anew(source: Path, path: Path, *, num_episodes: int) -> None:
-    """Copies a file of ``build_file`` and divides its frames into another number of episodes.
-
-    Args:
-        source: The file.
-        path: The copy to make.
-        num_episodes: Episodes, all of one length; they divide the frames.
-    """
+def divide_again(source: Path, path: Path, *, num_episodes: int) -> None:
+    """Copies a file of ``build_file`` and divides its frames into another number of episodes."""
     import h5py
 
     from lewm_data.format.writer import LIBVER
@@ -69,11 +58,12 @@ def divide_anew(source: Path, path: Path, *, num_episodes: int) -> None:
 
 
 def _divide(file: Any, num_frames: int, num_episodes: int) -> None:
-    """Writes all that says where episodes begin and end."""
+    """Writes the columns and the header that say where episodes begin and end."""
+    from lewm_data.format.header import FileHeader, SourceRecord
     from lewm_data.format.schema import ROWS_PER_CHUNK
 
     if num_frames % num_episodes:
-        raise ValueError(f"{num_frames:,} frames cannot be divided into {num_episodes:,} episodes of one length.")
+        raise ValueError(f"{num_frames:,} frames cannot be divided into {num_episodes:,} episodes of equal length.")
     length = num_frames // num_episodes
     steps = np.arange(num_frames)
     columns = {
@@ -85,12 +75,6 @@ def _divide(file: Any, num_frames: int, num_episodes: int) -> None:
         file.create_dataset(name, data=values, chunks=(min(ROWS_PER_CHUNK, num_frames),))
     file["ep_len"] = np.full(num_episodes, length, np.int32)
     file["ep_offset"] = (np.arange(num_episodes) * length).astype(np.int64)
-    file.attrs.update(_header(num_episodes))
-
-
-def _header(num_episodes: int) -> dict[str, Any]:
-    from lewm_data.format.header import FileHeader, SourceRecord
-
     source = SourceRecord(
         repo_id="benchmark/scaling", revision=None, codebase_version="v3.0", episodes=tuple(range(num_episodes))
     )
@@ -106,4 +90,55 @@ def _header(num_episodes: int) -> dict[str, Any]:
         done_source="last_step",
         fingerprint=f"scaling-{num_episodes}",
     )
-    return header.to_attributes()
+    file.attrs.update(header.to_attributes())
+
+
+def probe_open(path: Path) -> dict[str, float]:
+    """Opens the store; to be called in a new process."""
+    from lewm_data.loading.store import FrameStore
+    from lewm_data.resources import peak_memory_bytes
+
+    before = peak_memory_bytes()
+    began = time.perf_counter()
+    store = FrameStore(path)
+    seconds = time.perf_counter() - began
+    assert store.num_rows
+    return {"seconds": seconds, "imports_mb": before / 1e6, "peak_mb": peak_memory_bytes() / 1e6}
+
+
+def probe_epochs(
+    path: Path, *, num_epochs: int, steps_per_epoch: int, num_workers: int, num_steps: int, frameskip: int
+) -> dict[str, Any]:
+    """Opens the file, takes the first batch, and reads some epochs; to be called in a new process."""
+    from lewm_data.loading.dataset import WindowDataset
+    from lewm_data.loading.loader import WindowLoader
+    from lewm_data.loading.sampler import WindowOrder, WindowSampler
+    from lewm_data.loading.store import FrameStore
+    from lewm_data.resources import peak_memory_bytes, resident_memory_bytes
+
+    before = resident_memory_bytes()
+    began = time.perf_counter()
+    store = FrameStore(path)
+    opened = time.perf_counter()
+    dataset = WindowDataset(store, num_steps=num_steps, frameskip=frameskip)
+    order = WindowOrder(num_windows=len(dataset), batch_size=256, steps_per_epoch=steps_per_epoch)
+    loader = WindowLoader(dataset, WindowSampler(order), num_workers=num_workers)
+    resident, rates = [], []
+    first_batch = 0.0
+    for _ in range(num_epochs):
+        begun = time.perf_counter()
+        for batch in loader:
+            first_batch = first_batch or time.perf_counter() - opened
+            del batch
+        rates.append(256 * steps_per_epoch / (time.perf_counter() - begun))
+        resident.append(resident_memory_bytes() / 1e6)
+    loader.close()
+    return {
+        "open_seconds": opened - began,
+        "first_batch_seconds": first_batch,
+        "imports_mb": before / 1e6,
+        "resident_mb_after_epochs": resident,
+        "windows_per_second": rates,
+        "peak_mb": peak_memory_bytes() / 1e6,
+        "num_windows": len(dataset),
+    }

@@ -1,7 +1,7 @@
-"""Frames like a camera's, and frames like a drawing's.
+"""Draw frames like a camera's, and frames like a simulator's.
 
-A static scene of patches with straight edges and textures with the spectrum of natural pictures, textured things that
-move over it with the state, light that breathes, and sensor noise that differs from frame to frame.
+Camera-like: patches with straight edges, textures with the spectrum of natural scenes, textured things that move with
+the state, light that varies, and sensor noise that differs from frame to frame.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ from numpy.typing import NDArray
 STATE_DIM = 6
 NUM_THINGS = STATE_DIM // 2
 _NUM_SURFACES = 9
-_TEXTURE_STD = 9.0
-"""Contrast of a surface's texture in grey levels. With the other two numbers it was set so that frames compress, after
-the video, as those of a recorded arm on a table do: to 0.7 by lzf, 0.6 by blosc2."""
-_DETAIL = 1.05
-"""Exponent of the amplitude spectrum, 1/f to this power: natural scenes have about 1 (Field, 1987)."""
-_NOISE_STD = 2.5
-"""Sensor noise in grey levels, as a webcam has it indoors. Most of it does not survive the encoder."""
+# These three were set so that frames, after the video, compress like those of a recorded arm on a table: to 0.7 by lzf,
+# to 0.6 by blosc2.
+_TEXTURE_STD = 9.0  # contrast of a surface's texture in gray levels
+_DETAIL = 1.05  # the amplitude spectrum is 1/f to this power; natural scenes have about 1 (Field, 1987)
+_NOISE_STD = 2.5  # sensor noise of an indoor webcam in gray levels; the encoder removes most of it
 _NUM_NOISES, _NOISE_MARGIN = 6, 64
 
 
 class Scene:
-    """Draws frames; the same seed, episode and step give the same frame.
-
-    Args:
-        height: Rows in pixels.
-        width: Columns in pixels.
-        seed: Of textures, paths and noise.
-    """
+    """Draws frames of ``height`` by ``width`` pixels; the same seed, episode and step give the same frame."""
 
     def __init__(self, height: int, width: int, seed: int) -> None:
         random = np.random.default_rng([seed, height, width])
@@ -46,7 +38,7 @@ class Scene:
         self._noises = (_NOISE_STD * random.standard_normal(noisy, np.float32)).astype(np.float32)
 
     def state(self, episode: int, step: int) -> NDArray[np.float32]:
-        """Where the things are: (STATE_DIM,) in [0, 1], row and column of each."""
+        """Row and column of each thing: (STATE_DIM,) in [0, 1]."""
         random = np.random.default_rng([self._seed, episode])
         speed, phase = random.uniform(0.02, 0.09, STATE_DIM), random.uniform(0, 2 * np.pi, STATE_DIM)
         return (0.5 + 0.5 * np.sin(speed * step + phase)).astype(np.float32)
@@ -69,14 +61,14 @@ class Scene:
 
 
 def cartoon(step: int, height: int, width: int) -> NDArray[np.uint8]:
-    """A frame of flat colours, as PushT and its like draw them: (height, width, 3) uint8 RGB."""
+    """A frame of flat colors, as PushT draws them: (height, width, 3) uint8 RGB."""
     image = np.full((height, width, 3), 255, np.uint8)
     y, x = np.mgrid[0:height, 0:width] / np.reshape((height, width), (2, 1, 1))
-    centre_y, centre_x = 0.5 + 0.3 * np.sin(0.05 * step), 0.5 + 0.3 * np.cos(0.08 * step)
+    center_y, center_x = 0.5 + 0.3 * np.sin(0.05 * step), 0.5 + 0.3 * np.cos(0.08 * step)
     image[(abs(y - 0.55) < 0.05) & (abs(x - 0.5) < 0.2)] = (144, 238, 144)
     image[(abs(x - 0.5) < 0.05) & (abs(y - 0.7) < 0.15)] = (144, 238, 144)
-    image[(abs(y - centre_y) < 0.04) & (abs(x - centre_x) < 0.16)] = (119, 136, 153)
-    image[(y - centre_x) ** 2 + (x - centre_y) ** 2 < 0.0016] = (65, 105, 225)
+    image[(abs(y - center_y) < 0.04) & (abs(x - center_x) < 0.16)] = (119, 136, 153)
+    image[(y - center_x) ** 2 + (x - center_y) ** 2 < 0.0016] = (65, 105, 225)
     return image
 
 
@@ -89,13 +81,13 @@ def _texture(height: int, width: int, random: np.random.Generator) -> NDArray[np
 
 
 def _surfaces(height: int, width: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """(height, width, 3): patches of muted colours with straight edges, under light that falls off."""
+    """(height, width, 3): patches of muted colors with straight edges, under light that falls off."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
-    centres = random.uniform(0, 1, (_NUM_SURFACES, 2)).astype(np.float32)
-    nearest = np.argmin([(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in centres], axis=0)
-    greys = random.uniform(70, 190, (_NUM_SURFACES, 1)) + random.normal(0, 12, (_NUM_SURFACES, 3))
+    centers = random.uniform(0, 1, (_NUM_SURFACES, 2)).astype(np.float32)
+    nearest = np.argmin([(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in centers], axis=0)
+    grays = random.uniform(70, 190, (_NUM_SURFACES, 1)) + random.normal(0, 12, (_NUM_SURFACES, 3))
     light = 1.1 - 0.35 * np.hypot(y - 0.4, x - 0.5)
-    return (greys.astype(np.float32)[nearest] * light[..., None]).astype(np.float32)
+    return (grays.astype(np.float32)[nearest] * light[..., None]).astype(np.float32)
 
 
 def _blob(side: int, random: np.random.Generator) -> NDArray[np.float32]:

@@ -1,16 +1,11 @@
-"""Camera-like video, drawn from a seed and recorded through LeRobot's own writer.
+"""Record camera-like video from a seed, through LeRobot's own writer.
 
-Frames like these compress as those of a camera do; drawings of flat colour compress far better, and flatter whoever is
-measured on them.
-
-    python -m benchmarks.synthetic OUTPUT --episodes 10 --steps 100 --height 480 --width 640 --codec av1
+Such frames compress like a camera's. Drawings of flat color compress far better, and flatter every codec.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +18,15 @@ FPS = 30
 _ENCODERS = {"h264": "h264", "hevc": "hevc", "av1": "libsvtav1"}
 """LeRobot's names. Keyframes, quality and AV1's preset are LeRobot's defaults: every other frame, CRF 30, 12."""
 _PRESETS = {"h264": "veryfast", "hevc": "veryfast"}
-"""x265's own would take minutes on a busy machine, and LeRobot leaves the frames out for which it waited two."""
+"""x265's own preset would take minutes on a busy machine, and LeRobot drops frames after waiting two."""
 _QUIET = {"h264": {"x264-params": "log=-1"}, "hevc": {"x265-params": "log-level=error"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """What to record.
+    """What to record: ``num_episodes`` of ``num_steps`` frames of ``height`` by ``width`` pixels, from one seed.
 
-    Attributes:
-        num_episodes: Episodes.
-        num_steps: Steps of each.
-        height: Rows of a frame, an even number of pixels.
-        width: Columns of a frame, an even number of pixels.
-        codec: ``h264``, ``hevc`` or ``av1``.
-        seed: Everything follows from it.
+    ``height`` and ``width`` are even numbers; ``codec`` is ``h264``, ``hevc`` or ``av1``.
     """
 
     num_episodes: int = 10
@@ -64,28 +53,22 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """A folder name that says all."""
+        """A folder name with every setting."""
         size = f"{self.width}x{self.height}"
         return f"camera-{self.codec}-{size}-{self.num_episodes}x{self.num_steps}-seed{self.seed}"
 
 
 STANDARD = Recording(num_episodes=4, num_steps=150)
-"""What several benchmarks of the form `bench` share, since recording takes longer than measuring."""
+"""What several benchmarks of the form ``bench`` share, since recording takes longer than measuring."""
+TINY = Recording(num_episodes=2, num_steps=60, height=96, width=128, codec="h264")
+LONG = Recording(num_episodes=1, num_steps=1200)
 
 
-def record(root: Path, recording: Recording, *, progress: Callable[[int], None] = lambda episode: None) -> Path:
-    """Records a LeRobot v3.0 dataset of one camera, ``front``.
-
-    Args:
-        root: Folder to make.
-        recording: What to record.
-        progress: Called with each episode that is done.
-
-    Returns:
-        ``root``.
+def record(root: Path, recording: Recording) -> Path:
+    """Records a LeRobot v3.0 dataset of one camera, ``front``, into a new folder, and returns the folder.
 
     Raises:
-        RuntimeError: The encoder did not come along, and LeRobot left frames out.
+        RuntimeError: The encoder was too slow, and LeRobot dropped frames.
     """
     os.environ.setdefault("SVT_LOG", "1")
     from lewm_data.demo import quiet_recorder
@@ -105,14 +88,13 @@ def record(root: Path, recording: Recording, *, progress: Callable[[int], None] 
                     }
                 )
             dataset.save_episode()
-            progress(episode)
-            _check_encoded(root, recording, episode + 1)
+            check_encoded(root, recording, episode + 1)
         dataset.finalize()
     return root
 
 
-def _check_encoded(root: Path, recording: Recording, num_episodes: int) -> None:
-    """Counts the frames that the encoder wrote."""
+def check_encoded(root: Path, recording: Recording, num_episodes: int) -> None:
+    """Counts the frames that the encoder wrote; raises ``RuntimeError`` if some are missing."""
     import av
 
     found = 0
@@ -134,15 +116,12 @@ def _open(root: Path, recording: Recording) -> Any:
     datasets.disable_progress_bars()
     names = [f"thing_{number}_{axis}" for number in range(NUM_THINGS) for axis in ("row", "column")]
     vector = {"dtype": "float32", "shape": (STATE_DIM,), "names": names}
+    shape = (recording.height, recording.width, 3)
     return LeRobotDataset.create(
         f"benchmark/{recording.name}",
         FPS,
         {
-            "observation.images.front": {
-                "dtype": "video",
-                "shape": (recording.height, recording.width, 3),
-                "names": ["height", "width", "channels"],
-            },
+            "observation.images.front": {"dtype": "video", "shape": shape, "names": ["height", "width", "channels"]},
             "observation.state": vector,
             "action": dict(vector),
             "next.done": {"dtype": "bool", "shape": (1,), "names": None},
@@ -157,29 +136,3 @@ def _open(root: Path, recording: Recording) -> Any:
         streaming_encoding=True,
         encoder_queue_maxsize=recording.num_steps + 1,  # LeRobot drops frames when the queue is full
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Records a dataset into a folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="folder to make")
-    parser.add_argument("--episodes", type=int, default=10, help="episodes (10)")
-    parser.add_argument("--steps", type=int, default=100, help="steps of each (100)")
-    parser.add_argument("--height", type=int, default=480, help="rows of a frame (480)")
-    parser.add_argument("--width", type=int, default=640, help="columns of a frame (640)")
-    parser.add_argument("--codec", choices=_ENCODERS, default="av1", help="video codec (av1, LeRobot's default)")
-    parser.add_argument("--seed", type=int, default=0, help="everything follows from it (0)")
-    options = parser.parse_args(arguments)
-    recording = Recording(
-        num_episodes=options.episodes,
-        num_steps=options.steps,
-        height=options.height,
-        width=options.width,
-        codec=options.codec,
-        seed=options.seed,
-    )
-    record(options.output, recording, progress=lambda episode: print(f"episode {episode + 1} of {options.episodes}"))
-
-
-if __name__ == "__main__":
-    main()

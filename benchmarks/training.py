@@ -1,55 +1,44 @@
-"""How many windows per second does LeWM itself consume on this machine?
+"""How many windows per second does LeWM consume on this machine?
 
-The reference model trains on batches that lie on the device already and cost nothing to load: whatever feeds it need
-not be faster. Beside it, the throughput benchmark tells whether data or model is the limit. Runs on a CPU; meant for a
-GPU.
+The model trains on batches that are already on the device and cost nothing to load, so its loader need not be faster.
+The throughput benchmark then shows whether data or model is the limit. Runs on a CPU; meant for a GPU.
 
-    python benchmarks/training.py            batch 128 on a GPU, 8 on a CPU
-    python benchmarks/training.py --full     longer
-    python benchmarks/training.py --quick    a small model, two steps: to see that it works
+    python -m benchmarks.training            batch 128 on a GPU, 8 on a CPU
+    python -m benchmarks.training --full     longer
+    python -m benchmarks.training --quick    a small model, two steps: shows that it works
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-if not __package__:  # run as a script, whose folder would hide other packages' datasets and codecs
-    sys.path[0] = str(Path(__file__).parents[1])
-
-from benchmarks import training_report as report
-from benchmarks.datasets import log
-from benchmarks.harness import Spread, measure_round
-from benchmarks.results import Run, Sizes, make_parser, parse
-from benchmarks.words import show
-
-SIZES: Sizes = {
-    "quick": {"batch_size": 4, "rounds": 1, "seconds": 0.0, "warmup_seconds": 0.0, "side": 56, "projections": 16},
-    "bench": {"batch_size": None, "rounds": 3, "seconds": 6.0, "warmup_seconds": 2.0, "side": 224,
-              "projections": 1024},
-    "full": {"batch_size": None, "rounds": 7, "seconds": 20.0, "warmup_seconds": 5.0, "side": 224,
-             "projections": 1024},
-}  # fmt: skip
+from benchmarks.harness import Spread, interleaved, machine, measure_round
+from benchmarks.runner import Benchmark, Option
 
 HISTORY, NUM_STEPS = 3, 4
 """LeWM's: three frames predict the next one."""
 
+OPTIONS = {
+    "batch_size": Option("windows in a batch (128 on a GPU, 8 on a CPU)", 4, None, None, type=int),
+    "side": Option("side of a frame, in pixels, a multiple of 14", 56, 224, 224),
+    "action_width": Option("numbers per kept frame: frameskip 5, 6 joints", 30),
+    "device": Option("torch device (cuda if there is one, else cpu)", None, type=str),
+    "rounds": Option("rounds", 1, 3, 7),
+    "seconds": Option("least counted seconds of a round", 0.0, 6.0, 20.0),
+    "warmup_seconds": Option("least seconds before them", 0.0, 2.0, 5.0),
+    "projections": Option("", 16, 1024, 1024),
+}
 
-def make_step(device: Any, *, side: int, action_width: int, num_projections: int) -> Callable[[Any, Any], Any]:
-    """Builds the LeWM of ``train.py``, by its defaults, with its optimizer.
 
-    Args:
-        device: A torch device.
-        side: Side of a frame, in pixels, a multiple of 14.
-        action_width: Numbers per kept frame in ``action``.
-        num_projections: Random projections of SIGReg; 1,024 by default.
+def make_step(device: Any, *, side: int, action_width: int, num_projections: int) -> tuple[Callable[..., Any], int]:
+    """Builds the LeWM and the optimizer of ``train.py``, with their defaults.
 
     Returns:
-        A function of pixels (B, T, 3, side, side) float and action (B, T, action_width) float that makes one step of
-        training, bf16 where the device has it, and returns the loss.
+        A training step, and the number of parameters. The step takes pixels (B, T, 3, side, side) and action
+        (B, T, action_width), both float, uses bf16 if the device has it, and returns the loss.
     """
     import torch
 
@@ -75,91 +64,61 @@ def make_step(device: Any, *, side: int, action_width: int, num_projections: int
         optimizer.step()
         return loss
 
-    step.num_parameters = sum(weight.numel() for weight in weights)  # type: ignore[attr-defined]
-    return step
+    return step, sum(weight.numel() for weight in weights)
 
 
-def measure(
-    device: Any,
-    *,
-    batch_size: int,
-    side: int,
-    action_width: int,
-    num_projections: int,
-    num_rounds: int,
-    seconds: float,
-    warmup_seconds: float,
-) -> dict[str, Any]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Trains on one batch, again and again.
 
-    Returns:
-        ``windows_per_second`` with its spread, the rounds, parameters, and the last loss.
-
     Raises:
-        SystemExit: The loss is not finite: what was timed was no training.
+        SystemExit: The loss is not finite.
     """
     import torch
 
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
     torch.manual_seed(0)
-    step = make_step(device, side=side, action_width=action_width, num_projections=num_projections)
-    pixels = torch.randn(batch_size, NUM_STEPS, 3, side, side, device=device)
-    action = torch.randn(batch_size, NUM_STEPS, action_width, device=device)
+    step, num_parameters = make_step(
+        device, side=options.side, action_width=options.action_width, num_projections=options.projections
+    )
+    pixels = torch.randn(batch_size, NUM_STEPS, 3, options.side, options.side, device=device)
+    action = torch.randn(batch_size, NUM_STEPS, options.action_width, device=device)
     losses: list[float] = []
 
     def batches() -> Iterator[int]:
         while True:
-            losses.append(step(pixels, action).item())  # also waits for the device
+            losses.append(step(pixels, action).item())  # waits for the device
             yield batch_size
 
-    rounds = []
-    for number in range(num_rounds):
-        done = measure_round(batches, seconds=seconds, warmup_seconds=warmup_seconds, multiple=1)
-        rounds.append(done)
-        log(f"round {number + 1} of {num_rounds}: {done.windows_per_second:,.1f} windows/s, loss {losses[-1]:.3f}")
+    timing = {"seconds": options.seconds, "warmup_seconds": options.warmup_seconds, "multiple": 1}
+    rounds = interleaved(
+        ["LeWM"],
+        options.rounds,
+        lambda _: measure_round(batches, **timing),
+        lambda done: f"{done.windows_per_second:,.1f} windows/s, loss {losses[-1]:.3f}",
+    )["LeWM"]
     if not all(map(torch.isfinite, torch.tensor(losses))):
-        raise SystemExit(f"the loss is {losses[-1]}: what was timed was no training")
+        raise SystemExit(f"the loss is {losses[-1]}, so this was not training")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()["processor"]
     return {
+        "device": name,
+        "device_type": device.type,
+        "batch_size": batch_size,
+        "side": options.side,
+        "num_threads": torch.get_num_threads(),
         "windows_per_second": dataclasses.asdict(Spread.of([done.windows_per_second for done in rounds])),
-        "num_parameters": step.num_parameters,  # type: ignore[attr-defined]
+        "num_parameters": num_parameters,
         "first_loss": losses[0],
         "last_loss": losses[-1],
         "rounds": [dataclasses.asdict(done) for done in rounds],
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints the table, and writes JSON and chart."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--batch_size", type=int, help="windows in a batch (128 on a GPU, 8 on a CPU)")
-    parser.add_argument("--side", type=int, help="side of a frame, in pixels, a multiple of 14 (224)")
-    parser.add_argument("--action_width", type=int, default=30, help="numbers per kept frame (frameskip 5 x 6 joints)")
-    parser.add_argument("--device", help="torch device (cuda where there is one, else cpu)")
-    parser.add_argument("--rounds", type=int, help="rounds (3; full 7)")
-    parser.add_argument("--seconds", type=float, help="counted seconds of a round, at least (6; full 20)")
-    parser.add_argument("--warmup_seconds", type=float, help="seconds before them, at least (2; full 5)")
-    options = parse(parser, arguments, name=report.NAME, sizes=SIZES)
-    this = Run(report.NAME, options.form, "torch", "stable-worldmodel", "transformers")
-    import torch
-
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
-    measured = measure(
-        device,
-        batch_size=batch_size,
-        side=options.side,
-        action_width=options.action_width,
-        num_projections=options.projections,
-        num_rounds=options.rounds,
-        seconds=options.seconds,
-        warmup_seconds=options.warmup_seconds,
-    )
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else this.processor
-    head = {"device": name, "device_type": device.type, "batch_size": batch_size, "side": options.side,
-            "num_threads": torch.get_num_threads()}  # fmt: skip
-    result = this.finish(options.output, {**head, **measured})
-    report.draw(result, options.output.parent)
-    print(show(report.blocks(result)))
-
+BENCHMARK = Benchmark(
+    name="training", doc=__doc__, options=OPTIONS, measure=measure,
+    distributions=("torch", "stable-worldmodel", "transformers"),
+)  # fmt: skip
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     main()

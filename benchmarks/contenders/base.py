@@ -18,12 +18,12 @@ type Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What is read, the same for all.
+    """What every contender reads.
 
     Attributes:
         batch_size: Windows in a batch.
-        mp4_batch_size: The same for the MP4 readers, which would take many seconds for a large one; their
-            windows per second do not depend on it.
+        mp4_batch_size: The same for MP4 readers, for which a large batch takes many seconds; their windows per second
+            do not depend on it.
         num_steps: Frames that a window keeps.
         frameskip: Steps from one kept frame to the next.
         seed: Seed of the order.
@@ -37,13 +37,13 @@ class Settings:
 
 
 class Contender(Protocol):
-    """Somebody who delivers batches of windows.
+    """Delivers batches of windows.
 
     Attributes:
         batch_size: Windows in a batch when it is timed.
-        bytes_per_frame: What a frame takes on the disk.
+        bytes_per_frame: Bytes of a frame on disk.
         path: The file or folder that it reads, if any; it is read into the page cache before each round.
-        setup_seconds: What it took to open it, imports not counted: indexing, and filling a cache of its own.
+        setup_seconds: Time to open it without imports: indexing, and filling a cache of its own.
     """
 
     batch_size: int
@@ -55,24 +55,24 @@ class Contender(Protocol):
         """Batches that may be ready or in work at once."""
 
     def batches(self, batch_size: int, num_workers: int) -> Iterator[Any]:
-        """Batches without end; workers start at the first, and stop when the iterator is closed."""
+        """Endless batches; workers start with the first, and stop when the iterator is closed."""
 
     def count(self, batch: Any) -> int:
-        """Looks at a batch, as a trainer would, and tells its windows."""
+        """Touches a batch as a trainer would, and returns its number of windows."""
 
     def arrays(self, batch: Any) -> Arrays:
         """The batch for comparison."""
 
 
 def window_order(num_windows: int, batch_size: int, settings: Settings) -> Any:
-    """The order in which everybody draws."""
+    """The order in which every contender draws."""
     from lewm_data.loading.sampler import WindowOrder
 
     return WindowOrder(num_windows=num_windows, batch_size=batch_size, seed=settings.seed)
 
 
 def window_index(data: Prepared, settings: Settings) -> tuple[int, Callable[[NDArray[np.int64]], NDArray[np.int64]]]:
-    """How many windows there are, and the first row of each."""
+    """The number of windows, and a function from window numbers to their first rows."""
     import h5py
 
     from lewm_data.loading.windows import WindowIndex

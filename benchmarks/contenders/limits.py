@@ -1,4 +1,4 @@
-"""What no loader can beat: memory that is only copied, and a batch that is already there."""
+"""What no loader can beat: copying memory and nothing else, and a batch that exists already."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lewm_data.format.schema import PIXELS
 
 
 class MemoryLimit:
-    """Threads that gather the frames of whole batches into memory that they use again and again, and do nothing else.
+    """Threads that gather the frames of whole batches into buffers that they reuse.
 
-    No window arithmetic, no other columns, no hand-over to a trainer.
+    They do no window arithmetic, read no other column and wait for no trainer.
     """
 
     def __init__(self, data: Prepared, settings: Settings, *, mapped: bool) -> None:
-        """Takes the decoded frames from a map of a file, or from memory in large pages, as a private RAM cache is."""
+        """Reads the decoded frames from a mapped file, or from memory in huge pages, like a private RAM cache."""
         began = time.perf_counter()
         shape = (data.num_frames, data.image_size * data.image_size * 3)
         frames: NDArray[np.uint8] = np.memmap(data.raw, np.uint8, "r", shape=shape)
@@ -48,7 +48,7 @@ class MemoryLimit:
         return max(1, num_workers)
 
     def batches(self, batch_size: int, num_workers: int) -> Iterator[NDArray[np.uint8]]:
-        """See ``Contender``; each thread has one buffer, and runs on while its last batch is looked at."""
+        """See ``Contender``; each thread has one buffer, and goes on while the trainer looks at its last batch."""
         rows = self._rows = self._batch_rows(batch_size)
         num_threads = max(1, num_workers)
         done: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
@@ -78,7 +78,7 @@ class MemoryLimit:
         return len(batch) // self._settings.num_steps
 
     def arrays(self, batch: NDArray[np.uint8]) -> Arrays:
-        """See ``Contender``; the first batch gathered once more, because a thread may be writing to this one again."""
+        """See ``Contender``; gathers the first batch again, because a thread may be overwriting this one."""
         again = np.empty_like(batch)
         self._gather(self._rows[0], again)
         return {PIXELS: again.reshape(-1, self._settings.num_steps, self._side, self._side, 3)}
@@ -97,7 +97,7 @@ class MemoryLimit:
 
 
 class CachedBatch(MemoryLimit):
-    """One batch that is handed over again and again: no loader at all, so what is left is the measuring itself."""
+    """Hands over the same batch again and again, which times the measuring itself."""
 
     def __init__(self, data: Prepared, settings: Settings) -> None:
         super().__init__(data, settings, mapped=True)

@@ -13,7 +13,7 @@ from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE
 
 
 class Ours:
-    """lewm_data's ``WindowLoader``, with action, state and done."""
+    """``WindowLoader`` with frames, action, state and done."""
 
     def __init__(self, data: Prepared, settings: Settings, *, codec: str, cache: bool, worker_type: str) -> None:
         from lewm_data.loading.dataset import WindowDataset
@@ -23,7 +23,7 @@ class Ours:
         began = time.perf_counter()
         self.path: Path | None = None if cache else data.ours(codec)
         store = FrameStore(data.ours(codec))
-        if cache:  # as LeWMDataModule does it
+        if cache:  # as LeWMDataModule does
             cache_frames(store, mode="ram", is_shared=worker_type == "process", show_progress=False)
         self._dataset = WindowDataset(
             store,

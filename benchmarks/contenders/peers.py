@@ -1,4 +1,4 @@
-"""Datasets of others, through torch's DataLoader with worker processes."""
+"""The peers' datasets, through torch's DataLoader with worker processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.prepared import Prepared
 from lewm_data.format.schema import ACTION, PIXELS, STATE
 
 _PREFETCH_FACTOR = 2
-"""Batches that each worker makes ahead: torch's default."""
+"""Batches that each worker prepares ahead: torch's default."""
 
 
 class _TorchLoader:
@@ -67,11 +67,11 @@ class _TorchLoader:
         return arrays | {PIXELS: arrays[PIXELS].transpose(0, 1, 3, 4, 2)}
 
     def _before_fork(self) -> None:
-        """Lets go of what worker processes must not inherit."""
+        """Releases what worker processes must not inherit."""
 
     def _numbers(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Our window numbers to the dataset's own."""
-        return windows  # stable-worldmodel counts clips as we do; the comparison would show otherwise
+        """The dataset's own numbers of these windows."""
+        return windows  # stable-worldmodel numbers clips as we do; the comparison would fail otherwise
 
 
 class TheirHdf5(_TorchLoader):
@@ -83,9 +83,9 @@ class TheirHdf5(_TorchLoader):
         Args:
             data: The files.
             settings: What to read.
-            ours: Codec of our file to open; None opens their own.
-            plain: Open it with the constructor's defaults: every column, nothing cached. Otherwise as the "cached"
-                rows of its own benchmark, which are the faster: three columns, action and state cached.
+            ours: Codec of our file; None opens their own.
+            plain: Use the constructor's defaults: every column, nothing cached. Otherwise do as the faster rows of its
+                own benchmark ("cached"): three columns, action and state cached.
         """
         with warnings.catch_warnings(action="ignore"):
             from stable_worldmodel.data.formats.hdf5 import HDF5Dataset
@@ -105,7 +105,7 @@ class TheirHdf5(_TorchLoader):
 
 
 class TheirLance(_TorchLoader):
-    """stable-worldmodel's ``LanceDataset`` as its own benchmark opens it: JPEG of quality 95, nothing cached."""
+    """stable-worldmodel's ``LanceDataset``, opened as in its own benchmark: JPEG of quality 95, nothing cached."""
 
     def __init__(self, data: Prepared, settings: Settings) -> None:
         with warnings.catch_warnings(action="ignore"):
@@ -123,7 +123,7 @@ class TheirLance(_TorchLoader):
 
 
 class LeRobotMp4(_TorchLoader):
-    """``LeRobotDataset`` that seeks in MP4 for the four frames and the actions between, at native size in uint8."""
+    """``LeRobotDataset``, which seeks in MP4 for the frames of a window; it returns them at native size in uint8."""
 
     def __init__(self, data: Prepared, settings: Settings, *, backend: str) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -162,17 +162,17 @@ class LeRobotMp4(_TorchLoader):
         }
 
     def _before_fork(self) -> None:
-        """Closes the videos that this process has read.
+        """Closes the videos that this process has opened.
 
-        LeRobot keeps them open, and processes that are forked share an open file's position: two workers then read
-        each other's bytes, and torchcodec says "Could not push packet to decoder". One worker alone does not fail.
+        LeRobot keeps them open. Forked workers share an open file's position, so two of them disturb each other, and
+        torchcodec fails with "Could not push packet to decoder".
         """
         from lerobot.datasets import video_utils
 
         video_utils._default_decoder_cache.clear()
 
     def _numbers(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._first_rows(windows)  # LeRobot counts rows; only those are asked for at which a window fits
+        return self._first_rows(windows)  # LeRobot numbers rows
 
 
 class _Endless:

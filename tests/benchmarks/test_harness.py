@@ -1,24 +1,32 @@
-"""The harness, with clocks that we hold in our hand."""
+"""Timing with fake clocks, the page cache, and the memory and processor time of processes."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.harness import (
     Round,
-    Spread,
     interleave,
-    markdown,
-    measure_cold,
+    interleaved,
     measure_round,
     ratios,
+    tree_cpu_seconds,
+    tree_memory_bytes,
 )
+from benchmarks.pagecache import cached_share, drop, warm
 
 
 class FakeClock:
-    """Stands still until it is told otherwise."""
+    """Stands still until ``now`` is set."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +36,7 @@ class FakeClock:
 
 
 def _batches(clock: FakeClock, arrivals: list[float]) -> Iterator[int]:
-    """Batches of 10 windows; each takes the next number of seconds to arrive, the last number for ever."""
+    """Batches of 10 windows; each takes the next number of seconds to arrive, and the last number forever."""
     number = 0
     while True:
         clock.now += arrivals[min(number, len(arrivals) - 1)]
@@ -36,16 +44,14 @@ def _batches(clock: FakeClock, arrivals: list[float]) -> Iterator[int]:
         yield 10
 
 
-def _measure(arrivals: list[float], *, seconds: float = 4, warmup_seconds: float = 0, multiple: int = 1) -> Round:
-    clock = FakeClock()
+def _measure(arrivals: list[float], *, seconds: float = 4, **options: Any) -> Round:
+    clock, sizes = FakeClock(), iter([9, 5])
     return measure_round(
         lambda: _batches(clock, arrivals),
-        seconds=seconds,
-        warmup_seconds=warmup_seconds,
-        multiple=multiple,
+        **{"seconds": seconds, "warmup_seconds": 0, "multiple": 1, **options},
         clock=clock,
         cpu_clock=lambda: 2 * clock.now,
-        memory=lambda: 7,
+        memory=lambda: next(sizes),
     )
 
 
@@ -56,96 +62,98 @@ def test_a_steady_loader_is_measured_exactly() -> None:
     assert done.windows_per_second == 20
     assert done.cpu_seconds == 8.0
     assert done.cpu_seconds_per_1000 == 100
-    assert done.memory_bytes == 7
+    assert done.memory_bytes == 9, "the larger of both looks"
 
 
-def test_what_was_read_ahead_is_not_counted() -> None:
-    """Eight batches come at once, because they were ready; then one a second."""
-    done = _measure([3.0, *[0.0] * 7, 1.0], multiple=4)
-    assert done.windows_per_second == 10
+def test_batches_read_ahead_are_not_counted() -> None:
+    """Eight batches are ready at once; then one arrives per second."""
+    assert _measure([3.0, *[0.0] * 7, 1.0], multiple=4).windows_per_second == 10
 
 
 def test_the_warmup_lasts_as_long_as_asked() -> None:
     """The loader is slow for ten seconds, then fast."""
-    done = _measure([1.0, *[1.0] * 10, 0.25], warmup_seconds=10)
-    assert done.windows_per_second == 40
+    assert _measure([1.0, *[1.0] * 10, 0.25], warmup_seconds=10).windows_per_second == 40
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 3.5, 9.0])
 def test_bursts_of_many_workers_do_not_bias_the_rate(seconds: float) -> None:
-    """Four workers deliver together every two seconds: 20 windows a second, wherever the counting stops."""
-    clock = FakeClock()
-
-    def bursts() -> Iterator[int]:
-        while True:
-            clock.now += 2
-            for _ in range(4):
-                yield 10
-
-    done = measure_round(
-        bursts, seconds=seconds, warmup_seconds=0, multiple=4, clock=clock, cpu_clock=clock, memory=lambda: 0
-    )
-    assert done.windows_per_second == 20
+    """Four workers deliver together every two seconds: 20 windows per second, wherever the counting stops."""
+    bursts = [2.0, 0.0, 0.0, 0.0] * 20
+    assert _measure(bursts, seconds=seconds, multiple=4).windows_per_second == 20
 
 
-def test_rounds_run_forwards_and_backwards() -> None:
-    assert interleave(["a", "b", "c"], 3) == [["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c"]]
+def test_a_cold_round_starts_with_the_first_batch() -> None:
+    """Five seconds to start the workers, then a batch per second, and faster once the file is read."""
+    done = _measure([5.0, 1.0, 1.0, 1.0, 0.01], seconds=0, multiple=3, skip=1)
+    assert done.first_batch_seconds == 5.0
+    assert (done.windows, done.seconds) == (30, 3.0)
+    assert done.cpu_seconds == 6.0
+
+
+def test_bursts_do_not_bias_a_cold_round() -> None:
+    """Four workers deliver together every two seconds; three batches arrive together with the first."""
+    assert _measure([2.0, 0.0, 0.0, 0.0] * 3, seconds=0, multiple=4, skip=1).windows_per_second == 20
+
+
+def test_cases_are_measured_forward_and_backward(capsys: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+    done = interleaved(["a", "b"], 3, lambda case: order.append(case) or len(order), lambda found: f"{found} ms")  # type: ignore[func-returns-value]
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert done == {"a": [1, 4, 5], "b": [2, 3, 6]}
+    assert "round 2 of 3, b: 3 ms" in capsys.readouterr().err
+    assert interleave("abc", 2) == [["a", "b", "c"], ["c", "b", "a"]]
 
 
 def test_ratios_are_taken_round_by_round() -> None:
     """The machine halves its speed in the second round; the ratio does not change."""
     spread = ratios([20.0, 10.0, 20.0], [2.0, 1.0, 2.0])
     assert (spread.median, spread.min, spread.max) == (10, 10, 10)
-
-
-def test_ratios_of_different_numbers_of_rounds_are_refused() -> None:
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         ratios([1.0, 2.0], [1.0])
 
 
-def test_a_spread_says_median_least_and_greatest() -> None:
-    assert str(Spread.of([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
+def test_memory_of_child_processes_counts() -> None:
+    before = tree_memory_bytes()
+    assert before > 1 << 20
+    code = "held = bytearray(50 << 20); print('ready', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert tree_memory_bytes() - before > 45 << 20
+        child.stdin.close()
 
 
-def test_a_table_is_markdown() -> None:
-    assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+def test_processor_time_of_this_process_counts() -> None:
+    before, began = tree_cpu_seconds(), time.process_time()
+    while time.process_time() - began < 0.1:
+        pass
+    assert tree_cpu_seconds() - before > 0.05
 
 
-def _measure_cold(arrivals: list[float], *, multiple: int) -> Round:
-    clock = FakeClock()
-    return measure_cold(
-        lambda: _batches(clock, arrivals),
-        multiple=multiple,
-        clock=clock,
-        cpu_clock=lambda: 2 * clock.now,
-        memory=lambda: 7,
-    )
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two files of a megabyte each and an empty one, in folders."""
+    (tmp_path / "deep").mkdir()
+    for name in ("a", "deep/b"):
+        np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8).tofile(tmp_path / name)
+    (tmp_path / "empty").touch()
+    return tmp_path
 
 
-def test_a_cold_round_begins_with_the_first_batch() -> None:
-    """Five seconds to start the workers, then a batch a second, and for ever faster once the file is read."""
-    done = _measure_cold([5.0, 1.0, 1.0, 1.0, 0.01], multiple=3)
-    assert done.first_batch_seconds == 5.0
-    assert (done.windows, done.seconds) == (30, 3.0)
-    assert done.cpu_seconds == 6.0
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system cannot empty its page cache file by file")
+def test_files_enter_and_leave_the_page_cache(folder: Path) -> None:
+    warm(folder)
+    assert cached_share(folder) == cached_share(folder / "a") == 1
+    drop(folder)
+    if cached_share(folder) == 1:
+        pytest.skip("this file system is in memory itself")
+    assert cached_share(folder) == 0
+    warm(folder / "a")
+    assert cached_share(folder) == 0.5
 
 
-def test_bursts_do_not_flatter_a_cold_round() -> None:
-    """Four workers deliver together every two seconds: the three that came with the first are made up for."""
-    assert _measure_cold([2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0], multiple=4).windows_per_second == 20
-
-
-def test_the_greater_memory_counts() -> None:
-    """A loader that gives memory back before the round is over has had it all the same."""
-    clock = FakeClock()
-    sizes = iter([9, 5])
-    done = measure_round(
-        lambda: _batches(clock, [1.0]),
-        seconds=1,
-        warmup_seconds=0,
-        multiple=1,
-        clock=clock,
-        cpu_clock=clock,
-        memory=lambda: next(sizes),
-    )
-    assert done.memory_bytes == 9
+def test_a_system_without_posix_fadvise_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    with pytest.raises(OSError, match="no posix_fadvise"):
+        drop(folder)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from benchmarks import scaling, scaling_report
-from benchmarks.scaling_files import SIDE, build_file, divide_anew
-from benchmarks.scaling_probes import in_new_process, probe_epochs
+from benchmarks import scaling
+from benchmarks.datasets import apart
+from benchmarks.scaling_files import SIDE, build_file, divide_again, probe_epochs, probe_open
 from lewm_data.format.fixed_array import read_fixed_array
 from lewm_data.loading.dataset import WindowDataset
 
 
-def test_the_file_is_of_format_version_1(tmp_path: Path) -> None:
+def test_the_file_has_format_version_1(tmp_path: Path) -> None:
     build_file(tmp_path / "file.h5", num_frames=1200, num_episodes=30)
     with h5py.File(tmp_path / "file.h5") as file:
-        assert read_fixed_array(tmp_path / "file.h5", file["pixels"]) is not None, "not indexed as the writer's files"
+        assert read_fixed_array(tmp_path / "file.h5", file["pixels"]) is not None, "indexed unlike the writer's files"
     dataset = WindowDataset(tmp_path / "file.h5")
     assert len(dataset) == 30 * (40 - 20 + 1)
     batch = dataset[0]
@@ -29,9 +28,9 @@ def test_the_file_is_of_format_version_1(tmp_path: Path) -> None:
     assert dataset[20]["done"].tolist() == [False, False, False, True]
 
 
-def test_the_same_frames_in_other_episodes(tmp_path: Path) -> None:
+def test_the_same_frames_are_divided_into_other_episodes(tmp_path: Path) -> None:
     build_file(tmp_path / "few.h5", num_frames=1200, num_episodes=30)
-    divide_anew(tmp_path / "few.h5", tmp_path / "many.h5", num_episodes=60)
+    divide_again(tmp_path / "few.h5", tmp_path / "many.h5", num_episodes=60)
     few, many = WindowDataset(tmp_path / "few.h5"), WindowDataset(tmp_path / "many.h5")
     assert len(many) == 60
     np.testing.assert_array_equal(many[1]["pixels"].numpy(), few[20]["pixels"].numpy())
@@ -46,7 +45,7 @@ def test_frames_that_do_not_divide_are_refused(tmp_path: Path) -> None:
 def test_a_file_is_probed(tmp_path: Path) -> None:
     path = tmp_path / "file.h5"
     build_file(path, num_frames=1200, num_episodes=30)
-    opened = in_new_process(path, "open")
+    opened = apart(probe_open, path)
     assert 0 < opened["seconds"] < 20
     assert 20 < opened["imports_mb"] <= opened["peak_mb"]
     found = probe_epochs(path, num_epochs=2, steps_per_epoch=2, num_workers=2, num_steps=4, frameskip=5)
@@ -57,13 +56,13 @@ def test_a_file_is_probed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
 def test_the_exponent_of_a_power_is_found(power: float) -> None:
     sizes = [10, 100, 1000, 10_000]
-    assert scaling_report.exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+    assert scaling.exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
 
 
 @pytest.mark.parametrize(("largest", "step"), [(30_720, 10_000), (5_000_000, 1_000_000), (70_000_000, 1_000_000)])
-def test_what_a_further_step_costs_is_found(largest: int, step: int) -> None:
+def test_the_cost_of_a_further_step_is_found(largest: int, step: int) -> None:
     sizes = [100, 1000, largest]
-    assert scaling_report.adds(sizes, [7 + 2e-6 * size for size in sizes]) == (step, pytest.approx(2e-6 * step))
+    assert scaling.adds(sizes, [7 + 2e-6 * size for size in sizes]) == (step, pytest.approx(2e-6 * step))
 
 
 def test_a_value_above_its_target_fails() -> None:
@@ -72,50 +71,7 @@ def test_a_value_above_its_target_fails() -> None:
         "later_openings": {"seconds": {"median": 2.9}, "peak_mb": {"median": 100.0}},
         "epochs": {"first_batch_seconds": 0.1, "resident_mb_after_epochs": [100.0, 110.0]},
     }
-    assert [outcome for *_, outcome in scaling_report.judge(result)] == ["FAIL", "PASS", "PASS", "PASS", "PASS", "FAIL"]
-
-
-def _point(frames: int, episodes: int) -> dict[str, Any]:
-    """As if opening cost a second for a million frames, and all else nothing more."""
-    return {
-        "num_frames": frames,
-        "num_episodes": episodes,
-        "file_bytes": 200 * frames,
-        "index_bytes": 13 * frames,
-        "first_opening": {"seconds": frames / 1e6, "imports_mb": 50.0, "peak_mb": 60.0},
-        "later_openings": {
-            "seconds": {"median": 0.1, "min": 0.1, "max": 0.2},
-            "imports_mb": {"median": 50.0, "min": 50.0, "max": 50.0},
-            "peak_mb": {"median": 60.0, "min": 60.0, "max": 60.0},
-        },
-        "epochs": {
-            "first_batch_seconds": 0.1,
-            "resident_mb_after_epochs": [100.0, 100.0],
-            "windows_per_second": [50_000.0, 60_000.0],
-        },
-    }
-
-
-def test_the_result_becomes_words_and_a_chart(tmp_path: Path) -> None:
-    frames = [_point(1000, 5), _point(100_000, 500)]
-    episodes = [_point(100_000, 10), _point(100_000, 1000)]
-    length = [{"num_frames": 120, "peak_mb": 150.0}, {"num_frames": 960, "peak_mb": 151.0}]
-    result = {
-        **frames[-1],
-        "steps_per_epoch": 300, "frames": frames, "episodes": episodes, "conversion": length,
-        "slopes": scaling_report.slopes(frames, episodes, length),
-        "machine": {"cpus": 2, "processor": "a processor"},
-    }  # fmt: skip
-    blocks = scaling_report.blocks(result)
-    assert set(blocks) == set(scaling_report.BLOCKS)
-    assert "| first opening, s, over frames | 1.00 | 0.10 (100,000 frames) |" in blocks["slopes"]
-    assert "| first opening, s, over episodes | 0.00 | 0 (1,000 episodes) |" in blocks["slopes"]
-    assert "| 100,000 | 0.10 | 0.10 | 10.0 | 55,000 |" in blocks["frames"]
-    assert "| 960 | 151 |" in blocks["conversion"]
-    assert "| first opening, s | 0.1 | < 20 | PASS |" in blocks["largest"]
-    pytest.importorskip("matplotlib")
-    scaling_report.draw(result, tmp_path)
-    assert (tmp_path / scaling_report.CHART).read_bytes().startswith(b"\x89PNG")
+    assert [outcome for *_, outcome in scaling.judge(result)] == ["FAIL", "PASS", "PASS", "PASS", "PASS", "FAIL"]
 
 
 @pytest.mark.slow
@@ -126,5 +82,5 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [point["num_frames"] for point in result["frames"]] == [1000, 4000]
     assert [point["num_episodes"] for point in result["episodes"]] == [10, 100]
     assert [point["num_frames"] for point in result["conversion"]] == [60, 120]
-    assert len(result["slopes"]) == 2 * len(scaling_report.CURVES) + 1
+    assert len(result["slopes"]) == 2 * len(scaling.CURVES) + 1
     assert "4,000 frames in 20 episodes" in capsys.readouterr().out

@@ -1,18 +1,21 @@
-"""Our own contenders and the limits, over a tiny file."""
+"""Contenders return the windows of the reference, and other windows are refused."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks.comparison import compare, reference_windows
+from benchmarks.charts import COLORS, GROUPS
+from benchmarks.comparison import compare, psnr_db, reference_windows
+from benchmarks.contenders import CONTENDERS
 from benchmarks.contenders.base import Settings
 from benchmarks.contenders.limits import CachedBatch, MemoryLimit
 from benchmarks.contenders.ours import Ours
-from benchmarks.contenders.registry import CONTENDERS, GROUPS
-from benchmarks.contenders.stage import first_batch, time_cold, time_warm
 from benchmarks.prepared import Prepared
+from benchmarks.stage import first_batch, time_cold, time_warm
 from tests.loading import files
 
 SETTINGS = Settings(batch_size=8, num_steps=2, frameskip=3)
@@ -27,14 +30,14 @@ def data(tmp_path: Path) -> Prepared:
     return Prepared(folder=tmp_path, camera="front", image_size=24, num_frames=len(written.data["pixels"]))
 
 
-def test_every_contender_is_of_a_group() -> None:
-    assert {entry.group for entry in CONTENDERS.values()} == set(GROUPS)
+def test_every_contender_has_a_group_and_a_label_of_its_own() -> None:
+    assert {entry.group for entry in CONTENDERS.values()} == set(GROUPS) == set(COLORS)
     assert len({entry.label for entry in CONTENDERS.values()}) == len(CONTENDERS)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("cache", [False, True])
-def test_ours_gives_the_windows_of_the_reference(data: Prepared, cache: bool, num_workers: int) -> None:
+def test_ours_returns_the_windows_of_the_reference(data: Prepared, cache: bool, num_workers: int) -> None:
     reference = reference_windows(data.ours("none"), 8, SETTINGS)
     contender = Ours(data, SETTINGS, codec="lzf", cache=cache, worker_type="thread")
     first = first_batch(contender, 8, num_workers)
@@ -52,7 +55,7 @@ def test_the_memory_limit_gathers_the_same_frames(data: Prepared, mapped: bool) 
     assert compare(reference, first.arrays).columns == ("pixels",)
 
 
-def test_no_loader_hands_over_one_batch_again_and_again(data: Prepared) -> None:
+def test_the_cached_batch_is_the_same_again_and_again(data: Prepared) -> None:
     contender = CachedBatch(data, SETTINGS)
     reference = reference_windows(data.ours("none"), 8, SETTINGS)
     assert str(compare(reference, first_batch(contender, 8, 2).arrays)) == "equal"
@@ -68,6 +71,47 @@ def test_a_warm_and_a_cold_round(data: Prepared) -> None:
     assert 0 <= cold.cached_share <= 1
 
 
-def test_who_reads_no_file_has_no_cold_round(data: Prepared) -> None:
+def test_a_contender_without_a_file_has_no_cold_round(data: Prepared) -> None:
     with pytest.raises(ValueError, match="reads no file"):
         time_cold(CachedBatch(data, SETTINGS), num_workers=1)
+
+
+def _windows(**changed: Any) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    windows = {
+        "pixels": random.integers(0, 256, (3, 2, 8, 8, 3), np.uint8),
+        "action": random.normal(size=(3, 2, 6)).astype(np.float32),
+    }
+    return windows | changed
+
+
+def test_a_changed_frame_is_refused() -> None:
+    wrong = _windows()["pixels"].copy()
+    wrong[1, 1, 4, 4, 0] ^= 1
+    with pytest.raises(ValueError, match="frames differ from the reference"):
+        compare(_windows(), _windows(pixels=wrong))
+
+
+def test_a_changed_action_is_refused() -> None:
+    with pytest.raises(ValueError, match="column 'action' differs from the reference"):
+        compare(_windows(), _windows(action=np.zeros((3, 2, 6), np.float32)), least_psnr_db=10)
+
+
+def test_lossy_frames_must_reach_the_least_psnr() -> None:
+    near = np.clip(_windows()["pixels"].astype(int) + 1, 0, 255).astype(np.uint8)
+    found = compare(_windows(), _windows(pixels=near), least_psnr_db=40)
+    assert found.psnr_db == pytest.approx(48.1, abs=0.1)
+    assert found.columns == ("action",)
+    with pytest.raises(ValueError, match="must reach 60 dB"):
+        compare(_windows(), _windows(pixels=near), least_psnr_db=60)
+
+
+def test_larger_frames_are_reduced_first() -> None:
+    large = _windows()["pixels"].repeat(2, axis=2).repeat(2, axis=3)
+    assert compare(_windows(), _windows(pixels=large), least_psnr_db=45).windows == 3
+
+
+def test_psnr_follows_its_definition() -> None:
+    """An error of 16 everywhere: 20 log10(255 / 16)."""
+    black = np.zeros((2, 4, 4, 3), np.uint8)
+    assert psnr_db(black + np.uint8(16), black) == pytest.approx(20 * np.log10(255 / 16))

@@ -1,0 +1,316 @@
+"""The text and tables that each benchmark's result fills.
+
+A block is a piece of Markdown with a name, such as ``throughput.table``; ``benchmarks/report.py`` puts it into pages.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from benchmarks.tables import Columns, Result, chart, conditions, count, decibels, load, spread, spread_of, table
+
+CAMERA, DRAWN = "camera-like", "drawn"
+
+# --------------------------------------------------------------------------------------------------------------------
+# Throughput
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _throughput(result: Result) -> Iterator[tuple[str, str]]:
+    settings, labels = result["settings"], {row["name"]: row["label"] for row in result["rows"]}
+    yield "chart", chart("Windows per second of every contender, logarithmic", "throughput.png")
+    mp4_batch = settings.get("mp4_batch_size", settings["batch_size"])
+    measured = (
+        f"Shuffled windows of {settings['num_steps']} frames {settings['frameskip']} steps apart, batch "
+        f"{settings['batch_size']}{f' (MP4: {mp4_batch})' if mp4_batch != settings['batch_size'] else ''}, "
+        f"{settings['num_workers']} workers, page cache warm; {result['source']}; medians of {settings['rounds']} "
+        f"interleaved rounds. {conditions(result)}"
+    )
+    yield "conditions", measured
+    yield "summary", "\n\n".join([*_claims(result, labels), measured])
+    columns: Columns = {
+        "contender": lambda row: row["label"],
+        "windows/s (min to max)": lambda row: spread(row["windows_per_second"]),
+        "of the limit": lambda row: count(row["of_limit"]["median"]) if "of_limit" in row else "",
+        "frames/s": lambda row: count(row["frames_per_second"]),
+        "GB/s": lambda row: count(row["gb_per_second"]),
+        "cpu s per 1,000": lambda row: count(row["cpu_seconds_per_1000_windows"]["median"]),
+        "first batch s": lambda row: f"{row['first_batch_seconds']['median']:.2f}",
+        "setup s": lambda row: f"{row['setup_seconds']:.1f}",
+        "memory MB": lambda row: f"{row['memory_bytes'] / 1e6:,.0f}",
+        "disk KB/frame": lambda row: f"{row['bytes_per_frame'] / 1e3:,.1f}",
+        "windows compared": lambda row: row["compared"]["words"],
+    }
+    left_out = [f"Left out: {name}: {why}" for name, why in result["left_out"].items()]
+    yield "table", "\n\n".join([table(result["rows"], columns), *left_out])
+    columns = {
+        "contender": lambda target: labels.get(target["who"], target["who"]),
+        "compared with": lambda target: (
+            labels.get(target["against"], target["against"]) + (" (its best reader)" if target["is_best_peer"] else "")
+        ),
+        "target": lambda target: f"{target['target']:g}",
+        "measured (min to max)": lambda target: spread(target["ratio"]) if target["ratio"] else "",
+        "": lambda target: target["outcome"],
+    }
+    yield "targets", table(result["targets"], columns)
+    missed = [
+        f"- {labels.get(target['who'])}, compared with {labels.get(target['against'])}: "
+        f"{spread(target['ratio'])} times; the target is {target['target']:g}."
+        for target in result["targets"]
+        if target["outcome"] == "FAIL"
+    ]
+    yield "missed", "\n".join(missed or ["None."])
+    if result.get("workers"):
+        yield "workers_chart", chart("Windows per second by number of workers, logarithmic", "throughput_workers.png")
+        rates = {(row["label"], row["num_workers"]): row["windows_per_second"] for row in result["workers"]}
+        columns = {"windows/s (min to max)": str} | {
+            f"{number} worker{'' if number == 1 else 's'}": lambda label, number=number: (  # type: ignore[misc]
+                spread(rates[label, number]) if (label, number) in rates else ""
+            )
+            for number in sorted({number for _, number in rates})
+        }
+        yield "workers", table(list(dict.fromkeys(label for label, _ in rates)), columns)
+    if result.get("cold"):
+        warm = {row["name"]: row["windows_per_second"]["median"] for row in result["rows"]}
+        columns = {
+            "contender": lambda row: row["label"],
+            "windows/s, cold (min to max)": lambda row: spread(row["windows_per_second"]),
+            "of warm": lambda row: count(row["windows_per_second"]["median"] / warm[row["name"]]),
+            "first batch s": lambda row: f"{row['first_batch_seconds']['median']:.2f}",
+            "cached before": lambda row: f"{row['cached_share_before']:.0%}",
+        }
+        yield "cold", table(result["cold"], columns)
+    else:
+        yield "cold", f"Not measured: {result.get('cold_refused') or 'no rounds'}."
+
+
+def _claims(result: Result, labels: Mapping[str, str]) -> list[str]:
+    """The ratios of the first screen, what was missed, and where a peer is better."""
+    found = {(target["who"], target["against"]): target["ratio"] for target in result["targets"] if target["ratio"]}
+    best = next((target["against"] for target in result["targets"] if target["is_best_peer"]), "")
+    peer = f"stable-worldmodel's best reader ({labels.get(best, best).removeprefix('stable-worldmodel, ')})"
+    claims = {
+        ("ram_thread", best): f"**{{}} times** {peer}, with the RAM cache",
+        ("lzf_thread", best): "**{} times** the same reader, from an LZF file without the cache",
+        ("ram_thread", "lerobot_torchcodec"): "**{} times** LeRobotDataset seeking in MP4, with the RAM cache",
+        ("ram_thread", "limit_ram"): "**{}** of the rate of threads that only copy memory",
+    }
+    said = [words.format(spread(found[pair])) for pair, words in claims.items() if pair in found]
+    rows = {row["name"]: row for row in result["rows"]}
+    if "swm_lance" in rows and "lzf_thread" in rows:
+        lance, lzf = rows["swm_lance"], rows["lzf_thread"]
+        said.append(
+            "if disk space matters more than speed or exact pixels, choose Lance: its JPEG takes "
+            f"{count(lance['bytes_per_frame'] / lzf['bytes_per_frame'])} of the bytes of LZF "
+            f"({lance['compared']['words']})"
+        )
+    return ["\n".join(f"- {words}" for words in said)] if said else []
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Conversion and codecs
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def chunk_name(chunk_frames: int) -> str:
+    """What tables and charts call a chunk size; 0 is our writer."""
+    return f"chunks of {chunk_frames}, through HDF5" if chunk_frames else "chunks of 1, written directly (ours)"
+
+
+def _conversion(result: Result) -> Iterator[tuple[str, str]]:
+    yield (
+        "conditions",
+        (
+            f"Resized to {result['image_size']}x{result['image_size']}; {result['source']}; medians of "
+            f"{result['repeats']} interleaved runs (source codecs, micro-batches and stable-worldmodel: one fewer). "
+            f"{conditions(result)}"
+        ),
+    )
+    charts = {
+        "rows": ("chart", "Frames per second of conversions and of decoding alone", "conversion.png"),
+        "sources": ("sources_chart", "Speed and memory of a conversion by rows of a frame", "conversion_sources.png"),
+        "chunks": ("chunks_chart", "Frames written per second by micro-batch and chunk", "conversion_chunks.png"),
+    }
+    for key, (name, alt, file) in charts.items():
+        if result.get(key):
+            yield name, chart(alt, file)
+    first: Mapping[str, Columns] = {
+        "rows": {"codec": lambda row: row["compression"]},
+        "sources": {"source": lambda row: f"{row['codec']} {row['width']}x{row['height']}"},
+        "micro_batches": {"micro-batch": lambda row: str(row["micro_batch"])},
+    }
+    rates: Columns = {
+        "decode only, frames/s": lambda row: count(statistics.median(row["decode_fps"])),
+        "convert, f/s": lambda row: count(statistics.median(row["convert_fps"])),
+        "ratio (min to max)": lambda row: spread_of(row["ratios"]),
+        "with inspection": lambda row: count(statistics.median(row["whole_fps"])),
+        "KB/frame": lambda row: f"{row['bytes_per_frame'] / 1000:,.1f}",
+        "peak MB": lambda row: f"{row['peak_memory_bytes'] / 1e6:,.0f}",
+    }
+    for key, column in first.items():
+        if result.get(key):
+            yield "codecs" if key == "rows" else key, table(result[key], {**column, **rates})
+    if peer := result.get("peer"):
+        columns: Columns = {
+            "converter": lambda row: row["label"],
+            "frames/s (min to max)": lambda row: spread_of(row["fps"]),
+            "times theirs": lambda row: spread_of(row["ratios_to_theirs"]),
+            "peak MB": lambda row: f"{row['peak_memory_bytes'] / 1e6:,.0f}",
+        }
+        yield (
+            "peer",
+            (
+                f"{peer['frames']:,} frames ({peer['source']}) in episodes of {peer['episode_steps']}; their frames "
+                f"compared with ours at native size: {decibels(peer['psnr_db'])}.\n\n{table(peer['rows'], columns)}"
+            ),
+        )
+    if chunks := result.get("chunks"):
+        fps = {(row["chunk_frames"], row["micro_batch"]): statistics.median(row["fps"]) for row in chunks}
+        columns = {"frames/s written in micro-batches of": chunk_name} | {
+            str(batch): lambda chunk, batch=batch: count(fps[chunk, batch])  # type: ignore[misc]
+            for batch in dict.fromkeys(batch for _, batch in fps)
+        }
+        yield "chunks", table(list(dict.fromkeys(chunk for chunk, _ in fps)), columns)
+
+
+def _codecs(result: Result) -> Iterator[tuple[str, str]]:
+    yield "chart", chart("Size of a frame, and speed of decoding and encoding, for every codec", "codecs.png")
+    yield (
+        "conditions",
+        (
+            f"{result['side']}x{result['side']}, one thread; camera-like frames from {result['source']}, drawn ones "
+            f"of flat colors; medians of {result['repeats']} interleaved rounds. {conditions(result)}"
+        ),
+    )
+    columns: Columns = {
+        "frames": lambda row: row["content"],
+        "codec": lambda row: row["codec"],
+        "KB/frame": lambda row: f"{row['bytes_per_frame'] / 1000:,.1f}",
+        "of raw": lambda row: f"{row['bytes_per_frame'] / row['raw_bytes']:.2f}",
+        "encode, f/s (min to max)": lambda row: spread_of(row["encode_fps"]),
+        "decode, f/s (min to max)": lambda row: spread_of(row["decode_fps"]),
+        "decoded": lambda row: decibels(row["psnr_db"]),
+    }
+    yield "table", table(result["rows"], columns)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Scaling, training, inspection
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _opening_mb(point: Any) -> float:
+    """Peak memory of a process that opens a file with an existing index, without its libraries."""
+    later = point["later_openings"]
+    return float(later["peak_mb"]["median"] - later["imports_mb"]["median"])
+
+
+RATE = "windows/s"
+CURVES: tuple[tuple[str, Callable[[Any], float]], ...] = (
+    ("first opening, s", lambda point: point["first_opening"]["seconds"]),
+    ("later openings, s", lambda point: point["later_openings"]["seconds"]["median"]),
+    ("memory of opening, MB", _opening_mb),
+    (RATE, lambda point: statistics.median(point["epochs"]["windows_per_second"])),
+)
+"""What scaling follows over frames and over episodes."""
+
+
+def _scaling(result: Result) -> Iterator[tuple[str, str]]:
+    columns: Columns = {
+        "what": lambda row: row[0],
+        "measured": lambda row: f"{row[1]:,.3g}",
+        "target": lambda row: f"< {row[2]:g}",
+        "": lambda row: row[3],
+    }
+    resident, rates = (
+        ", ".join(f"{value:,.0f}" for value in result["epochs"][key])
+        for key in ("resident_mb_after_epochs", "windows_per_second")
+    )
+    yield (
+        "largest",
+        (
+            f"{result['num_frames']:,} frames in {result['num_episodes']:,} episodes, {result['file_bytes'] / 1e9:.2f} "
+            f"GB and an index of {result['index_bytes'] / 1e6:,.0f} MB. {conditions(result)}\n\n"
+            f"{table(result['targets'], columns)}\n\n"
+            f"Resident MB after each epoch of {result['steps_per_epoch']:,} batches (torch and all columns included): "
+            f"{resident}; windows/s in it: {rates}."
+        ),
+    )
+    yield "chart", chart("Opening, memory and windows per second over frames and episodes", "scaling.png")
+    for key in ("frames", "episodes"):
+        columns = {key: lambda point, key=key: f"{point[f'num_{key}']:,}"}  # type: ignore[misc]
+        for what, value in CURVES:
+            columns[what] = lambda point, value=value: count(value(point))  # type: ignore[misc]
+        yield key, table(result[key], columns)
+    columns = {
+        "frames converted": lambda point: f"{point['num_frames']:,}",
+        "peak MB": lambda point: f"{point['peak_mb']:,.0f}",
+    }
+    yield "conversion", table(result["conversion"], columns)
+    columns = {
+        "curve": lambda row: f"{row['what']}, over {row['over']}",
+        "exponent b of size^b": lambda row: f"{row['exponent']:.2f}",
+        "cost of further ones": lambda row: (
+            "" if row["what"] == RATE else f"{count(row['adds'])} ({row['step']:,} {row['over']})"
+        ),
+    }
+    yield "slopes", table(result["slopes"], columns)
+
+
+def loaders(result: Result) -> list[dict[str, Any]]:
+    """Rows of the last throughput result, if it comes from the same processor and frames as a training result."""
+    throughput, size = load("throughput"), f"{result['side']}x{result['side']}"
+    if throughput is None or throughput["machine"]["processor"] != result["machine"]["processor"]:
+        return []
+    shown = ("ram_thread", "lzf_thread", "swm_lance", "swm_hdf5", "lerobot_torchcodec")
+    rows = {row["name"]: row for row in throughput["rows"] if size in throughput["source"]}
+    return [rows[name] for name in shown if name in rows]
+
+
+def _training(result: Result) -> Iterator[tuple[str, str]]:
+    consumed = result["windows_per_second"]
+    yield "chart", chart("Windows per second: what LeWM consumes, and what loaders deliver", "training.png")
+    yield (
+        "summary",
+        (
+            f"LeWM ({result['num_parameters'] / 1e6:.1f} million parameters, {result['side']}x{result['side']}, batch "
+            f"{result['batch_size']}) consumes {spread(consumed)} windows/s on {result['device']} "
+            f"({result['device_type']}). {conditions(result)}"
+        ),
+    )
+    columns: Columns = {
+        "": lambda row: row["label"],
+        "windows/s (min to max)": lambda row: spread(row["windows_per_second"]),
+        "times what LeWM consumes": lambda row: count(row["windows_per_second"]["median"] / consumed["median"]),
+    }
+    delivered = [{**row, "label": f"{row['label']}, delivers"} for row in loaders(result)]
+    yield "table", table([{"label": "LeWM, consumes", "windows_per_second": consumed}, *delivered], columns)
+
+
+def _inspection(result: Result) -> Iterator[tuple[str, str]]:
+    yield (
+        "summary",
+        (
+            f"`lewm-data inspect` of {result['episodes']:,} episodes ({result['steps']:,} Parquet rows, "
+            f"{result['parquet_bytes'] / 1e6:,.0f} MB) took {result['inspection_seconds']:g} s "
+            f"({result['cpu_seconds']:g} s of one processor) and {result['peak_memory_bytes'] / 1e6:,.0f} MB. "
+            f"{conditions(result)}"
+        ),
+    )
+
+
+_BENCHMARKS: Mapping[str, Callable[[Result], Iterator[tuple[str, str]]]] = {
+    "throughput": _throughput,
+    "conversion": _conversion,
+    "codecs": _codecs,
+    "scaling": _scaling,
+    "training": _training,
+    "inspection": _inspection,
+}
+
+
+def blocks(name: str, result: Result) -> dict[str, str]:
+    """All blocks of a benchmark's result, by name. Parts that were not measured have none."""
+    return dict(_BENCHMARKS[name](result))

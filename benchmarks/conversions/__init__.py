@@ -1,1 +1,0 @@
-"""The measurements of ``conversion.py``: converting beside decoding, a peer, and writing in pieces of every size."""
