@@ -216,7 +216,7 @@ def system_errno(error: BaseException) -> int | None:
     """The system's error number of an exception, also where HDF5 or Arrow has it in the message only."""
     code = getattr(error, "errno", None)
     if isinstance(code, int):
-        return code
+        return abs(code)  # what Python raises inside of HDF5's drivers comes out negative
     if isinstance(error, (OSError, RuntimeError, KeyError)):
         match = _ERRNO_IN_TEXT.search(str(error))
         return int(match[1] or match[2]) if match else None
@@ -272,7 +272,7 @@ def machine_errors(what: object) -> Iterator[None]:
     """
     try:
         yield
-    except LewmDataError:
+    except (LewmDataError, MemoryError):
         raise
     except Exception as error:
         trouble = machine_error(error, what)

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lewm_data"
 
-GROUND = {"errors", "findings", "resources", "background", "locks"}
+GROUND = {"errors", "findings", "resources", "background", "locks", "paths"}
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
 TOP = CONVERSION | LOADING | {"datamodule"}
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "findings": {"errors"},
     "resources": {"errors"},
     "locks": {"errors"},
+    "paths": {"errors"},
     "background": {"errors"},
     "config": GROUND,
     "format": {*GROUND, "config"},

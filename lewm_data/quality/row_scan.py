@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lewm_data.errors import machine_errors
 from lewm_data.findings import Finding, finding
+from lewm_data.paths import is_file
 from lewm_data.quality import checks
 from lewm_data.quality.checks import EpisodeRows
-from lewm_data.source.files import first_line, is_file, is_lfs_pointer, leads_out
+from lewm_data.source.files import first_line, is_lfs_pointer, leads_out
 from lewm_data.source.metadata import NULL, LeRobotDataset
 from lewm_data.source.rows import (
     NUMBER_ROWS,
@@ -131,9 +133,11 @@ class RowScan:
             return "path_unsafe", "a file in the dataset's folder", "a link that leads out"
         wanted = [*INDEX_COLUMNS, *self._columns.values(), *self._image_cameras]
         try:
-            if is_lfs_pointer(path):
+            with machine_errors(path):
+                is_pointer = is_lfs_pointer(path)
+            if is_pointer:
                 return "lfs_pointer", "the file itself", "a Git LFS pointer"
-            with reraise_arrow_oom(), pq.ParquetFile(path) as parquet:
+            with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path) as parquet:
                 present = set(parquet.schema_arrow.names)
                 too_much = oversized(parquet.metadata, {key: self._widths.get(key, 1) for key in wanted})
         except MemoryError:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from lewm_data.errors import SourceError
+from lewm_data.errors import SourceError, machine_error
 from lewm_data.findings import Finding, finding
 from lewm_data.resources import num_cpus
 from lewm_data.source.images import read_images
@@ -22,10 +22,6 @@ from lewm_data.source.video import MediaError
 from lewm_data.source.video_reader import VideoReader
 
 _MAX_THREADS = 4
-_MACHINE_ERRNOS = frozenset(
-    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
-)
-"""Errors of the machine: the file is gone or out of reach, which is no reason to drop an episode."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +168,9 @@ def _check_frames(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]])
     except MemoryError:  # FFmpeg's own is an FFmpegError as well, but the video is not at fault
         raise
     except (av.FFmpegError, *PARQUET_ERRORS) as error:
-        if getattr(error, "errno", None) in _MACHINE_ERRNOS:
+        if trouble := machine_error(error, f"episode {job.episode}: {job.file}"):
+            raise trouble from error
+        if getattr(error, "errno", None) == errno.ENOENT:
             raise lost_source(job.episode, job.file, error) from error
         found = f"{error} at step {step}"
         findings.append(finding("decode_error", expected="a picture", found=found, step=step, **where))

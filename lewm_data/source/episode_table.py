@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lewm_data.findings import finding
+from lewm_data.paths import is_file, walk_files
 from lewm_data.source.files import UnusableError, read_jsonl, read_table, unreadable
 from lewm_data.source.metadata import NULL, CameraColumns, EpisodeTable
 from lewm_data.source.rows import NotNumericError, to_vector
@@ -31,7 +32,7 @@ def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str
     Raises:
         UnusableError: What tells one episode from another is missing or damaged.
     """
-    files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
+    files = [path for path in walk_files(root / "meta" / "episodes") if path.suffix == ".parquet"]
     if not files:
         raise UnusableError(finding("metadata_missing", file="meta/episodes", expected="Parquet files", found="none"))
     required = ["episode_index", "length", "data/chunk_index", "data/file_index"]
@@ -73,7 +74,7 @@ def read_v3(root: Path, cameras: list[str]) -> tuple[EpisodeTable, dict[int, str
 
 def _read_v3_tasks(root: Path) -> dict[int, str] | None:
     path = root / "meta" / "tasks.parquet"
-    if not path.is_file():
+    if not is_file(path):
         return None
     # pandas keeps the text as the index: older versions name that column __index_level_0__
     table = read_table(root, path, (*_TASK_TEXTS, "task_index"), texts=_TASK_TEXTS)
@@ -147,7 +148,7 @@ def read_v2(root: Path, chunks_size: int, fps: float, cameras: list[str]) -> tup
         first_index=np.full(len(index), NULL, np.int64),
         cameras=dict.fromkeys(cameras, columns),
     )
-    if not (root / "meta" / "tasks.jsonl").is_file():
+    if not is_file(root / "meta" / "tasks.jsonl"):
         return table, None
     lines = read_jsonl(root, "meta/tasks.jsonl", integers=("task_index",), texts=("task",))
     return table, {line["task_index"]: line["task"] for line in lines}

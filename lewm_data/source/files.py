@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lewm_data.errors import machine_errors
 from lewm_data.findings import Finding, finding
+from lewm_data.paths import is_file
 from lewm_data.source.rows import PARQUET_ERRORS, leaf_paths, reraise_arrow_oom
 
 MAX_ROWS = 1 << 22
@@ -73,14 +75,6 @@ def check_inside(root: Path, name: str) -> None:
         )
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is a regular file; a name that no file can have (too long, say) is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def read_json(root: Path, name: str) -> dict[str, Any]:
     """Reads a JSON object.
 
@@ -104,17 +98,18 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
 def read_text(root: Path, name: str) -> str:
     """Reads a text file; arguments and errors as for ``read_json``."""
     path = root / name
-    if not path.is_file():
+    if not is_file(path):
         raise UnusableError(finding("metadata_missing", file=name, expected="the file", found="no such file"))
     check_inside(root, name)
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise unreadable(name, f"{MAX_TEXT_BYTES:,} bytes at most", f"{path.stat().st_size:,}")
-        if is_lfs_pointer(path):
-            raise UnusableError(
-                finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer")
-            )
-        return path.read_text(encoding="utf-8")
+        with machine_errors(path):
+            if path.stat().st_size > MAX_TEXT_BYTES:
+                raise unreadable(name, f"{MAX_TEXT_BYTES:,} bytes at most", f"{path.stat().st_size:,}")
+            if is_lfs_pointer(path):
+                raise UnusableError(
+                    finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer")
+                )
+            return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(name, "UTF-8 text", str(error)) from error
 
@@ -159,17 +154,19 @@ def read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequenc
     name = path.relative_to(root).as_posix()
     try:
         check_inside(root, name)
-        if is_lfs_pointer(path):
+        with machine_errors(path):
+            is_pointer = is_lfs_pointer(path)
+        if is_pointer:
             raise UnusableError(
                 finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer")
             )
-        with reraise_arrow_oom(), pq.ParquetFile(path) as file:
+        with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
             leaves = leaf_paths(file.metadata)
             if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space, until it is read
                 raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
         dictionaries = [text for text in texts if text in leaves]
-        with reraise_arrow_oom(), pq.ParquetFile(path, read_dictionary=dictionaries) as file:
+        with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path, read_dictionary=dictionaries) as file:
             # one thread: where no other can be had, Arrow says that the file cannot be read
             return file.read([column for column in columns if column in present], use_threads=False)
     except MemoryError:

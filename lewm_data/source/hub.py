@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lewm_data.errors import SourceError
+from lewm_data.paths import expand, is_file, is_folder
 
 _DOWNLOADS_AT_ONCE = 8
 """As many as huggingface_hub makes by itself."""
@@ -53,14 +54,14 @@ def locate(source: str, *, revision: str | None = None) -> Location:
     Raises:
         SourceError: No such folder or repo, or it cannot be reached.
     """
-    path = Path(source).expanduser()
-    if _exists(path):
-        if path.is_file():
+    path = expand(source)
+    if is_file(path) or is_folder(path):
+        if is_file(path):
             raise SourceError(
                 f"{source}: is a file, not a dataset's folder. Of a converted file, lewm-data verify, preview and view "
                 "tell more."
             )
-        if not (path / "meta" / "info.json").is_file():
+        if not is_file(path / "meta" / "info.json"):
             raise SourceError(
                 f"{source}: no LeRobot dataset, since it has no meta/info.json. "
                 "Give the dataset's own folder (the one that holds meta/, data/ and videos/) or a Hub repo id."
@@ -75,7 +76,7 @@ def locate(source: str, *, revision: str | None = None) -> Location:
             f"{source}: no such folder, and no Hub repo id either (those look like owner/name). Check the spelling."
         )
     recorded = _lerobot_home() / source
-    if revision is None and (recorded / "meta" / "info.json").is_file():
+    if revision is None and is_file(recorded / "meta" / "info.json"):
         return Location(recorded, source, None, lambda patterns, names: None)
     root = _snapshot(source, revision, ["meta/*"])
     sha = root.name
@@ -89,16 +90,9 @@ def locate(source: str, *, revision: str | None = None) -> Location:
     return Location(root, source, sha, fetch)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise SourceError(f"{str(path)[:200]}: cannot be looked at ({error.strerror}). Check the path.") from error
-
-
 def _lerobot_home() -> Path:
     hf_home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"))
-    return Path(os.environ.get("HF_LEROBOT_HOME", hf_home / "lerobot")).expanduser()
+    return expand(os.environ.get("HF_LEROBOT_HOME", hf_home / "lerobot"))
 
 
 def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:

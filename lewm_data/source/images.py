@@ -10,6 +10,8 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
+from lewm_data.errors import machine_errors
+from lewm_data.paths import is_file
 from lewm_data.source.rows import RowCursor
 from lewm_data.source.video import MAX_FRAME_PIXELS, MediaError
 
@@ -83,6 +85,7 @@ def _encoded_bytes(value: object, root: Path) -> bytes:
         return value
     if isinstance(value, str):
         path = (root / value).resolve()
-        if path.is_relative_to(root.resolve()) and path.is_file():
-            return path.read_bytes()
+        if path.is_relative_to(root.resolve()) and is_file(path):
+            with machine_errors(path):
+                return path.read_bytes()
     raise MediaError("decode_error", "an encoded picture", f"{str(value)[:60]!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lewm_data.findings import finding
+from lewm_data.paths import is_file, is_folder
 from lewm_data.source.files import UnusableError, unreadable
 from lewm_data.source.metadata import Feature
 
@@ -128,8 +129,8 @@ def check_layout(root: Path, version: str) -> None:
     Raises:
         UnusableError: They do not.
     """
-    v3 = (root / "meta" / "episodes").is_dir()
-    v2 = (root / "meta" / "episodes.jsonl").is_file()
+    v3 = is_folder(root / "meta" / "episodes")
+    v2 = is_file(root / "meta" / "episodes.jsonl")
     if (version == "v3.0" and not v3 and v2) or (version != "v3.0" and v3 and not v2):
         raise UnusableError(
             finding(

@@ -6,6 +6,7 @@ Episodes and tasks are looked up by value, never by position. What cannot be und
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lewm_data.config import parse_episodes
-from lewm_data.errors import SourceError
+from lewm_data.errors import SourceError, machine_errors
 from lewm_data.findings import Finding, finding
+from lewm_data.paths import walk_files
 from lewm_data.source.episode_table import read_v2, read_v3
 from lewm_data.source.files import UnusableError, read_json
 from lewm_data.source.hub import Location, locate
@@ -91,15 +93,16 @@ def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
     if dataset.revision is not None:
         return f"{dataset.repo_id}@{dataset.revision}"
     digest = hashlib.sha256()
-    for path in sorted(p for p in (dataset.root / "meta").rglob("*") if p.is_file()):
-        digest.update(path.relative_to(dataset.root).as_posix().encode())
-        with path.open("rb") as file:  # v2.1's statistics of episodes grow with the dataset
+    for path in walk_files(dataset.root / "meta"):
+        digest.update(os.fsencode(path.relative_to(dataset.root)))
+        with machine_errors(path), path.open("rb") as file:  # v2.1's statistics of episodes grow with the dataset
             while block := file.read(1 << 20):
                 digest.update(block)
     for name in sorted(set(files)):
         try:
-            stat = (dataset.root / name).stat()
-        except OSError:
+            with machine_errors(dataset.root / name):
+                stat = (dataset.root / name).stat()
+        except (OSError, ValueError):  # not there: the inspection reports it
             continue
         digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lewm_data.errors import machine_errors
+
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a file that it cannot read; the last for a damaged column name."""
 
@@ -134,7 +136,7 @@ class RowCursor:
             PARQUET_ERRORS: The file cannot be read.
         """
         if self._file is None or start < self._batch_start:
-            with reraise_arrow_oom():
+            with machine_errors(self._path), reraise_arrow_oom():
                 self._open(start)
         position = start
         while position < stop:
@@ -142,7 +144,7 @@ class RowCursor:
                 if self._batch is not None:
                     self._batch_start += self._batch.num_rows
                     self._batch = None  # freed before the next one is decoded
-                with reraise_arrow_oom():
+                with machine_errors(self._path), reraise_arrow_oom():
                     self._batch = next(self._batches, None)
                 if self._batch is None:
                     return

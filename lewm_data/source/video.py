@@ -10,7 +10,9 @@ from typing import BinaryIO, NamedTuple
 
 import av
 
-from lewm_data.source.files import is_file, is_lfs_pointer
+from lewm_data.errors import machine_errors
+from lewm_data.paths import is_file
+from lewm_data.source.files import is_lfs_pointer
 
 MAX_FRAME_PIXELS = 1 << 26
 """8192x8192, twice the pixels of 8K video. A decoder holds about twenty frames at a time."""
@@ -69,16 +71,17 @@ def read_header(path: Path) -> VideoHeader:
     if not is_file(path):
         raise MediaError("file_missing", "the file", "no such file")
     try:
-        size = path.stat().st_size
-        if size == 0:
-            raise MediaError("video_empty", "a video", "0 bytes")
-        if is_lfs_pointer(path):
-            raise MediaError("lfs_pointer", "the file itself", "a Git LFS pointer")
-        with path.open("rb") as file:
-            if file.read(8)[4:] == b"ftyp":
-                _check_mp4(file, size)
-        with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
-            return _stream_header(container)
+        with machine_errors(path):
+            size = path.stat().st_size
+            if size == 0:
+                raise MediaError("video_empty", "a video", "0 bytes")
+            if is_lfs_pointer(path):
+                raise MediaError("lfs_pointer", "the file itself", "a Git LFS pointer")
+            with path.open("rb") as file:
+                if file.read(8)[4:] == b"ftyp":
+                    _check_mp4(file, size)
+            with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
+                return _stream_header(container)
     except av.FFmpegError as error:
         raise MediaError("video_unreadable", "a video", error.strerror or str(error)) from error
     except OSError as error:

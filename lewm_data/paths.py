@@ -1,0 +1,98 @@
+"""Paths as people type them: ``~`` is the home folder, an address is not a path, and "no such file" means just that."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lewm_data.errors import UsageError, machine_errors
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+
+_MAX_NAME_BYTES = 255
+"""Longest name of a file on any common file system. A dataset's metadata may ask for a longer one: it is not there."""
+
+
+def is_address(place: str | os.PathLike[str]) -> bool:
+    """Whether a place is an fsspec address, such as ``s3://bucket/data.h5``, and not a path on this machine."""
+    return isinstance(place, str) and _ADDRESS.match(place) is not None
+
+
+def expand(place: str | os.PathLike[str]) -> Path:
+    """Replaces a leading ``~`` with the home folder.
+
+    Raises:
+        UsageError: This user has no home folder.
+    """
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        if os.fspath(place).split("/")[0] != "~":  # no such user, so it is a file's own name
+            return Path(place)
+        raise UsageError(f"{place}: this user has no home folder. Set HOME, or give the full path.") from error
+
+
+def local_path(place: str | os.PathLike[str], name: str) -> Path:
+    """A path on this machine, with ``~`` expanded.
+
+    Args:
+        place: What the user gave.
+        name: What it is, for the message, such as ``output``.
+
+    Raises:
+        UsageError: It is an address, or there is no home folder for ``~``.
+    """
+    if is_address(place):
+        raise UsageError(
+            f"{name} is {place}, an address, but must be a path on this machine. Give such a path, then copy the file."
+        )
+    return expand(place)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file.
+
+    Raises:
+        MachineError: The machine does not say: a folder above may not be searched, or the mount does not answer.
+    """
+    return _is(stat.S_ISREG, path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder.
+
+    Raises:
+        MachineError: As for ``is_file``.
+    """
+    return _is(stat.S_ISDIR, path)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yields every file below a folder, in sorted order; none if there is no such folder.
+
+    Raises:
+        MachineError: A folder cannot be listed. (``Path.rglob`` passes over it.)
+    """
+    try:
+        with machine_errors(folder):
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk_files(folder / entry.name)
+        elif is_file(folder / entry.name):
+            yield folder / entry.name
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in path.parts):
+        return False
+    try:
+        with machine_errors(path):
+            return kind(path.stat().st_mode)
+    except (OSError, ValueError):  # nothing there, or a link in a circle
+        return False
