@@ -208,6 +208,9 @@ _TROUBLES: dict[int, _Trouble] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
 }
 
+_MAX_SHOWN = 500
+"""Letters of a path that a message shows. A path that is too long for the system may be long indeed."""
+
 _ERRNO_IN_TEXT = re.compile(r"\berrno = (\d+)|\[errno (\d+)\]", re.IGNORECASE)
 """How HDF5 and Arrow put an error number into their messages where the exception has none."""
 
@@ -248,7 +251,9 @@ def machine_error(error: BaseException, what: object) -> MachineError | None:
         return None
     trouble = _TROUBLES[code]
     reason = "Operation not supported" if code == ENOTSUPP else os.strerror(code)
-    return trouble.error(f"{what}: {reason} ({errno.errorcode.get(code, f'errno {code}')}). {trouble.remedy}")
+    return trouble.error(
+        f"{str(what)[:_MAX_SHOWN]}: {reason} ({errno.errorcode.get(code, f'errno {code}')}). {trouble.remedy}"
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from lewm_data.config import parse_episodes
 from lewm_data.errors import SourceError, machine_errors
 from lewm_data.findings import Finding, finding
-from lewm_data.paths import walk_files
+from lewm_data.paths import is_file, walk_files
 from lewm_data.source.episode_table import read_v2, read_v3
 from lewm_data.source.files import UnusableError, read_json
 from lewm_data.source.hub import Location, locate
@@ -99,11 +99,11 @@ def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     for name in sorted(set(files)):
-        try:
-            with machine_errors(dataset.root / name):
-                stat = (dataset.root / name).stat()
-        except (OSError, ValueError):  # not there: the inspection reports it
+        path = dataset.root / name
+        if not is_file(path):  # the inspection reports it
             continue
+        with machine_errors(path):
+            stat = path.stat()
         digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
