@@ -391,7 +391,7 @@ def test_a_mixed_run_resumes_with_other_workers(several, written, tmp_path):
 
 
 def test_files_that_differ_are_refused_before_training(written, several):
-    with pytest.raises(UsageError, match=r"cannot be mixed: action: 2 wide.* but 5 wide"):
+    with pytest.raises(UsageError, match=r"cannot be joined: action: 2 wide.* but 5 wide"):
         make(written, h5_path=[written.path, wider(several[0].path.with_name("wide.h5"))]).setup()
 
 

@@ -181,6 +181,7 @@ def _merge(options: Namespace, console: Console) -> dict[str, Any]:
             inputs,
             output,
             overwrite=options.overwrite,
+            allow_duplicates=options.allow_duplicates,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     episodes = sum(len(record.episodes) for record in header.sources)

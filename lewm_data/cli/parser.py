@@ -89,6 +89,9 @@ def _make_parser() -> Parser:
     merge = Parser(description="Joins files by copying their stored chunks.")
     merge.add_argument("files", nargs="+", help="HDF5 files to join, or one sharded one, then the HDF5 file to make")
     merge.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    merge.add_argument(
+        "--allow_duplicates", action="store_true", help="accept files that hold the same episode of the same source"
+    )
     _add_json(merge)
     commands.add_subcommand("merge", merge, help="join files by copying stored chunks")
 

@@ -14,6 +14,7 @@ import lewm_data
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
 from lewm_data.format.codecs import StoredChunk, has_valid_checksum
+from lewm_data.format.compatibility import Member, check_joinable, refuse_duplicates, source_episodes
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
@@ -68,46 +69,55 @@ def merge(
     output: Path,
     *,
     overwrite: bool = False,
+    allow_duplicates: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FileHeader:
     """Joins files of this format into one.
 
-    All parts of one dataset (``--shard i/n``), in whatever order, become the file that a whole conversion makes; so
-    does the master of a sharded layout.
+    All parts of one dataset (``--shard i/n``), in any order, become the file that a whole conversion makes. So does
+    the virtual file of a sharded layout.
 
     Args:
-        inputs: Files with the same columns, frame size, codec and fps, in the wanted order.
+        inputs: Files that ``check_joinable`` accepts, in the wanted order.
         output: The file to make.
         overwrite: Replace an output that exists.
+        allow_duplicates: Accept files that hold the same episode of the same source.
         progress: Called with the episodes copied and their total.
 
     Returns:
         The new file's root attributes.
 
     Raises:
-        UsageError: The files do not go together, a part is missing, or the output is one of them.
+        UsageError: The files cannot be joined, an episode or a part occurs twice, a part is missing, or the output is
+            one of the inputs.
         OutputError: The output exists or cannot be written.
         ResourceError: The disk is full.
-        FormatError: An input is not of this format, or a shard of it is missing.
-        DamagedChunkError: Something stored in an input is not as it was written.
+        FormatError: An input is not of this format, or one of its shards is missing.
+        DamagedChunkError: A stored chunk of an input is damaged.
     """
     if any(path.resolve() == output.resolve() for path in inputs):
         raise UsageError(f"{output}: is one of the inputs as well. Give the output another name.")
     check_output(output, overwrite=overwrite)
     inputs = _parts_in_order(inputs)
-    headers, shapes, rows, episodes = [], [], 0, 0
+    headers, shapes, members, rows, episodes = [], [], [], 0, 0
     for path in inputs:
         with open_file(path) as file:
             header = FileHeader.from_attributes(file.attrs, path=str(path))
             headers.append(header)
             shapes.append(file_shape(file, header))
+            members.append(Member.of(str(path), file, header))
             for frames in (file[name] for name in shapes[-1].cameras if file[name].is_virtual):
                 for problem in shard_problems(LocalFile.at(path), frames, header.fingerprint):
                     raise FormatError(f"{path}: {problem}.")
             rows += int(file[EP_LEN][:].sum())
             episodes += len(file[EP_LEN])
-        _check_alike(inputs[0], path, (headers[0], shapes[0]), (headers[-1], shapes[-1]))
+    check_joinable(members, into="file")
     _refuse_shards(inputs, headers)
+    if not allow_duplicates:
+        refuse_duplicates(
+            {member.name: source_episodes(member.header) for member in members},
+            remedy="accept them with --allow_duplicates",
+        )
     header = _joined_header(headers, with_tasks="task_index" in shapes[0].columns)
     done = 0
     with output_place(output, overwrite=overwrite), FileWriter(output, shapes[0], num_rows=rows) as writer:
@@ -157,26 +167,6 @@ def _damaged(dataset: h5py.Dataset, row: int, reason: str) -> DamagedChunkError:
     return DamagedChunkError(
         f"{dataset.file.filename}: {dataset.name.strip('/')!r} is damaged at row {row} ({reason.splitlines()[0]})."
     )
-
-
-def _check_alike(
-    first_path: Path, path: Path, first: tuple[FileHeader, FileShape], other: tuple[FileHeader, FileShape]
-) -> None:
-    pairs = {
-        "cameras": (first[0].cameras, other[0].cameras),
-        "frame size": (first[1][1:3], other[1][1:3]),
-        "columns": (first[1].columns, other[1].columns),
-        "compression": (first[1].compression, other[1].compression),
-        "feature names": (first[0].feature_names, other[0].feature_names),
-        "done_source": (first[0].done_source, other[0].done_source),
-        "fps": (first[0].fps, other[0].fps),
-        "resize": (first[0].resize, other[0].resize),
-    }
-    for what, (mine, theirs) in pairs.items():
-        if mine != theirs:
-            raise UsageError(
-                f"{path}: {what} {theirs} differ from {mine} in {first_path}. Convert both with the same settings."
-            )
 
 
 def _refuse_shards(paths: Sequence[Path], headers: Sequence[FileHeader]) -> None:

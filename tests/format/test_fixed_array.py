@@ -126,8 +126,11 @@ def no_scan(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_scan")
-def test_merged_files_and_masters_are_read_past_the_library(tmp_path):
-    shards = [files.write(tmp_path / f"s{i}.h5", [700, 600], height=8, width=8, seed=i) for i in range(2)]
+def test_merged_and_virtual_files_are_read_without_the_library(tmp_path):
+    shards = [
+        files.write(tmp_path / f"s{i}.h5", [700, 600], height=8, width=8, seed=i, sources=files.sources(f"me/{i}", 2))
+        for i in range(2)
+    ]
     frames = np.concatenate([shard.data["pixels"] for shard in shards])
     merge([shard.path for shard in shards], tmp_path / "merged.h5")
     write_master(tmp_path / "master.h5", shards)

@@ -11,7 +11,7 @@ import pytest
 
 from lewm_data.format.statistics import column_statistics
 from lewm_data.format.writer import FileShape, FileWriter
-from tests.format.test_schema import HEADER
+from tests.format.test_header import HEADER
 
 
 @pytest.mark.parametrize("width", [1, 7, 100, 5000])

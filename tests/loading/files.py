@@ -75,14 +75,14 @@ def make_data(lengths: Any, height: int = 24, width: int = 20, cameras: Any = ()
     return data
 
 
+def sources(repo_id: str, num_episodes: int) -> tuple[SourceRecord, ...]:
+    return (SourceRecord(repo_id=repo_id, revision=None, codebase_version="v3.0", episodes=tuple(range(num_episodes))),)
+
+
 def header(codec: str, num_episodes: int, height: int, width: int, **given: Any) -> dict[str, Any]:
     told = FileHeader(
         lewm_data_version="0.1.0",
-        sources=(
-            SourceRecord(
-                repo_id="me/test", revision=None, codebase_version="v3.0", episodes=tuple(range(num_episodes))
-            ),
-        ),
+        sources=sources("me/test", num_episodes),
         fps=10.0,
         cameras={"pixels": "observation.images.top"},
         image_height=height,

@@ -135,7 +135,7 @@ def test_datasets_that_differ_are_refused_and_each_is_named(tmp_path, written):
         extra={"action": np.zeros((30, 7), np.float32), "reward": np.zeros(30, np.float32)},
     )
     rewrite(other.path, fps=30.0)
-    with pytest.raises(UsageError, match="These datasets cannot be mixed") as caught:
+    with pytest.raises(UsageError, match="These files cannot be joined") as caught:
         check_alike([WindowDataset(written[0].path), WindowDataset(other.path)])
     words = str(caught.value)
     first, second = written[0].path, other.path
@@ -145,7 +145,7 @@ def test_datasets_that_differ_are_refused_and_each_is_named(tmp_path, written):
         f"pixels: 24x20 pixels in {first}, but 30x20 pixels in {second}",
         f"action: 2 wide (float32) in {first}, but 7 wide (float32) in {second}",
         f"fps: 10 in {first}, but 30 in {second}",
-        "convert all with the same settings",
+        "convert all of them with the same settings",
     ):
         assert trait in words
     assert "state:" not in words
