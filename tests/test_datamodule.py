@@ -279,7 +279,7 @@ def test_what_cannot_be_trained_on_is_said_before_training(written, options, wor
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "nothing given as the source"),
+        ({}, "The source is given by nothing"),
         ({"h5_path": "a", "steps_per_epoch": 0}, "steps_per_epoch is 0"),
         ({"h5_path": "a", "num_workers": -1}, "num_workers is -1"),
         ({"h5_path": "a", "batch_size": 0}, "batch_size is 0"),

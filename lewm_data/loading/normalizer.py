@@ -1,4 +1,4 @@
-"""Frames and columns as a model takes them: standardised, on whatever device they are, and back again."""
+"""Frames and columns as a model takes them: normalized on their device, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lewm_data.format.schema import is_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of RGB in [0, 1], as torchvision's models and LeWM's ViT take them."""
+"""For RGB in [0, 1], as torchvision's models and LeWM's ViT expect."""
 
 _DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
 _ROWS_AT_ONCE = 1 << 16
@@ -24,12 +24,12 @@ _LEAST_RELATIVE_STD = 1e-7
 
 
 class Sample(NamedTuple):
-    """Rows of a column that statistics are taken of.
+    """Rows of a column that go into statistics.
 
     Attributes:
-        values: (N, ...) numbers; NaN and infinite ones are left out.
-        rows: (N,) which rows count.
-        weight: How often each of them counts.
+        values: (N, ...) numbers. NaN and infinite values are left out.
+        rows: (N,) whether each row counts.
+        weight: How often each of these rows counts.
     """
 
     values: NDArray[Any]
@@ -38,19 +38,19 @@ class Sample(NamedTuple):
 
 
 class Normalizer:
-    """``(x - mean) / std`` for each dimension of a column. A dimension that never varies only loses its mean.
+    """``(x - mean) / std`` for each dimension of a column. A constant dimension is only centered.
 
     Attributes:
         mean: (D,) float32.
-        std: (D,) float32, 1 where a dimension does not vary.
+        std: (D,) float32; 1 for a constant dimension.
     """
 
     def __init__(self, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
-        """Takes statistics.
+        """Makes a normalizer from statistics.
 
         Args:
             mean: (D,) mean of each dimension.
-            std: (D,) population standard deviation of each dimension; 0 where it does not vary.
+            std: (D,) population standard deviation of each dimension; 0 for a constant one.
         """
         varies = std > _LEAST_RELATIVE_STD * np.abs(mean)
         self.mean = torch.from_numpy(np.asarray(mean, np.float32))
@@ -59,13 +59,13 @@ class Normalizer:
 
     @classmethod
     def fit(cls, *samples: Sample) -> Normalizer:
-        """Computes statistics in float64, in pieces, twice through (first the mean).
+        """Computes statistics in float64, in two passes over pieces of the columns.
 
         Args:
-            *samples: Columns of one width, one or more.
+            *samples: One or more columns of the same width.
 
         Returns:
-            The normalizer of the flattened dimensions; 0 and 1 for a dimension without any finite value.
+            The normalizer of the flattened dimensions. A dimension without any finite value gets mean 0 and std 1.
         """
         count, total, squares = np.zeros((3, samples[0].values[:1].size))
         for piece, is_finite, weight in _pieces(samples):
@@ -78,10 +78,10 @@ class Normalizer:
         return cls(mean, np.sqrt(squares / has_any))
 
     def normalize(self, values: Tensor) -> Tensor:
-        """Standardises.
+        """Normalizes values.
 
         Args:
-            values: (..., D), or (..., K*D) for K steps side by side as ``action`` has them.
+            values: (..., D), or (..., K*D) for K steps side by side, as in ``action``.
 
         Returns:
             The same shape, on the same device.
@@ -90,7 +90,7 @@ class Normalizer:
         return ((values.unflatten(-1, (-1, len(mean))) - mean) / std).flatten(-2)
 
     def denormalize(self, values: Tensor) -> Tensor:
-        """Undoes ``normalize``: what a planner needs to send actions to a robot.
+        """Inverts ``normalize``. A planner needs it to send actions to a robot.
 
         Args:
             values: (..., D) or (..., K*D).
@@ -104,7 +104,7 @@ class Normalizer:
     def _constants(self, values: Tensor) -> tuple[Tensor, Tensor]:
         key = values.device, values.dtype
         if key not in self._on_device:
-            with torch.inference_mode(False):  # else what validation makes here could never be differentiated through
+            with torch.inference_mode(False):  # autograd cannot use tensors that were made in inference mode
                 self._on_device[key] = self.mean.to(*key), self.std.to(*key)
         return self._on_device[key]
 
@@ -112,18 +112,18 @@ class Normalizer:
 def normalize_batch(
     batch: dict[str, Tensor], normalizers: dict[str, Normalizer], *, precision: str = "32-true"
 ) -> dict[str, Tensor]:
-    """Makes a batch what a model takes, on whatever device it is.
+    """Normalizes a batch on its device.
 
     Args:
-        batch: Column to tensor; frames uint8, or floating point in [0, 1].
-        normalizers: Those of the columns to standardise.
-        precision: Lightning's name of it. Frames take its dtype; action and state do only under ``*-true``, as
-            Lightning itself has it.
+        batch: Column to tensor, with frames as uint8 or as floating point in [0, 1].
+        normalizers: Column to normalizer.
+        precision: Lightning's name of the precision. Frames take its dtype; action and state do so only under
+            ``*-true``, as in Lightning itself.
 
     Returns:
-        Column to tensor; columns without a normalizer stay as they are.
+        Column to tensor. A column without a normalizer is unchanged.
     """
-    dtype = _DTYPES.get(precision.split("-")[0], torch.bfloat16)  # else transformer-engine's
+    dtype = _DTYPES.get(precision.split("-")[0], torch.bfloat16)  # the rest are transformer-engine's
     normal = dict(batch)
     for name, values in batch.items():
         if is_pixels(name):
@@ -135,11 +135,11 @@ def normalize_batch(
 
 
 def normalize_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Makes frames floating point, with ImageNet's mean and standard deviation.
+    """Normalizes frames with ImageNet's mean and standard deviation.
 
     Args:
         pixels: (..., 3, H, W) RGB, uint8 or floating point in [0, 1] (torchvision's convention).
-        dtype: Of the result; the arithmetic is float32, or float64 if that is asked for.
+        dtype: dtype of the result. The arithmetic is float32, or float64 for a float64 result.
 
     Returns:
         The same shape and memory layout.
@@ -153,7 +153,7 @@ def normalize_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
 
 @functools.cache
 def _pixel_constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """On their device once and for all: a copy at each batch would make the host wait for it."""
+    """Scale and shift on a device. Copying them there for each batch would make the host wait."""
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, **options).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))

@@ -1,4 +1,4 @@
-"""Decode once into RAM, in parallel, when it fits: one copy for all processes of a node."""
+"""The RAM cache: frames decoded once, in parallel, into one copy for all processes of a node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 CacheMode = Literal["auto", "ram", "none"]
 
 AUTO_SHARE = 0.5
-"""Share of the available memory that ``auto`` may take; the model, the batches and other programs need some too."""
+"""Share of the available memory that ``auto`` may take. The model, the batches and other programs need the rest."""
 
 _ROWS_PER_TASK = 256
 
@@ -31,17 +31,17 @@ def wants_cache(mode: str, *, needed_bytes: int, available_bytes: int) -> bool:
     """Decides whether to cache.
 
     Args:
-        mode: ``none`` never does, ``ram`` always, ``auto`` when it takes no more than ``AUTO_SHARE`` of what
-            is available.
-        needed_bytes: Bytes of all frames, decoded.
-        available_bytes: Memory that can be had without swapping.
+        mode: ``none`` never caches, ``ram`` always does, and ``auto`` does if the frames take at most ``AUTO_SHARE`` of
+            the available memory.
+        needed_bytes: Size of all frames, decoded.
+        available_bytes: Memory that is available without swapping.
 
     Returns:
-        Whether to.
+        Whether to cache.
 
     Raises:
-        UsageError: The mode is none of these.
-        ResourceError: ``ram`` was asked for, and it does not fit.
+        UsageError: The mode is none of the three.
+        ResourceError: The mode is ``ram`` and the frames do not fit.
     """
     if mode not in ("auto", "ram", "none"):
         raise UsageError(f"cache is {mode!r}, but must be auto, ram or none.")
@@ -61,27 +61,27 @@ def cache_frames(
     is_shared: bool = True,
     show_progress: bool = True,
 ) -> bool:
-    """Decodes columns of frames into memory and serves them from there.
+    """Decodes columns of frames into memory, and lets the stores read from there.
 
-    Other processes of this user on this node that ask for the same share the memory, and wait until it is
-    filled. ``auto`` leaves uncompressed files alone: the kernel's page cache serves them as fast.
+    Processes of the same user on the same node that cache the same frames share the memory, and wait until it is
+    filled. ``auto`` skips uncompressed files, which the kernel's page cache serves as fast.
 
     Args:
-        *stores: The open files; they read from memory afterwards. ``auto`` takes them in turn, and leaves out those
-            with which all together would need more than their share.
-        mode: When to do it; see ``wants_cache``.
-        columns: Which columns of frames; None takes all.
-        num_threads: Threads that decode; None is one for each processor.
-        is_shared: Let other processes find the memory: needed for DDP ranks and for worker processes that are
-            spawned. A process alone gets faster memory without it.
+        *stores: The open files. They read from memory afterwards. ``auto`` takes them in turn, and skips a file if all
+            cached files together would exceed their share.
+        mode: When to cache; see ``wants_cache``.
+        columns: Which columns of frames. None takes all.
+        num_threads: Number of decoding threads. None is one per processor.
+        is_shared: Let other processes find the memory. DDP ranks and spawned worker processes need that. A process
+            alone gets faster memory without it.
         show_progress: Show a progress bar on stderr.
 
     Returns:
-        Whether frames were put into memory.
+        Whether any frames were cached.
 
     Raises:
-        ResourceError: ``ram`` was asked for, and it does not fit.
-        DamagedChunkError: A stored frame cannot be decoded; names its episode and step.
+        ResourceError: The mode is ``ram`` and the frames do not fit.
+        DamagedChunkError: A stored frame is damaged; names its episode and step.
     """
     taken_bytes = 0
     for store in stores:
@@ -114,7 +114,7 @@ def _cache_file(
     is_shared: bool,
     show_progress: bool,
 ) -> int:
-    """Puts columns of one file into memory beside what files before it have taken; returns how many bytes that took."""
+    """Caches columns of one file, after earlier files took ``taken_bytes``. Returns the bytes that it takes."""
     sizes = [store.num_rows * store.columns[column].row_bytes for column in columns]
     starts = [0, *itertools.accumulate(sizes)]
     num_bytes = starts.pop()
@@ -122,7 +122,7 @@ def _cache_file(
         return 0
 
     def may_create() -> bool:
-        available_bytes = available_memory_bytes() + taken_bytes  # as before the first file
+        available_bytes = available_memory_bytes() + taken_bytes  # as it was before the first file
         return wants_cache(mode, needed_bytes=taken_bytes + num_bytes, available_bytes=available_bytes)
 
     def fill(memory: NDArray[np.uint8]) -> None:
@@ -170,7 +170,7 @@ def _decode_all(
 
 
 def _name(store: FrameStore, columns: Sequence[str]) -> str:
-    """Names the columns' content for other processes: the same bytes of the same file."""
+    """A name for the cached columns: equal for the same bytes of the same file, in any process."""
     fingerprint = store.header.fingerprint if store.header else ""
     parts = (store.data_file.key, store.data_file.identity, fingerprint, columns, store.verify_checksums)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

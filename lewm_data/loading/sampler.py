@@ -61,10 +61,8 @@ class WindowOrder:
             raise UsageError(f"rank is {self.rank}, but must lie in [0, {self.world_size}), the world size.")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
             raise UsageError(f"steps_per_epoch is {self.steps_per_epoch}, but must be 1 or more.")
-        if self.mixture is not None and self.mixture.num_places != self.num_windows:
-            raise UsageError(
-                f"num_windows is {self.num_windows}, but the mixture has {self.mixture.num_places} places."
-            )
+        if self.mixture is not None and self.mixture.num_draws != self.num_windows:
+            raise UsageError(f"num_windows is {self.num_windows}, but the mixture has {self.mixture.num_draws} draws.")
 
     @property
     def global_batch_size(self) -> int:
@@ -117,10 +115,10 @@ class WindowOrder:
         positions = np.arange(position + self.rank, stop, self.world_size, dtype=np.int64)
         key = derive_key(self.seed, epoch)
         if self.steps_per_epoch is not None:
-            places = (hash_u64(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
+            draws = (hash_u64(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
         else:
-            places = permute(positions, self.num_windows, key) if self.shuffle else positions
-        return places if self.mixture is None else self.mixture.windows(places, key)
+            draws = permute(positions, self.num_windows, key) if self.shuffle else positions
+        return draws if self.mixture is None else self.mixture.windows(draws, key)
 
 
 def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_size: int) -> None:

@@ -1,7 +1,7 @@
-"""Memory that all processes of a node can map: one copy, found by name, gone with its last user.
+"""Memory that all processes of a node can map: one copy, found by name, freed with its last user.
 
-It is an anonymous memory file (Linux ``memfd``). So the size of /dev/shm, 64 MB in a container, does not
-matter, and nothing is left behind even by a process that is killed.
+It is an anonymous memory file (Linux ``memfd``). So the size of /dev/shm, 64 MB in a container, does not matter, and
+even a killed process leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lewm_data.errors import ResourceError
 
 
 class NodeMemory:
-    """A run of bytes in memory, mapped; pickling sends where it is, and the other process maps the same bytes.
+    """A mapped run of bytes. Pickling sends its address, and the receiving process maps the same bytes.
 
     Attributes:
         array: (n,) uint8, the bytes.
     """
 
     def __init__(self, descriptor: int, num_bytes: int) -> None:
-        """Maps an open memory file and owns it from now on."""
+        """Maps an open memory file and takes over its descriptor."""
         self._descriptor = descriptor
         self._num_bytes = num_bytes
         mapped = mmap.mmap(descriptor, num_bytes)
@@ -54,7 +54,7 @@ class NodeMemory:
         """
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("lewm_data", os.MFD_CLOEXEC)
-        else:  # macOS: a nameless file in the temporary folder serves this process and those it forks
+        else:  # macOS: a nameless file in the temporary folder serves this process and its forks
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
         try:
@@ -66,24 +66,24 @@ class NodeMemory:
 
     @classmethod
     def attach(cls, address: dict[str, int]) -> NodeMemory:
-        """Maps what another process, or this one, has made.
+        """Maps memory that this or another process made.
 
         Args:
-            address: What ``address`` gave there.
+            address: The ``address`` of that process's object.
 
         Raises:
-            OSError: That process is gone, or it is another user's.
+            OSError: That process has ended, or belongs to another user.
         """
         descriptor = os.open(f"/proc/{address['pid']}/fd/{address['descriptor']}", os.O_RDWR | os.O_CLOEXEC)
         status = os.fstat(descriptor)
         if (status.st_ino, status.st_size) != (address["inode"], address["num_bytes"]):
             os.close(descriptor)
-            raise OSError(f"process {address['pid']} holds the memory no more")
+            raise OSError(f"process {address['pid']} no longer holds the memory")
         return cls(descriptor, address["num_bytes"])
 
     @property
     def address(self) -> dict[str, int]:
-        """Where other processes of this node find this memory while this process lives."""
+        """Where other processes of this node find the memory, as long as this process lives."""
         inode = os.fstat(self._descriptor).st_ino
         return {
             "pid": os.getpid(),
@@ -97,10 +97,10 @@ class NodeMemory:
 
 
 def private_memory(num_bytes: int) -> NDArray[np.uint8]:
-    """Memory of this process alone (and of those it forks), in huge pages where the kernel has them.
+    """Memory of this process and its forks only, in huge pages if the kernel has them.
 
-    Gathering frames from huge pages takes 0.7 of the time it takes from small ones, which are all that shared memory
-    gets under most kernels' settings.
+    Gathering frames from huge pages takes 0.7 of the time that it takes from small pages, and under most kernels'
+    settings shared memory gets small pages only.
 
     Args:
         num_bytes: Its size.
@@ -109,7 +109,7 @@ def private_memory(num_bytes: int) -> NDArray[np.uint8]:
         (num_bytes,) uint8.
 
     Raises:
-        ResourceError: The system refuses.
+        ResourceError: The system has not enough memory.
     """
     try:
         return np.empty(num_bytes, np.uint8)
@@ -125,26 +125,26 @@ def _refusal(num_bytes: int, error: Exception, purpose: str) -> str:
 def find_or_create(
     name: str, num_bytes: int, fill: Callable[[NDArray[np.uint8]], None], *, may_create: Callable[[], bool]
 ) -> NodeMemory | None:
-    """Gets memory by name: another process's if one of this user and node has it, else made and filled now.
+    """Finds memory by name among this user's processes on this node, or makes and fills it.
 
-    Processes that ask for the same name at the same time wait for the first to fill it.
+    Processes that ask for the same name at the same time wait until the first one has filled it.
 
     Args:
-        name: What the memory holds, as letters and digits: equal names mean equal content.
+        name: Letters and digits that identify the content: equal names mean equal content.
         num_bytes: Its size.
-        fill: Called with the (num_bytes,) uint8 memory where it has to be made.
-        may_create: Asked whether to make it, where no other process has it.
+        fill: Fills new memory, (num_bytes,) uint8.
+        may_create: Decides whether to make the memory if no process has it.
 
     Returns:
-        The memory, filled; None where it would have to be made and may not.
+        The filled memory, or None if no process has it and ``may_create`` says no.
 
     Raises:
-        ResourceError: The system refuses to give so much.
+        ResourceError: The system has not enough memory.
     """
     folder = _folder()
     note = folder / f"{name}.json"
     with FileLock(folder / f"{name}.lock"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no note, or its owner is gone
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no note, or its process has ended
             address = json.loads(note.read_text())
             if address["num_bytes"] == num_bytes:
                 return NodeMemory.attach(address)
@@ -164,7 +164,7 @@ def _forget(note: Path, pid: int) -> None:
 
 
 def _folder() -> Path:
-    """This user's folder for notes about memory; nobody else can write into it."""
+    """This user's folder for notes about memory. Other users cannot write to it."""
     folder = Path(tempfile.gettempdir()) / f"lewm_data-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()

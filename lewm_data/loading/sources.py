@@ -1,4 +1,4 @@
-"""Which datasets to train on, and how much of each: what a user wrote, in one form."""
+"""The datasets to train on and their weights, parsed from any form in which a user may give them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from lewm_data.errors import UsageError
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, float]
-"""One dataset; or several, with all windows of each; or several, each with its weight."""
+"""One dataset, or several, or a mapping of several to their weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Sources:
     """Datasets to train on.
 
     Attributes:
-        kind: How they are named: ``repo_id``, ``root`` or ``h5_path``.
+        kind: What the names are: ``repo_id``, ``root`` or ``h5_path``.
         names: Repo ids or paths, each once.
-        weights: Positive weight of each, or None to visit every window of all of them once per epoch.
+        weights: Positive weight of each. None visits every window of all datasets once per epoch.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Sources:
 
     def __post_init__(self) -> None:
         if not self.names or not all(self.names):
-            raise UsageError(f"{self.kind} is empty. Name one dataset or more.")
+            raise UsageError(f"{self.kind} is empty. Name at least one dataset.")
         for name in self.names:
             if self.names.count(name) > 1:
                 raise UsageError(
@@ -39,16 +39,16 @@ class Sources:
         for name, weight in zip(self.names, self.weights or (), strict=False):
             if not (math.isfinite(weight) and weight > 0):
                 raise UsageError(
-                    f"{self.kind} gives {name} the weight {weight}, but a weight is a number above 0. Leave out a "
-                    "dataset that shall not be used."
+                    f"{self.kind} gives {name} the weight {weight}, but a weight is a number above 0. To train without "
+                    "a dataset, leave it out."
                 )
 
     @classmethod
     def parse(cls, **given: Source | None) -> Sources:
-        """Reads what a user gave.
+        """Parses the data module's arguments.
 
         Args:
-            **given: Each kind, and one dataset, several, or several with weights; None or empty where not given.
+            **given: Each kind with one dataset, several, or several with weights. None or empty if not given.
 
         Returns:
             The datasets.
@@ -59,8 +59,8 @@ class Sources:
         kinds = [kind for kind, value in given.items() if value is not None and value != ""]
         if len(kinds) != 1:
             raise UsageError(
-                f"{' and '.join(kinds) or 'nothing'} given as the source, but it takes exactly one of repo_id (on the "
-                "Hub), root (a local LeRobot folder) and h5_path (a converted file)."
+                f"The source is given by {' and '.join(kinds) or 'nothing'}. Give exactly one of repo_id (on the Hub), "
+                "root (a local LeRobot folder) and h5_path (a converted file)."
             )
         [kind] = kinds
         value = given[kind]

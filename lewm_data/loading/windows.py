@@ -1,8 +1,8 @@
-"""Which windows a file holds: pure arithmetic on episode lengths, in O(episodes) memory.
+"""The windows of a file: pure arithmetic on episode lengths, in O(episodes) memory.
 
 A window is ``span = num_steps * frameskip`` consecutive steps of one episode. An episode of L steps holds
-``max(0, L - span + 1)`` of them, one per first step in [0, L - span + 1), as in LeWM and stable-worldmodel.
-Windows are numbered episode after episode, so a number is all that samplers and processes need to exchange.
+``max(0, L - span + 1)`` windows, one for each first step in [0, L - span + 1), as in LeWM and stable-worldmodel.
+Windows are numbered episode after episode.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SPLIT_SALT = 0x5EED_0F_5B11
 
 @dataclass(frozen=True, slots=True)
 class WindowIndex:
-    """Window numbers to places, for some episodes of a file.
+    """Maps window numbers to episodes and rows, for some episodes of a file.
 
     Attributes:
         span: Steps in a window.
-        episodes: (E,) int64, position in the file of each episode that holds a window, ascending.
-        first_rows: (E,) int64, first row of each of them.
-        window_stops: (E,) int64, windows up to and including each of them: the cumulated counts.
+        episodes: (E,) int64 position in the file of each episode that holds a window, ascending.
+        first_rows: (E,) int64 first row of each of these episodes.
+        window_stops: (E,) int64 cumulated number of windows, each episode included.
     """
 
     span: int
@@ -52,10 +52,10 @@ class WindowIndex:
             offsets: (E,) first row of every episode of the file.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
-            episodes: Positions in the file of the episodes to use, each once; None uses all.
+            episodes: Positions in the file of the episodes to use, each once. None uses all.
 
         Returns:
-            The index; it may be empty.
+            The index, which may be empty.
 
         Raises:
             UsageError: ``num_steps`` or ``frameskip`` is below 1, or an episode does not exist or is named
@@ -69,7 +69,7 @@ class WindowIndex:
         if len(chosen) and (chosen[0] < 0 or chosen[-1] >= len(lengths)):
             raise UsageError(
                 f"episodes go from {chosen[0]} to {chosen[-1]}, but the file holds episodes 0 to "
-                f"{len(lengths) - 1}. Choose among these."
+                f"{len(lengths) - 1}. Choose from these."
             )
         if len(np.unique(chosen)) != len(chosen):
             raise UsageError("episodes names an episode twice. Name each once.")
@@ -86,7 +86,7 @@ class WindowIndex:
         return int(self.window_stops[-1]) if len(self.window_stops) else 0
 
     def locate(self, windows: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Finds windows by number.
+        """Finds the episode and first step of windows.
 
         Args:
             windows: (B,) window numbers in [0, len(self)).
@@ -98,11 +98,11 @@ class WindowIndex:
         Raises:
             IndexError: A number lies outside [0, len(self)).
         """
-        place, start = self._place(windows)
-        return self.episodes[place], start
+        index, start = self._find(windows)
+        return self.episodes[index], start
 
     def rows(self, windows: ArrayLike) -> NDArray[np.int64]:
-        """Rows of the file that windows begin at.
+        """Finds the first row of windows.
 
         Args:
             windows: (B,) window numbers in [0, len(self)).
@@ -113,16 +113,16 @@ class WindowIndex:
         Raises:
             IndexError: A number lies outside [0, len(self)).
         """
-        place, start = self._place(windows)
-        return self.first_rows[place] + start
+        index, start = self._find(windows)
+        return self.first_rows[index] + start
 
-    def _place(self, windows: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _find(self, windows: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         windows = np.asarray(windows, np.int64)
         if windows.size and (windows.min() < 0 or windows.max() >= len(self)):
             raise IndexError(f"window {windows.min()} or {windows.max()} lies outside [0, {len(self)})")
-        place = np.searchsorted(self.window_stops, windows, side="right")
-        before = np.concatenate([np.zeros(1, np.int64), self.window_stops])[place]
-        return place, windows - before
+        index = np.searchsorted(self.window_stops, windows, side="right")
+        before = np.concatenate([np.zeros(1, np.int64), self.window_stops])[index]
+        return index, windows - before
 
 
 def split_episodes(

@@ -15,7 +15,7 @@ parts = st.lists(st.tuples(st.integers(1, 200), st.floats(1e-3, 1e3)), min_size=
 def test_quotas_fill_an_epoch_in_proportion_to_the_weights(parts):
     num_windows, weights = zip(*parts, strict=True)
     mixture = Mixture.weighted(num_windows, weights)
-    assert mixture.num_places == sum(num_windows)
+    assert mixture.num_draws == sum(num_windows)
     for quota, weight in zip(mixture.quotas, weights, strict=True):
         assert abs(quota - sum(num_windows) * weight / sum(weights)) < 1 + 1e-6
 
@@ -32,7 +32,7 @@ def test_weights_as_the_windows_visit_each_once(num_windows, key):
 def test_each_window_of_a_dataset_comes_equally_often_give_or_take_one(parts, key):
     num_windows, weights = zip(*parts, strict=True)
     mixture = Mixture.weighted(num_windows, weights)
-    visits = np.bincount(mixture.windows(np.arange(mixture.num_places), key), minlength=sum(num_windows))
+    visits = np.bincount(mixture.windows(np.arange(mixture.num_draws), key), minlength=sum(num_windows))
     for of_part, num, quota in zip(
         np.split(visits, np.cumsum(num_windows)[:-1]), num_windows, mixture.quotas, strict=True
     ):
@@ -56,5 +56,5 @@ def test_a_billion_windows_cost_nothing():
 
 @pytest.mark.parametrize(("num_windows", "weights"), [([], []), ([1], [1, 2]), ([0, 1], [1, 1]), ([1, 1], [1, 0])])
 def test_impossible_mixtures_are_refused(num_windows, weights):
-    with pytest.raises(UsageError, match="1 window or more and a weight above 0"):
+    with pytest.raises(UsageError, match="each dataset needs at least 1 window and a weight above 0"):
         Mixture.weighted(num_windows, weights)

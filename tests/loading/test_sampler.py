@@ -151,7 +151,7 @@ mixtures = st.lists(st.tuples(st.integers(1, 90), st.floats(0.01, 9)), min_size=
 
 @given(mixtures, st.integers(1, 20), st.integers(1, 4), st.integers(), st.integers(0, 5))
 def test_ranks_and_resumed_runs_share_a_mixed_epoch(mixture, batch_size, world_size, seed, position):
-    num = mixture.num_places
+    num = mixture.num_draws
     orders = [
         WindowOrder(
             num_windows=num, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, mixture=mixture
@@ -208,7 +208,7 @@ def test_a_sampler_moves_on_by_itself_and_follows_a_trainer():
         ({"num_windows": 0}, "num_windows is 0"),
         ({"rank": 2, "world_size": 2}, r"rank is 2, but must lie in \[0, 2\)"),
         ({"steps_per_epoch": 0}, "steps_per_epoch is 0"),
-        ({"mixture": Mixture((4, 5), (5, 4))}, "num_windows is 10, but the mixture has 9 places"),
+        ({"mixture": Mixture((4, 5), (5, 4))}, "num_windows is 10, but the mixture has 9 draws"),
     ],
 )
 def test_impossible_orders_are_refused(changes, words):

@@ -17,7 +17,7 @@ from lewm_data.loading.sources import Sources
         ({"repo_id": {"me/a": 3, "me/b": 0.5}}, Sources("repo_id", ("me/a", "me/b"), (3.0, 0.5))),
     ],
 )
-def test_every_form_becomes_one(given, expected):
+def test_all_forms_of_a_source_are_parsed(given, expected):
     assert Sources.parse(**given) == expected
     assert str(expected) == ", ".join(expected.names)
 
@@ -25,16 +25,19 @@ def test_every_form_becomes_one(given, expected):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"repo_id": None}, "nothing given as the source"),
-        ({"repo_id": "a/b", "root": ["c"]}, "repo_id and root given as the source, but it takes exactly one"),
-        ({"repo_id": []}, "repo_id is empty. Name one dataset or more"),
+        ({"repo_id": None}, "The source is given by nothing. Give exactly one"),
+        ({"repo_id": "a/b", "root": ["c"]}, "The source is given by repo_id and root. Give exactly one"),
+        ({"repo_id": []}, "repo_id is empty. Name at least one dataset"),
         ({"root": ["a", ""]}, "root is empty"),
         ({"repo_id": ["me/a", "me/b", "me/a"]}, r"names me/a twice.* give weights: \{me/a: 2"),
-        ({"repo_id": {"me/a": 1, "me/b": 0}}, "gives me/b the weight 0.0, but a weight is a number above 0. Leave out"),
+        (
+            {"repo_id": {"me/a": 1, "me/b": 0}},
+            "gives me/b the weight 0.0, but a weight is a number above 0",
+        ),
         ({"repo_id": {"me/a": float("nan")}}, "the weight nan"),
         ({"repo_id": {"me/a": float("inf")}}, "the weight inf"),
     ],
 )
-def test_what_names_no_datasets_is_refused(given, words):
+def test_invalid_sources_are_refused(given, words):
     with pytest.raises(UsageError, match=words):
         Sources.parse(**given)
