@@ -18,7 +18,7 @@ from tests.loading import files
 
 def write(path: Path, episodes: range, *, repo_id: str = "me/cube", revision: str | None = None) -> files.Written:
     source = SourceRecord(repo_id=repo_id, revision=revision, codebase_version="v3.0", episodes=tuple(episodes))
-    return files.write(path, [5, 6, 7], sources=(source,), seed=episodes.start)
+    return files.write(path, [5, 6, 7], sources=(source,), seed=episodes.start, fingerprint=path.name)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,15 @@ def no_scan(monkeypatch):
 @pytest.mark.usefixtures("no_scan")
 def test_merged_and_virtual_files_are_read_without_the_library(tmp_path):
     shards = [
-        files.write(tmp_path / f"s{i}.h5", [700, 600], height=8, width=8, seed=i, sources=files.sources(f"me/{i}", 2))
+        files.write(
+            tmp_path / f"s{i}.h5",
+            [700, 600],
+            height=8,
+            width=8,
+            seed=i,
+            fingerprint=str(i),
+            sources=files.sources(f"me/{i}", 2),
+        )
         for i in range(2)
     ]
     frames = np.concatenate([shard.data["pixels"] for shard in shards])
