@@ -50,9 +50,11 @@ class RemoteSettings(Settings):
 
     Attributes:
         num_workers: Threads or processes.
+        mp4_batch_size: Windows in a batch of the peer.
     """
 
     num_workers: int = 2
+    mp4_batch_size: int = 4
 
 
 class Ours:

@@ -42,14 +42,19 @@ def first_batch(contender: Contender, num_windows: int, num_workers: int) -> Fir
     return First(arrays, contender.bytes_per_frame, contender.setup_seconds)
 
 
-def time_warm(contender: Contender, *, num_workers: int, seconds: float, warmup_seconds: float) -> Round:
+def time_warm(
+    contender: Contender, *, batch_size: int, num_workers: int, seconds: float, warmup_seconds: float
+) -> Round:
     """One round with a warm page cache."""
     if contender.path is not None:
         warm(contender.path)
-    return _timed(contender, num_workers, seconds=seconds, warmup_seconds=warmup_seconds)
+    if contender.is_slow:  # a consumer that never waits lets no batch pile up: one for each worker warms up
+        timing = {"seconds": seconds, "warmup_seconds": 0, "skip": max(1, num_workers)}
+        return _timed(contender, batch_size, num_workers, **timing)
+    return _timed(contender, batch_size, num_workers, seconds=seconds, warmup_seconds=warmup_seconds)
 
 
-def time_cold(contender: Contender, *, num_workers: int) -> Cold:
+def time_cold(contender: Contender, *, batch_size: int, num_workers: int) -> Cold:
     """One round with a cold page cache, of a contender that was just opened and has read no frame yet.
 
     Raises:
@@ -59,15 +64,15 @@ def time_cold(contender: Contender, *, num_workers: int) -> Cold:
         raise ValueError("this contender reads no file while it is timed")
     drop(contender.path)
     share = cached_share(contender.path)
-    return Cold(_timed(contender, num_workers, seconds=0, warmup_seconds=0, skip=1), share)
+    return Cold(_timed(contender, batch_size, num_workers, seconds=0, warmup_seconds=0, skip=1), share)
 
 
-def _timed(contender: Contender, num_workers: int, **timing: Any) -> Round:
+def _timed(contender: Contender, batch_size: int, num_workers: int, **timing: Any) -> Round:
     with contextlib.ExitStack() as stack:
 
         def batches() -> Iterator[int]:
             opened: Any = stack.enter_context(
-                contextlib.closing(contender.batches(contender.batch_size, num_workers))  # type: ignore[type-var]
+                contextlib.closing(contender.batches(batch_size, num_workers))  # type: ignore[type-var]
             )
             for batch in opened:
                 count = contender.count(batch)

@@ -125,7 +125,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Prepares the files, compares all contenders with the reference, and times them."""
     settings = Settings(
         batch_size=options.batch_size,
-        mp4_batch_size=min(8, options.batch_size),
         num_steps=options.num_steps,
         frameskip=options.frameskip,
     )
@@ -138,7 +137,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         compared, left_out = _compare_all(stage, reference, options.contenders, num_workers)
 
         def warm(case: tuple[str, int]) -> Round:
-            timing = {"seconds": options.seconds, "warmup_seconds": options.warmup_seconds}
+            timing = {name: getattr(options, name) for name in ("batch_size", "seconds", "warmup_seconds")}
             done: Round = stage.ask(case[0], "warm", num_workers=case[1], **timing)
             return done
 
@@ -227,7 +226,7 @@ def _time_cold(
     """Times contenders with a cold page cache; also returns why this system cannot, if so."""
 
     def cold(name: str) -> Cold:
-        done: Cold = stage.ask(name, "cold", num_workers=options.num_workers[-1])
+        done: Cold = stage.ask(name, "cold", batch_size=options.batch_size, num_workers=options.num_workers[-1])
         return done
 
     def show(done: Cold) -> str:

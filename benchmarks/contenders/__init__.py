@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 _MP4_DB = 31.0
-"""LeRobot's frames reach 38 dB at 224 pixels: they are reduced after the conversion to RGB, ours together with it. The
+"""LeRobot's frames are resized after their conversion to RGB, by another filter; ours together with that conversion. The
 next frame of the same recording is 24 to 29 dB away."""
 
 

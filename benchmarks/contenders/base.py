@@ -22,15 +22,12 @@ class Settings:
 
     Attributes:
         batch_size: Windows in a batch.
-        mp4_batch_size: The same for MP4 readers, for which a large batch takes many seconds; their windows per second
-            do not depend on it.
         num_steps: Frames that a window keeps.
         frameskip: Steps from one kept frame to the next.
         seed: Seed of the order.
     """
 
     batch_size: int = 256
-    mp4_batch_size: int = 8
     num_steps: int = 4
     frameskip: int = 5
     seed: int = 0
@@ -40,13 +37,13 @@ class Contender(Protocol):
     """Delivers batches of windows.
 
     Attributes:
-        batch_size: Windows in a batch when it is timed.
+        is_slow: Whether a batch takes seconds, so that only a handful of them are timed.
         bytes_per_frame: Bytes of a frame on disk.
         path: The file or folder that it reads, if any; it is read into the page cache before each round.
         setup_seconds: Time to open it without imports: indexing, and filling a cache of its own.
     """
 
-    batch_size: int
+    is_slow: bool
     bytes_per_frame: float
     path: Path | None
     setup_seconds: float

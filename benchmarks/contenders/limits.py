@@ -22,6 +22,8 @@ class MemoryLimit:
     They do no window arithmetic, read no other column and wait for no trainer.
     """
 
+    is_slow = False
+
     def __init__(self, data: Prepared, settings: Settings, *, mapped: bool) -> None:
         """Reads the decoded frames from a mapped file, or from memory in huge pages, like a private RAM cache."""
         began = time.perf_counter()
@@ -39,7 +41,6 @@ class MemoryLimit:
         self._side = data.image_size
         self._settings = settings
         self._windows, self._first_rows = window_index(data, settings)
-        self.batch_size = settings.batch_size
         self._rows: list[NDArray[np.int64]] = []
         self.bytes_per_frame = float(shape[1])
 

@@ -15,6 +15,8 @@ from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE
 class Ours:
     """``WindowLoader`` with frames, action, state and done."""
 
+    is_slow = False
+
     def __init__(self, data: Prepared, settings: Settings, *, codec: str, cache: bool, worker_type: str) -> None:
         from lewm_data.loading.dataset import WindowDataset
         from lewm_data.loading.ram_cache import cache_frames
@@ -34,7 +36,6 @@ class Ours:
         self.setup_seconds = time.perf_counter() - began
         self._settings = settings
         self._worker_type = worker_type
-        self.batch_size = settings.batch_size
         self.bytes_per_frame = data.bytes_per_frame(data.ours(codec))
 
     def num_in_work(self, num_workers: int) -> int:

@@ -23,6 +23,8 @@ _PREFETCH_FACTOR = 2
 class _TorchLoader:
     """A map-style dataset through torch's DataLoader."""
 
+    is_slow = False
+
     def __init__(self, open_dataset: Callable[[], Any], path: Path, data: Prepared, settings: Settings) -> None:
         began = time.perf_counter()
         self._dataset = open_dataset()
@@ -30,7 +32,6 @@ class _TorchLoader:
         self.path: Path | None = path
         self._settings = settings
         self._windows, self._first_rows = window_index(data, settings)
-        self.batch_size = settings.batch_size
         self.bytes_per_frame = data.bytes_per_frame(path)
 
     def num_in_work(self, num_workers: int) -> int:
@@ -123,12 +124,18 @@ class TheirLance(_TorchLoader):
 
 
 class LeRobotMp4(_TorchLoader):
-    """``LeRobotDataset``, which seeks in MP4 for the frames of a window; it returns them at native size in uint8."""
+    """``LeRobotDataset``, which seeks in MP4 for the frames of a window and resizes them, as uint8, in its workers.
+
+    With torchcodec, LeRobot keeps up to 100 videos open by default: all of ours. With pyav, it opens one for each window.
+    """
+
+    is_slow = True
 
     def __init__(self, data: Prepared, settings: Settings, *, backend: str) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_HOME"] = str(data.folder / "huggingface")
         from lerobot.datasets.lerobot_dataset import LeRobotDataset, LeRobotDatasetMetadata
+        from torchvision.transforms.v2 import Resize  # type: ignore[import-untyped]
 
         self._camera = f"observation.images.{data.camera}"
 
@@ -140,12 +147,12 @@ class LeRobotMp4(_TorchLoader):
                 "benchmark/repeated",
                 root=data.lerobot,
                 delta_timestamps={self._camera: kept, "observation.state": kept, "action": every},
+                image_transforms=Resize((data.image_size, data.image_size), antialias=True),
                 video_backend=backend,
                 return_uint8=True,
             )
 
         super().__init__(open_dataset, data.lerobot, data, settings)
-        self.batch_size = settings.mp4_batch_size
 
     def count(self, batch: Any) -> int:
         """See ``Contender``."""
@@ -153,7 +160,7 @@ class LeRobotMp4(_TorchLoader):
         return len(batch[self._camera])
 
     def arrays(self, batch: Any) -> Arrays:
-        """See ``Contender``; frames are at native size."""
+        """See ``Contender``."""
         action, state = batch["action"].numpy(), batch["observation.state"].numpy()
         return {
             PIXELS: batch[self._camera].permute(0, 1, 3, 4, 2).contiguous().numpy(),

@@ -65,15 +65,15 @@ def test_the_cached_batch_is_the_same_again_and_again(data: Prepared) -> None:
 
 def test_a_warm_and_a_cold_round(data: Prepared) -> None:
     contender = Ours(data, SETTINGS, codec="lzf", cache=False, worker_type="thread")
-    assert time_warm(contender, num_workers=1, seconds=0.01, warmup_seconds=0).windows_per_second > 0
-    cold = time_cold(contender, num_workers=1)
+    assert time_warm(contender, batch_size=8, num_workers=1, seconds=0.01, warmup_seconds=0).windows_per_second > 0
+    cold = time_cold(contender, batch_size=8, num_workers=1)
     assert cold.round.windows == 8 * contender.num_in_work(1)
     assert 0 <= cold.cached_share <= 1
 
 
 def test_a_contender_without_a_file_has_no_cold_round(data: Prepared) -> None:
     with pytest.raises(ValueError, match="reads no file"):
-        time_cold(CachedBatch(data, SETTINGS), num_workers=1)
+        time_cold(CachedBatch(data, SETTINGS), batch_size=8, num_workers=1)
 
 
 def _windows(**changed: Any) -> dict[str, np.ndarray]:

@@ -69,5 +69,6 @@ def test_every_contender_runs(tmp_path: Path) -> None:
     assert result["left_out"] == {}
     assert [row["name"] for row in result["rows"]] == list(throughput.STANDARD_CONTENDERS)
     assert all(target["ratio"] for target in result["targets"])
+    assert len({row["frame_bytes"] for row in result["rows"]}) == 1, "frames of one size, LeRobot's included"
     for row in result["rows"]:
         assert row["compared"]["psnr_db"] is None or row["compared"]["psnr_db"] > 30
