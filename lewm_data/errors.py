@@ -256,6 +256,17 @@ def machine_error(error: BaseException, what: object) -> MachineError | None:
     )
 
 
+def raise_machine_error(error: BaseException, what: object) -> None:
+    """Raises the machine's trouble behind an exception; returns if the machine is not to blame. For ``except`` blocks.
+
+    Raises:
+        MachineError: See ``machine_error``.
+    """
+    trouble = machine_error(error, what)
+    if trouble is not None:
+        raise trouble from error
+
+
 @contextmanager
 def machine_errors(what: object) -> Iterator[None]:
     """Raises trouble of the machine under its own name, before it is taken for damage.
@@ -280,10 +291,8 @@ def machine_errors(what: object) -> Iterator[None]:
     except (LewmDataError, MemoryError):
         raise
     except Exception as error:
-        trouble = machine_error(error, what)
-        if trouble is None:
-            raise
-        raise trouble from error
+        raise_machine_error(error, what)
+        raise
 
 
 def has_no_descriptor(error: BaseException | None) -> bool:

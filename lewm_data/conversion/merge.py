@@ -12,7 +12,7 @@ import numpy as np
 
 import lewm_data
 from lewm_data.conversion.output import check_output, output_place
-from lewm_data.errors import DamagedChunkError, FormatError, UsageError
+from lewm_data.errors import DamagedChunkError, FormatError, UsageError, raise_machine_error
 from lewm_data.format.codecs import StoredChunk, has_valid_checksum
 from lewm_data.format.compatibility import Member, check_joinable, refuse_duplicates, source_episodes
 from lewm_data.format.data_file import LocalFile
@@ -149,6 +149,7 @@ def _chunks(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChun
         try:
             mask, data = dataset.id.read_direct_chunk((row, 0, 0, 0))
         except (OSError, RuntimeError, ValueError) as error:
+            raise_machine_error(error, dataset.file.filename)
             raise _damaged(dataset, row, str(error)) from error
         chunk = StoredChunk(data, mask)
         if not has_valid_checksum(chunk):
@@ -160,6 +161,7 @@ def _values(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     try:
         return np.asarray(dataset[start:stop])
     except (OSError, RuntimeError, ValueError) as error:
+        raise_machine_error(error, dataset.file.filename)
         raise _damaged(dataset, start, str(error)) from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
-from lewm_data.errors import FormatError, UsageError
+from lewm_data.errors import LewmDataError, UsageError, raise_machine_error
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, refuse_references
 from lewm_data.format.header import ColumnStatistics, FileHeader
@@ -68,9 +68,10 @@ def verify_file(
             if alone and not problems:
                 refuse_references(file, path)
             return problems or (_first(_content_problems(file, header, progress)) if content else [])
-        except FormatError:
+        except LewmDataError:
             raise
         except HDF5_ERRORS as error:
+            raise_machine_error(error, path)
             return [f"the file's own structure is damaged ({first_line(error)})"]
 
 
@@ -219,6 +220,7 @@ def _content_problems(file: h5py.File, header: FileHeader, progress: Progress) -
             if name in header.statistics and not _are_close(column_statistics(file[name]), header.statistics[name]):
                 yield f"the statistics of {name!r} are not those of its rows"
         except (OSError, RuntimeError) as error:
+            raise_machine_error(error, file.filename)
             yield f"column {name!r} cannot be read: {error}"
     done, total = 0, num_steps * len(header.cameras)
     for name in header.cameras:
@@ -228,6 +230,7 @@ def _content_problems(file: h5py.File, header: FileHeader, progress: Progress) -
             try:
                 dataset.read_direct(out, np.s_[row])
             except (OSError, RuntimeError) as error:
+                raise_machine_error(error, file.filename)
                 damaged = int(np.searchsorted(offsets, row, side="right")) - 1
                 yield (
                     f"episode {damaged} step {row - int(offsets[damaged])}: {name!r} is damaged "

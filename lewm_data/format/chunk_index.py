@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, raise_machine_error
 from lewm_data.format.fixed_array import read_fixed_array
 
 
@@ -80,6 +80,7 @@ class FrameIndex:
         try:
             dataset.id.chunk_iter(note)
         except (ValueError, OSError, RuntimeError) as error:
+            raise_machine_error(error, dataset.file.filename)
             raise FormatError(
                 f"{dataset.file.filename}: the chunk index of {dataset.name!r} cannot be read ({error}). "
                 "The file is damaged; copy or convert it again."

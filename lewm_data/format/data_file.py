@@ -9,9 +9,10 @@ from typing import Any, Protocol, Self
 
 import h5py
 
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, machine_errors
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.hdf5 import open_hdf5
+from lewm_data.paths import is_file
 
 
 class DataFile(Protocol):
@@ -77,7 +78,8 @@ class FileIdentity:
     @classmethod
     def of(cls, path: Path) -> FileIdentity:
         """Reads a file's identity now."""
-        status = os.stat(path)
+        with machine_errors(path):
+            status = os.stat(path)
         return cls(status.st_size, status.st_mtime_ns)
 
 
@@ -119,7 +121,7 @@ class LocalFile:
     def sibling(self, name: str) -> LocalFile:
         """See ``DataFile``."""
         path = self.path.parent / name
-        if not path.is_file():
+        if not is_file(path):
             raise FormatError(f"{self.path}: its shard {path} is missing. Put it back, or convert the dataset again.")
         return LocalFile.at(path)
 

@@ -21,6 +21,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.errors import machine_errors
+
 _READ_BYTES = 1 << 20
 _CHECKSUM_BYTES = 4
 
@@ -79,7 +81,7 @@ def read_fixed_array(path: Path, dataset: h5py.Dataset) -> ChunkEntries | None:
     if num_rows == 0 or dataset.chunks != (1, *row_shape) or dataset.maxshape[1:] != row_shape:
         return None
     try:
-        with open(path, "rb", buffering=_READ_BYTES) as opened:
+        with machine_errors(path), open(path, "rb", buffering=_READ_BYTES) as opened:
             file = MetadataFile(opened, creation.get_userblock(), os.fstat(opened.fileno()).st_size)
             address = find_array(read_messages(file, h5py.h5o.get_info(dataset.id).addr))
             array = FixedArray.parse(address, file.read_verified(address, FixedArray.HEADER_BYTES))

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import NO_DESCRIPTOR, FormatError, LewmDataError, ResourceError, has_no_descriptor
+from lewm_data.errors import FormatError, LewmDataError, ResourceError, raise_machine_error
+from lewm_data.paths import is_file, is_folder
 from lewm_data.resources import available_memory_bytes
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
@@ -24,20 +25,22 @@ def open_file(path: Path) -> h5py.File:
 
     Raises:
         FormatError: The file does not exist, is not an HDF5 file, or is damaged.
+        MachineError: The machine did not let it be opened.
     """
     import hdf5plugin  # noqa: F401  registers the codecs with HDF5
 
-    if path.is_dir():
+    if is_folder(path):
         raise FormatError(
             f"{path}: a folder, not a converted file. Convert it first: lewm-data convert {path} OUTPUT.h5"
         )
-    if not path.is_file():
+    if not is_file(path):
         raise FormatError(f"{path}: no such file.")
     file = open_hdf5(path)
     try:
         file["/"]  # read here, and again wherever attributes are
     except HDF5_ERRORS as error:
         file.close()
+        raise_machine_error(error, path)
         raise FormatError(f"{path}: a damaged HDF5 file ({first_line(error)}).") from error
     return file
 
@@ -51,11 +54,14 @@ def open_hdf5(source: Any, where: object = None) -> h5py.File:
 
     Raises:
         FormatError: It is not an HDF5 file, or it is truncated.
+        MachineError: The machine did not let it be opened.
     """
-    options = {"locking": "best-effort"} if isinstance(source, Path) else {}
+    # a finished file never changes, so reading takes no lock, which another process may hold or a mount may lack
+    options = {"locking": False} if isinstance(source, Path) else {}
     try:
         return h5py.File(source, "r", **options)
     except OSError as error:
+        raise_machine_error(error, where or source)
         raise FormatError(
             f"{where or source}: not a readable HDF5 file ({error}). It may be truncated; copy or convert it again."
         ) from error
@@ -70,15 +76,14 @@ def wrap_hdf5_errors(where: str | Path) -> Iterator[None]:
 
     Raises:
         FormatError: The HDF5 library cannot read the file.
-        ResourceError: This process may not open any more files.
+        MachineError: The machine did not let the file be read.
     """
     try:
         yield
     except LewmDataError:
         raise
     except HDF5_ERRORS as error:
-        if has_no_descriptor(error):
-            raise ResourceError(f"{where}: {NO_DESCRIPTOR}") from error
+        raise_machine_error(error, where)
         raise FormatError(f"{where}: the file is damaged ({first_line(error)}). Copy or convert it again.") from error
 
 

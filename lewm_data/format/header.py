@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lewm_data.config import FORMAT_VERSION, MAX_IMAGE_SIDE
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, raise_machine_error
 from lewm_data.findings import Finding
 
 ATTRIBUTES_CHECKSUM = "attributes_sha256"
@@ -126,7 +126,8 @@ class FileHeader:
                 return True
             told = json.loads(attributes[ATTRIBUTES_CHECKSUM])
             return bool(told["sha256"] == _hash(attributes, told["of"]))
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise_machine_error(error, "the root attributes")
             return False
 
     @classmethod
@@ -147,6 +148,7 @@ class FileHeader:
             ours = "lewm_data_version" in attributes
             version = int(attributes["format_version"]) if "format_version" in attributes and ours else None
         except (ArithmeticError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise_machine_error(error, path)
             raise FormatError(f"{path}: its root attributes cannot be read; the file is damaged ({error}).") from error
         if version is None:
             raise FormatError(
@@ -185,6 +187,7 @@ class FileHeader:
             header._check()
             return header
         except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise_machine_error(error, path)
             raise FormatError(
                 f"{path}: root attributes of format version {version} are incomplete or malformed "
                 f"({type(error).__name__}: {error}). Convert the dataset again."

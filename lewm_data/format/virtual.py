@@ -10,7 +10,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from lewm_data.errors import FormatError
+from lewm_data.errors import FormatError, raise_machine_error
 from lewm_data.format.data_file import DataFile
 from lewm_data.format.hdf5 import open_file, own_dataset
 from lewm_data.format.header import FileHeader
@@ -138,6 +138,7 @@ def shard_problems(file: DataFile, dataset: h5py.Dataset, fingerprint: str) -> I
                 elif (stored := frames.id.get_num_chunks()) != num_rows:
                     yield f"{column!r}: its shard {shard} stores {stored} of its {num_rows} frames"
         except (FormatError, OSError, RuntimeError, ValueError, KeyError) as error:
+            raise_machine_error(error, f"{file}: its shard {rows.file_name}")
             yield f"{column!r}: its shard cannot be read: {error}"
     if missing := missing_rows(shards, len(dataset)):
         yield f"{column!r}: no shard holds the rows from {missing[0]} to {missing[1]}"

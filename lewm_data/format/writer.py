@@ -85,7 +85,7 @@ class FileWriter:
 
     def __enter__(self) -> FileWriter:
         try:
-            self._file = h5py.File(self._temporary, "w", libver=LIBVER)
+            self._file = h5py.File(self._temporary, "w", libver=LIBVER, locking=False)
             self._create_datasets(self._file, self._num_rows)
         except BaseException:
             self.__exit__(None, None, None)

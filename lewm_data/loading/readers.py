@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.errors import raise_machine_error
 from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.segments import Segment, group_by_segment
@@ -139,6 +140,7 @@ class ChunkReader:
                     raise ChunkError("the file ends within it")
                 codec.decode(stored, mask, out[index], verify=verify)
         except (ChunkError, OSError) as error:
+            raise_machine_error(error, segment.file)
             row = first_row + int(rows[out_indices.index(index)])
             what = "its chunk is damaged" if isinstance(error, ChunkError) else "the disk cannot read it"
             raise UnreadableFrameError(row, segment.file, f"{what}: {error}") from error
@@ -190,7 +192,7 @@ class Hdf5Reader:
             if self._dataset is None:
                 import hdf5plugin  # noqa: F401  # registers the filters of other writers
 
-                self._dataset = h5py.File(self._path, "r", rdcc_nbytes=_FALLBACK_CACHE_BYTES, locking="best-effort")[
+                self._dataset = h5py.File(self._path, "r", rdcc_nbytes=_FALLBACK_CACHE_BYTES, locking=False)[
                     self._column
                 ]
             frames = out.reshape(len(out), *self._dataset.shape[1:])
@@ -200,6 +202,7 @@ class Hdf5Reader:
                 try:
                     self._dataset.read_direct(frames, np.s_[row], np.s_[index])
                 except (OSError, RuntimeError, ValueError) as error:
+                    raise_machine_error(error, self._path)
                     raise UnreadableFrameError(row, self._path, f"the HDF5 library cannot read it: {error}") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from lewm_data.errors import SourceError, machine_error
+from lewm_data.errors import SourceError, raise_machine_error
 from lewm_data.findings import Finding, finding
 from lewm_data.resources import num_cpus
 from lewm_data.source.images import read_images
@@ -168,8 +168,7 @@ def _check_frames(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]])
     except MemoryError:  # FFmpeg's own is an FFmpegError as well, but the video is not at fault
         raise
     except (av.FFmpegError, *PARQUET_ERRORS) as error:
-        if trouble := machine_error(error, f"episode {job.episode}: {job.file}"):
-            raise trouble from error
+        raise_machine_error(error, f"episode {job.episode}: {job.file}")
         if getattr(error, "errno", None) == errno.ENOENT:
             raise lost_source(job.episode, job.file, error) from error
         found = f"{error} at step {step}"

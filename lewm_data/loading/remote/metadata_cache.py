@@ -96,7 +96,7 @@ def open_metadata(path: Path, obj: RemoteObject) -> h5py.File:
         FormatError: The object has changed since.
     """
     with contextlib.suppress(OSError):
-        file = h5py.File(path, "r", locking="best-effort")
+        file = h5py.File(path, "r", locking=False)
         if file.attrs.get(_STAMP) == _stamp(obj):
             return file
         file.close()
