@@ -168,14 +168,12 @@ def error_for_status(status: int, message: str, findings: Sequence[dict[str, Any
 # --- trouble of the machine
 
 
-NO_DESCRIPTOR = "too many files and connections are open in this process. Allow more: ulimit -n 65536"
-
-
 class _Trouble(NamedTuple):
-    """One kind of trouble: its class, and what to do about it."""
+    """One kind of trouble: its class, its remedy, and its reason where the system's own words say too little."""
 
     error: type[MachineError]
     remedy: str
+    reason: str = ""
 
 
 _PERMISSION = _Trouble(AccessError, "Check the permissions of the file and of the folders above it.")
@@ -186,8 +184,12 @@ _READ_ONLY = _Trouble(AccessError, "Choose a place that can be written to.")
 _DISK = _Trouble(UnreachableError, "The disk or the mount failed. Check it (dmesg, mount), then run the same again.")
 _MOUNT = _Trouble(UnreachableError, "The mount does not answer. Check it, then run the same again.")
 _MEMORY = _Trouble(ResourceError, "Close other programs, then run the same again.")
-_FILES = _Trouble(ResourceError, f"That is, {NO_DESCRIPTOR}")
+_FILES = _Trouble(
+    ResourceError, "Allow more: ulimit -n 65536", "too many files and connections are open in this process"
+)
 _FULL = _Trouble(ResourceError, "Free some space, then run the same again.")
+
+NO_DESCRIPTOR = f"{_FILES.reason}. {_FILES.remedy}"
 
 ENOTSUPP = 524
 """Linux's own "not supported", which NFS lets slip out to programs. Neither ``errno`` nor ``strerror`` knows it."""
@@ -250,7 +252,7 @@ def machine_error(error: BaseException, what: object) -> MachineError | None:
     if code is None:
         return None
     trouble = _TROUBLES[code]
-    reason = "Operation not supported" if code == ENOTSUPP else os.strerror(code)
+    reason = trouble.reason or os.strerror(errno.EOPNOTSUPP if code == ENOTSUPP else code)
     return trouble.error(
         f"{str(what)[:_MAX_SHOWN]}: {reason} ({errno.errorcode.get(code, f'errno {code}')}). {trouble.remedy}"
     )
