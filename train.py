@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from rich.console import Console
 
-from lewm_data.config import ConvertConfig
+from lewm_data.config import ConvertConfig, public_storage_options
 from lewm_data.datamodule import LeWMDataModule
-from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError
+from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError, redact
 from lewm_data.training.lewm import LeWMModule
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lewm.yaml"
@@ -43,6 +46,41 @@ class TrainCLI(LightningCLI):
                     self.config.data[name] = value
         keep_together(self.config.trainer)
         check_device(str(self.config.trainer.accelerator), str(self.config.trainer.precision))
+
+
+class SaveRedactedConfig(SaveConfigCallback):
+    """Saves the run's configuration without credentials, in a file that only this user can read."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Saves ``config.yaml`` in the run's folder."""
+        is_first = not self.already_saved
+        self.config = without_secrets(self.config)
+        super().setup(trainer, pl_module, stage)
+        if is_first and trainer.is_global_zero and trainer.log_dir:
+            path = Path(trainer.log_dir, self.config_filename)
+            if path.exists():  # not where the run's folder is an address
+                path.chmod(0o600)
+
+
+def without_secrets(config: Namespace) -> Namespace:
+    """A configuration for a file that others may read: no storage credentials, and no secrets in addresses."""
+    public = config.clone()
+    for key, value in config.items():
+        if key.endswith("storage_options") and isinstance(value, Mapping):
+            public[key] = public_storage_options(value)
+        else:
+            public[key] = _redact_texts(value)
+    return public
+
+
+def _redact_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {_redact_texts(key): _redact_texts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redact_texts(item) for item in value]
+    return value
 
 
 def keep_together(trainer: Namespace) -> None:
@@ -83,6 +121,7 @@ def make_cli() -> TrainCLI:
         LeWMDataModule,
         run=False,
         seed_everything_default=3072,
+        save_config_callback=SaveRedactedConfig,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"default_config_files": [] if has_config else [str(DEFAULT_CONFIG)]},
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from lewm_data.errors import UsageError
+from lewm_data.errors import UsageError, redact
 from lewm_data.findings import POLICIES, DirtyEpisodePolicy
 
 FORMAT_VERSION = 1
@@ -222,6 +222,36 @@ class RemoteConfig:
                 raise UsageError(f"{name} is {number}, but must be {least} or more.")
         if not self.timeout_seconds > 0:
             raise UsageError(f"timeout_seconds is {self.timeout_seconds}, but must be more than 0.")
+
+
+_PUBLIC_OPTIONS = frozenset(
+    {
+        "endpoint_url", "endpoint", "region_name", "region", "account_name", "project", "protocol", "repo_type",
+        "revision", "signature_version", "addressing_style", "use_ssl",
+    }
+)  # fmt: skip
+"""Storage options whose text is not a secret."""
+
+
+def public_storage_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Storage options without credentials, for files and messages that others may read.
+
+    Args:
+        options: See ``RemoteConfig.storage_options``.
+
+    Returns:
+        Flags, numbers, and the few texts that are known to be harmless, such as ``endpoint_url``. Options that are left
+        out take the filesystem's defaults.
+    """
+    public: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            public[name] = public_storage_options(value)
+        elif value is None or isinstance(value, (bool, int, float)):
+            public[name] = value
+        elif name in _PUBLIC_OPTIONS:
+            public[name] = redact(str(value))
+    return public
 
 
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
-from lewm_data.errors import UsageError
+from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.distributed import DistributedInfo
@@ -189,8 +189,8 @@ class LeWMDataModule(lightning.LightningDataModule):
 
     @property
     def source(self) -> str:
-        """The datasets' repo ids or paths, with commas between."""
-        return str(self.sources)
+        """The datasets' repo ids, paths or addresses (without secrets), with commas between."""
+        return redact(str(self.sources))
 
     def prepare_data(self) -> None:
         """Downloads and converts, where that was not done before; a second call finds the work done.

@@ -35,16 +35,50 @@ def printable(text: str) -> str:
     )
 
 
+_SECRETS = (
+    re.compile(r"(://)[^\s/?#'\"<>]{1,1000}(?=@)"),  # user:password@
+    re.compile(r"([?&][\w.~%+-]{1,100}=)[^\s&'\"<>]*[^\s&'\"<>).,;:\]}]"),  # the values of a query string
+    re.compile(
+        r"((?:secret|passw(?:or)?d|token|signature|api_?key|access_?key|account_?key|credential)[\w-]{0,40}"
+        r"(?:['\"]\s*:\s*|=))(?:'[^']+'|\"[^\"]+\"|[^\s&,'\"})]+)",  # {'secret': '...'} and token=...
+        re.IGNORECASE,
+    ),
+    re.compile(r"(\b(?:Bearer|Basic) )[\w.~+/=-]{8,}"),
+    re.compile(r"(\bhf_)\w{8,}"),
+)
+
+
+def redact(text: str) -> str:
+    """Replaces secrets by ``***``: passwords and query strings of addresses, signatures, tokens, keys.
+
+    Every message, log record and saved configuration that may contain an address passes through this function.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The same text where it contains no secrets.
+
+    Example:
+        >>> redact("https://me:word@host/a.h5?X-Amz-Signature=0fe1")
+        'https://***@host/a.h5?X-Amz-Signature=***'
+    """
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\g<1>***", text)
+    return text
+
+
 class LewmDataError(Exception):
     """Base of all errors of this package: one sentence for people, one exit status for scripts.
 
-    Messages may contain untrusted text, so control characters are escaped (``printable``).
+    Messages may contain untrusted text and addresses with credentials, so control characters are escaped
+    (``printable``) and secrets replaced (``redact``).
     """
 
     exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(redact(message)))
 
 
 class UsageError(LewmDataError, ValueError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError
+from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError, redact
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.hdf5 import open_hdf5
 from lewm_data.loading.remote.filesystems import ObjectIdentity, call_options, connect, is_s3, pin, read_range
@@ -77,7 +77,7 @@ class RemoteObject:
             raise UsageError(f"{self}: there is no such object. Check the address.") from error
 
     def __str__(self) -> str:
-        return self.address
+        return redact(self.address)
 
     @property
     def path(self) -> str:
