@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -142,6 +144,11 @@ def say(words: str, *, style: str = "") -> None:
     Console(stderr=True).print(words, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
+def print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints an unexpected error with its traceback: settings that it shows may contain storage credentials."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def main() -> int:
     """Trains, and returns the exit status that belongs to what went wrong."""
     torch.set_float32_matmul_precision("high")
@@ -171,4 +178,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.excepthook = print_redacted
     sys.exit(main())

@@ -172,10 +172,48 @@ def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
     return [sys.executable, "train.py", "--config", str(config), *given]
 
 
+def test_a_saved_configuration_has_no_storage_credentials(tmp_path: Path) -> None:
+    parser = train.LightningArgumentParser()
+    parser.add_class_arguments(train.LeWMDataModule, "data")
+    options = {"key": "me", "secret": "TOPSECRET", "endpoint_url": "https://me:TOPSECRET@host", "anon": False}
+    config = parser.parse_object(
+        {
+            "data": {
+                "h5_path": "https://host/a.h5?X-Amz-Signature=TOPSECRET",
+                "remote": {"storage_options": {**options, "client_kwargs": {"region_name": "eu", "x": "TOPSECRET"}}},
+                "num_steps": 7,
+            }
+        }
+    )
+    public = train.without_secrets(config)
+    parser.save(public, tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    assert "TOPSECRET" not in text
+    assert "num_steps: 7" in text
+    assert public.data.remote.storage_options == {
+        "endpoint_url": "https://***@host",
+        "anon": False,
+        "client_kwargs": {"region_name": "eu"},
+    }
+    assert config.data.remote.storage_options["secret"] == "TOPSECRET"  # the run itself still has it
+
+
+def test_an_unexpected_error_shows_no_storage_credentials() -> None:
+    flags = ["--data.h5_path=a.h5", '--data.remote.storage_options={"secret":"TOPSECRET"}']
+    arguments = [sys.executable, "train.py", "--config=configs/demo.yaml", *flags, "--data.remote.num_connections=0"]
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode != 0
+    assert "num_connections is 0" in result.stderr
+    assert "TOPSECRET" not in result.stdout + result.stderr
+
+
 @pytest.mark.slow
 def test_from_a_dataset_folder_to_a_verdict(recorded: Path, tmp_path: Path) -> None:
-    result = subprocess.run(command(recorded, tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    arguments = command(recorded, tmp_path, **{"data.remote.storage_options": json.dumps({"secret": "TOPSECRET"})})
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"TOPSECRET" in path.read_bytes()]
+    assert next(tmp_path.rglob("config.yaml")).stat().st_mode & 0o077 == 0
     assert "(4, 4, 3, 32, 32)" in result.stdout
     summary = " ".join(result.stdout.split())
     assert "3 steps, 12 windows in" in summary

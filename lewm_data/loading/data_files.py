@@ -34,12 +34,12 @@ class RemoteFile:
     @property
     def path(self) -> str:
         """See ``DataFile``."""
-        return self.obj.address
+        return self.obj.path
 
     @property
     def key(self) -> str:
         """See ``DataFile``."""
-        return self.obj.address
+        return self.obj.key
 
     @property
     def identity(self) -> ObjectIdentity:

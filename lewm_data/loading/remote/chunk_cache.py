@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig
 from lewm_data.format.segments import Segment
-from lewm_data.loading.remote.filesystems import without_credentials
 from lewm_data.loading.remote.remote_object import RemoteObject
 from lewm_data.resources import cache_folder
 
@@ -86,7 +85,7 @@ class ChunkCache:
         """
         if not config.chunk_cache_bytes:
             return None
-        address = _digest(without_credentials(part.file.address))
+        address = _digest(part.file.key)
         version = _digest(repr(part.file.identity))
         name = f"{address}-{version}-{int(part.index.offset[0]):x}"
         try:

@@ -111,7 +111,7 @@ def connect(address: str, config: RemoteConfig) -> tuple[AbstractFileSystem, str
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"{address}: fsspec cannot open this address ({error}). Check the protocol and storage_options."
-        ) from error
+        ) from None  # the filesystem's own traceback may show the options
     if protocol in _S3:
         fs.retries = 1
     return fs, path

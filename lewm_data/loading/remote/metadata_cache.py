@@ -34,7 +34,7 @@ from lewm_data.format.schema import is_pixels
 from lewm_data.format.segments import Segment, find_segments
 from lewm_data.format.virtual import open_shard, shard_rows
 from lewm_data.loading.remote.chunk_cache import remote_folder
-from lewm_data.loading.remote.filesystems import ObjectIdentity, without_credentials
+from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.remote_object import RemoteObject
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def cached_metadata(obj: RemoteObject, config: RemoteConfig) -> Path:
             only the HDF5 library can read.
         ResourceError: No folder of this machine has room for the copy.
     """
-    name = f"{hashlib.sha256(without_credentials(obj.address).encode()).hexdigest()[:32]}.metadata.h5"
+    name = f"{hashlib.sha256(obj.key.encode()).hexdigest()[:32]}.metadata.h5"
     reasons = []
     for folder in _folders(config):
         path = folder / name
@@ -169,7 +169,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _stamp(obj: RemoteObject) -> str:
-    address = without_credentials(obj.address)
+    address = obj.key
     return json.dumps({"version": _VERSION, "address": address, **dataclasses.asdict(obj.identity)})
 
 

@@ -14,8 +14,16 @@ from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError, redact
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.hdf5 import open_hdf5
-from lewm_data.loading.remote.filesystems import ObjectIdentity, call_options, connect, is_s3, pin, read_range
-from lewm_data.loading.remote.retries import http_status, with_retries
+from lewm_data.loading.remote.filesystems import (
+    ObjectIdentity,
+    call_options,
+    connect,
+    is_s3,
+    pin,
+    read_range,
+    without_credentials,
+)
+from lewm_data.loading.remote.retries import http_status, public_cause, with_retries
 from lewm_data.loading.remote.signed_url import SignedUrl
 
 if TYPE_CHECKING:
@@ -81,13 +89,13 @@ class RemoteObject:
 
     @property
     def path(self) -> str:
-        """See ``DataFile``."""
-        return self.address
+        """The address without secrets, for messages and records."""
+        return str(self)
 
     @property
     def key(self) -> str:
-        """See ``DataFile``."""
-        return self.address
+        """The address without credentials: the same name for the same object tomorrow, with a new signature."""
+        return without_credentials(self.address)
 
     @property
     def size_bytes(self) -> int:
@@ -160,7 +168,9 @@ class RemoteObject:
             raise
         except Exception as error:
             self.check_unchanged()
-            raise UnreachableError(f"{self}: bytes {start} to {stop} cannot be read ({error}).") from error
+            raise UnreachableError(f"{self}: bytes {start} to {stop} cannot be read ({error}).") from public_cause(
+                error
+            )
 
     def check_unchanged(self) -> None:
         """Makes sure that everything read so far came from the object that was opened.
@@ -202,7 +212,7 @@ class RemoteObject:
             raise UsageError(
                 f"{self}: access is refused ({error}). Set credentials in the environment or in storage_options; for "
                 "a public bucket, set anon=True there."
-            ) from error
+            ) from public_cause(error)
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
         """This process's filesystem, and the object's path in it."""

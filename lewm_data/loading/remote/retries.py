@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from lewm_data.errors import NO_DESCRIPTOR, ResourceError, UnreachableError, has_no_descriptor
+from lewm_data.errors import NO_DESCRIPTOR, ResourceError, UnreachableError, has_no_descriptor, redact
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _TRANSIENT_NAMES = frozenset(
@@ -62,6 +62,12 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
+def public_cause(error: BaseException) -> BaseException | None:
+    """The error, as the cause of another one; None where its text has secrets, which a traceback would print."""
+    text = f"{error} {error.__cause__} {error.__context__}"
+    return error if redact(text) == text else None
+
+
 def with_retries[T](
     attempt: Callable[[], T],
     *,
@@ -105,6 +111,6 @@ def with_retries[T](
                 raise UnreachableError(
                     f"{what}: no answer after {attempts} in {retry_seconds:g} s ({reason}). Check the network and the "
                     "address, or allow more time (retry_seconds)."
-                ) from error
+                ) from public_cause(error)
         sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, _MAX_PAUSE_SECONDS)
