@@ -120,9 +120,9 @@ def verify(path: StrPath, against: StrPath | None = None, *, progress: Progress 
     file = _path(path)
     source = None if against is None else _source(against)
     compared = 0
-    problems = verify_file(file, progress=lambda done, total: progress("verify", done, total))
+    problems = verify_file(file, progress=progress)
     if source is not None and not problems:
-        problems, compared = verify_against(file, source, progress=lambda done, total: progress("compare", done, total))
+        problems, compared = verify_against(file, source, progress=progress)
     return VerifyResult(path=file, problems=tuple(problems), against=source, frames_compared=compared)
 
 
@@ -157,7 +157,7 @@ def merge(
         file,
         overwrite=overwrite,
         allow_duplicates=allow_duplicates,
-        progress=lambda done, total: progress("merge", done, total),
+        progress=progress,
     )
     episodes = sum(len(record.episodes) for record in header.sources)
     return MergeResult(path=file, num_episodes=episodes, inputs=tuple(map(str, inputs)))

@@ -280,7 +280,7 @@ def test_verify_against_another_dataset_names_the_right_one(
     other = record_v3(tmp_path / "other", episode_lengths=(4,), cameras=("front", "top"))
     status, _, err = run("verify", tmp_path / "last.h5", "--against", other, capsys=capsys)
     assert status == 2
-    assert "has none of the file's episodes; the file was converted from recorded" in err
+    assert "has none of the file's episodes, which were converted from recorded" in err
 
 
 def test_preview_makes_a_page_and_a_sheet(
