@@ -36,8 +36,9 @@ def decode_only(source: Path, camera: str) -> tuple[int, float]:
     """Decodes every frame of a camera with a conversion's settings and drops it; returns frames and seconds."""
     import av
 
+    from lewm_data.source.data_files import needed_files
     from lewm_data.source.decode import num_decode_threads
-    from lewm_data.source.open import needed_files, open_source
+    from lewm_data.source.open import open_source
 
     dataset = open_source(str(source)).dataset
     key = None if dataset is None else dataset.find_camera(camera)

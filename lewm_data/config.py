@@ -60,6 +60,10 @@ class ConvertConfig:
             what can still be aligned and marks it.
         watchdog_seconds: Stop with status 5 after so long without progress; 0 turns the watchdog off.
         episodes: Which episodes, by episode_index: half-open ranges and single numbers, such as ``0:50,60``.
+        action: Columns that make up ``action``, as ``KEY[,KEY...]``: side by side, in this order. A trailing ``*``
+            takes every numeric column with that prefix. Without it: ``action``, else ``actions``.
+        state: Columns that make up ``state``, in the same form; ``none`` leaves the state out. Without it:
+            ``observation.state``, else ``state``.
         extra_columns: Further numeric columns to take over, by their LeRobot keys.
         revision: Branch, tag or commit on the Hub.
         overwrite: Replace an output that exists.
@@ -85,6 +89,8 @@ class ConvertConfig:
     dirty_episode_policy: DirtyEpisodePolicy = "fail"
     watchdog_seconds: float = 120.0
     episodes: str | None = None
+    action: str | None = None
+    state: str | None = None
     extra_columns: tuple[str, ...] = ()
     revision: str | None = None
     overwrite: bool = False

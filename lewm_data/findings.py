@@ -1,4 +1,4 @@
-"""What dirty means: every finding's code, its severity, its remedy, and whether ``keep`` can still align it.
+"""What dirty means: the code, severity and remedy of every finding, and whether ``keep`` can still align it.
 
 ``error``: the episode (or, without an episode, the dataset) cannot be converted truthfully.
 ``warning``: suspicious; converted and recorded in the file.
@@ -35,18 +35,20 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing found wrong, or suspicious, in a source dataset.
+    """One thing that is wrong, or suspicious, in a source dataset.
 
     Attributes:
         code: Stable name from the catalogue, such as ``rows_missing``.
         severity: ``error``: cannot be converted truthfully; ``warning``: converted and recorded.
-        episode: The source's episode_index, or None where the whole dataset is concerned.
-        step: The step of the episode that it is about, or begins at; None where it is about no single one.
+        episode: The source's episode_index, or None where the finding concerns the whole dataset.
+        step: The step of the episode where it is or begins; None where it concerns no single step.
         file: Path within the dataset's folder, or None.
         expected: What should have been there, in words.
         found: What was there, in words.
-        remedy: What to do about it.
+        remedy: What the reader can do about it.
         handling: What the dirty-episode policy did about it.
+        is_skippable: For an error without an episode: the listed episodes are whole without what is missing, so
+            ``skip`` and ``keep`` convert them.
     """
 
     code: str
@@ -58,6 +60,7 @@ class Finding:
     found: str
     remedy: str
     handling: Handling = "recorded"
+    is_skippable: bool = False
 
     def sentence(self) -> str:
         """The finding in one line, as errors and logs print it."""
@@ -82,7 +85,7 @@ class Rule:
 
     Attributes:
         severity: ``error`` or ``warning``.
-        remedy: What its reader can do, as one or two sentences.
+        remedy: What the reader can do, as one or two sentences.
         keepable: Whether frames and rows can still be aligned, so that ``keep`` may convert it.
     """
 
@@ -92,83 +95,109 @@ class Rule:
 
 
 LEAVE_OUT = "Exclude it with --episodes, or drop it with --dirty_episode_policy skip."
-"""How the remedies of errors that concern one episode end."""
+"""The last sentence of a remedy for an error that concerns one episode."""
 
-_FETCH = "Download the dataset again (for Git: git lfs pull)."
+_FETCH = "If you downloaded the dataset, download it again (for Git: git lfs pull)."
+
+_RESTORE = f"{_FETCH} If you recorded it, restore the file from a copy."
 
 CATALOGUE: dict[str, Rule] = {
     # Metadata
-    "metadata_missing": Rule("error", _FETCH),
-    "metadata_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH}"),
-    "tasks_missing": Rule("warning", "Task texts are left out."),
+    "metadata_missing": Rule("error", _RESTORE),
+    "metadata_unreadable": Rule("error", f"The file is damaged or cut off. {_RESTORE}"),
+    "tasks_missing": Rule("warning", "The file holds no task texts; nothing else needs them."),
     "lfs_pointer": Rule("error", "This is a Git LFS pointer, not the file itself: run git lfs pull."),
-    "file_missing": Rule("error", f"{_FETCH} Or: {LEAVE_OUT}"),
-    "version_unknown": Rule("error", "Convert it with LeRobot first: v2.0, v2.1 and v3.0 are read."),
-    "version_mismatch": Rule("error", "Folder and codebase_version disagree: correct meta/info.json, or fetch again."),
+    "file_missing": Rule("error", f"{_FETCH} Otherwise: {LEAVE_OUT}"),
+    "files_ignored": Rule("warning", "LeRobot does not write files of these names, so they are not read. Delete them."),
+    "version_unknown": Rule("error", "Only v2.0, v2.1 and v3.0 can be read: convert the dataset with LeRobot first."),
+    "version_mismatch": Rule(
+        "error",
+        "The folder has the layout of another LeRobot version. Correct codebase_version in meta/info.json, or "
+        "download the dataset again.",
+    ),
     "fps_invalid": Rule("error", "Correct fps in meta/info.json."),
     "path_unsafe": Rule("error", "A path must stay inside the dataset's folder. Do not trust this dataset."),
     "camera_none": Rule("error", "A world model needs a camera: record one, or choose another dataset."),
-    "column_missing": Rule("error", "Record the column, or choose a dataset that has it."),
+    "camera_absent": Rule("warning", "The camera is left out. Remove it from meta/info.json, or fetch its videos."),
+    "column_missing": Rule("error", "Choose another column, or a dataset that has this one."),
     "column_dtype": Rule("error", "Only numbers can be converted: correct the dataset's features."),
-    "column_width": Rule("error", "Every row must be as wide as meta/info.json says: record or correct it."),
+    "column_width": Rule("error", "Every row must be as wide as meta/info.json says: correct the rows or the shape."),
+    "column_derived": Rule("warning", "The order of the rows says the same, so the values are derived from it."),
+    "state_absent": Rule("warning", "The file has no state. To add one, name its columns with --state KEY[,KEY...]."),
     "total_mismatch": Rule(
         "error",
-        f"The dataset is incomplete or its metadata is stale. {_FETCH} Or: keep what is there with "
+        f"The dataset is incomplete or its metadata is stale. {_FETCH} Or keep what is there with "
         "--dirty_episode_policy keep.",
         keepable=True,
     ),
     "episode_index_hole": Rule("warning", "Episodes are looked up by value, so the others are right."),
-    "episode_index_repeated": Rule("error", f"Nobody can tell which one is meant. {LEAVE_OUT}"),
+    "episode_index_repeated": Rule("error", f"Two entries claim the same episode. {LEAVE_OUT}"),
     "location_null": Rule("error", f"The metadata does not say where the episode is stored. {LEAVE_OUT}"),
     "span_backwards": Rule("error", f"The video span ends before it begins. {LEAVE_OUT}"),
     "span_overlap": Rule("error", f"Two episodes claim the same frames. {LEAVE_OUT}"),
     "span_length": Rule("error", f"Span and rows disagree on the number of frames. {LEAVE_OUT}"),
+    "span_stop_short": Rule(
+        "warning",
+        "The field to_timestamp holds the time of the last frame, not its end. The file and the next span confirm the "
+        "number of rows, and LeRobot reads only from_timestamp.",
+    ),
     "span_past_file": Rule("error", f"The video ends before the episode begins. {LEAVE_OUT}"),
-    "span_gap": Rule("warning", "Frames that belong to no episode are passed over."),
-    "episode_empty": Rule("error", f"An episode without steps holds nothing. {LEAVE_OUT}"),
-    "episode_too_long": Rule("error", f"Its rows would not fit into memory. {LEAVE_OUT}"),
+    "span_gap": Rule("warning", "Frames that belong to no episode are skipped."),
+    "episode_empty": Rule("error", f"The episode has no steps. {LEAVE_OUT}"),
+    "episode_too_long": Rule("error", f"The episode's rows do not fit into memory. {LEAVE_OUT}"),
     "episode_short": Rule("warning", "It is converted, but no window of this length fits into it."),
     # Parquet
-    "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_FETCH} Or: {LEAVE_OUT}"),
+    "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_RESTORE} Otherwise: {LEAVE_OUT}"),
     "rows_missing": Rule("error", f"Steps are missing. {LEAVE_OUT}", keepable=True),
-    "rows_extra": Rule("error", f"There are more steps than the metadata knows. {LEAVE_OUT}"),
-    "rows_unlisted": Rule("warning", "Rows of episodes that the metadata does not list are passed over."),
-    "rows_misplaced": Rule("error", f"Rows are not where the metadata says. {LEAVE_OUT}"),
+    "rows_extra": Rule("error", f"There are more steps than the metadata lists. {LEAVE_OUT}"),
+    "rows_unlisted": Rule("warning", "Rows of episodes that the metadata does not list are skipped."),
+    "rows_misplaced": Rule("error", f"The rows are not where the metadata says. {LEAVE_OUT}"),
+    "rows_relocated": Rule("warning", "The metadata names another file. The rows are taken from where they are."),
     "index_mismatch": Rule(
         "warning",
         "Rows are found by episode_index, so they are right; LeRobot's own reader would fetch others.",
     ),
     "frame_index_broken": Rule("error", f"Steps are missing, repeated or out of order. {LEAVE_OUT}", keepable=True),
     "timestamps_not_increasing": Rule("error", f"Steps are out of order. {LEAVE_OUT}", keepable=True),
-    "timestamps_off_fps": Rule("error", f"Rows and frames would drift apart. {LEAVE_OUT}", keepable=True),
-    "timestamps_jitter": Rule("warning", "Below half a frame, so rows and frames still agree."),
-    "values_not_finite": Rule("error", f"NaN or Inf poisons training. {LEAVE_OUT}", keepable=True),
+    "timestamps_off_fps": Rule(
+        "error",
+        "The timestamps do not say which frame belongs to a row. --dirty_episode_policy keep matches rows and frames "
+        f"by position. Otherwise: {LEAVE_OUT}",
+        keepable=True,
+    ),
+    "timestamps_offset": Rule("warning", "Frames are matched by position, and rows and frames are equally many."),
+    "timestamps_wall_clock": Rule("warning", "The pictures are stored in the rows, so they cannot drift apart."),
+    "timestamps_jitter": Rule("warning", "Less than half a frame, so rows and frames still agree."),
+    "values_not_finite": Rule("error", f"NaN or Inf ruins training. {LEAVE_OUT}", keepable=True),
     "action_constant": Rule("warning", "A constant action teaches nothing; check the recording."),
     "action_zero": Rule("warning", "An action of zeros teaches nothing; check the recording."),
     "state_frozen": Rule("warning", "The robot does not move or its sensors were not read; check the recording."),
+    "done_run": Rule("warning", "An unbroken run of end flags is one end; it is written as the last step."),
     "done_mid_episode": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),
     "done_not_last": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),
-    "done_never": Rule("warning", "Written as recorded; the episode was probably cut off by a time limit."),
+    "done_never": Rule("warning", "Written as recorded; a time limit probably cut the episode off."),
     # Video, by its header
-    "video_empty": Rule("error", f"The file holds nothing. {_FETCH} Or: {LEAVE_OUT}"),
-    "video_truncated": Rule("error", f"The file is cut off. {_FETCH} Or: {LEAVE_OUT}"),
-    "video_unreadable": Rule("error", f"No decoder makes sense of the file. {_FETCH} Or: {LEAVE_OUT}"),
-    "video_no_stream": Rule("error", f"Record the camera again. Or: {LEAVE_OUT}"),
+    "video_empty": Rule("error", f"The file is empty. {_RESTORE} Otherwise: {LEAVE_OUT}"),
+    "video_truncated": Rule("error", f"The file is cut off. {_RESTORE} Otherwise: {LEAVE_OUT}"),
+    "video_unreadable": Rule("error", f"No decoder can read the file. {_RESTORE} Otherwise: {LEAVE_OUT}"),
+    "video_no_stream": Rule("error", f"Record the camera again. Otherwise: {LEAVE_OUT}"),
     "video_frames_short": Rule("error", f"Frames were lost while recording. {LEAVE_OUT}", keepable=True),
-    "video_frames_extra": Rule("warning", "Frames that belong to no episode are passed over."),
-    "video_fps": Rule("error", f"Rows and frames would drift apart. {LEAVE_OUT}"),
+    "video_frames_extra": Rule("warning", "Frames that belong to no episode are skipped."),
+    "video_fps": Rule(
+        "error", f"Rows and frames drift apart. Encode the video at the dataset's fps. Otherwise: {LEAVE_OUT}"
+    ),
     "video_start_offset": Rule("warning", "Times are counted from the file's first frame."),
-    "video_too_large": Rule("error", f"A frame would fill the memory. Scale the video down. Or: {LEAVE_OUT}"),
+    "video_too_large": Rule("error", f"A frame would fill the memory. Scale the video down. Otherwise: {LEAVE_OUT}"),
     "video_size": Rule("warning", "The decoded size is trusted."),
     # Video, by its pictures
-    "video_timestamps": Rule("error", f"The frame of a row cannot be told for certain. {LEAVE_OUT}"),
-    "video_timestamps_jitter": Rule("warning", "Below half a frame, so rows and frames still agree."),
+    "video_timestamps": Rule("error", f"The times of the frames do not say which row a frame belongs to. {LEAVE_OUT}"),
+    "video_timestamps_jitter": Rule("warning", "Less than half a frame, so rows and frames still agree."),
     "video_size_changes": Rule("error", f"The camera changed its resolution. {LEAVE_OUT}"),
     "video_codec_changes": Rule("error", f"The file was pieced together from different recordings. {LEAVE_OUT}"),
     "decode_error": Rule("error", f"The video is damaged in the middle. {LEAVE_OUT}"),
     "frames_black": Rule("warning", "Black pictures teach nothing; check the camera."),
-    "frames_constant": Rule("warning", "Pictures of one colour teach nothing; check the camera."),
-    "camera_frozen": Rule("warning", "The picture does not change for long; check the camera."),
+    "frames_constant": Rule("warning", "Pictures of one color teach nothing; check the camera."),
+    "camera_frozen": Rule("warning", "The picture does not change for a long time; check the camera."),
 }
 
 
@@ -180,6 +209,8 @@ def finding(
     episode: int | None = None,
     step: int | None = None,
     file: str | None = None,
+    remedy: str | None = None,
+    is_skippable: bool = False,
 ) -> Finding:
     """Makes a finding of the catalogue.
 
@@ -188,11 +219,13 @@ def finding(
         expected: What should have been there, in words.
         found: What was there, in words.
         episode: The source's episode_index; None for the whole dataset.
-        step: The step of the episode that it is about, where it is about one.
+        step: The step of the episode that it concerns, if it concerns one.
         file: Path within the dataset's folder.
+        remedy: What to do in this case; None takes the catalogue's remedy.
+        is_skippable: See ``Finding``.
 
     Returns:
-        The finding, with the catalogue's severity and remedy.
+        The finding, with the catalogue's severity.
     """
     rule = CATALOGUE[code]
     return Finding(
@@ -203,7 +236,8 @@ def finding(
         file=file,
         expected=expected,
         found=found,
-        remedy=rule.remedy,
+        remedy=rule.remedy if remedy is None else remedy,
+        is_skippable=is_skippable,
     )
 
 
@@ -213,17 +247,17 @@ HANDLED = {
     "kept": "kept and marked",
     "recorded": "recorded",
 }
-"""What was done about a finding, in words."""
+"""What the policy did about a finding, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FindingGroup:
-    """Findings of one code that were handled alike.
+    """Findings of one code with the same handling.
 
     Attributes:
         first: The first of them, as an example.
-        count: How many there are.
-        episodes: episode_index of those that concern an episode, ascending, each once.
+        count: How many findings the group holds.
+        episodes: episode_index of each episode concerned, ascending.
     """
 
     first: Finding
@@ -231,7 +265,7 @@ class FindingGroup:
     episodes: tuple[int, ...]
 
     def where(self, most: int = 6) -> str:
-        """The episodes concerned, in words; ``most`` ranges at most."""
+        """The episodes concerned, in words, as no more than ``most`` ranges."""
         if not self.episodes:
             return "the whole dataset"
         return f"{'episode' if len(self.episodes) == 1 else 'episodes'} {episode_ranges(self.episodes, most)}"
@@ -241,7 +275,7 @@ def group_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
     """Groups findings by code and handling.
 
     Returns:
-        Errors first, then in the order in which their first one was found.
+        Errors first; otherwise in the order of each group's first finding.
     """
     groups: dict[tuple[str, str], list[Finding]] = {}
     for found in findings:

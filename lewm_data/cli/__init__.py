@@ -1,1 +1,1 @@
-"""The command line ``lewm-data``."""
+"""The commands, and what they print."""

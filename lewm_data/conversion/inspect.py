@@ -18,9 +18,10 @@ from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
 from lewm_data.quality.policy import Decision, decide
 from lewm_data.quality.validate import validate
 from lewm_data.resources import Progress
-from lewm_data.source import open as sources
+from lewm_data.source.data_files import fetch_files, identity, needed_files
 from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
+from lewm_data.source.open import open_source
 from lewm_data.source.selection import check_columns, choose_cameras
 
 
@@ -159,7 +160,9 @@ def inspect_source(
         UsageError: A camera or column does not exist, or there are several cameras and no choice.
         MachineError: The machine did not let a file be read.
     """
-    opened = sources.open_source(source, revision=config.revision, episodes=config.episodes)
+    opened = open_source(
+        source, revision=config.revision, episodes=config.episodes, action=config.action, state=config.state
+    )
     dataset = opened.dataset
     if dataset is None:
         report = Report(findings=tuple(opened.findings))
@@ -178,7 +181,7 @@ def inspect_source(
     cameras = choose_cameras(dataset, config, any_camera=any_camera)
     check_columns(config.extra_columns)
     whole = config.episodes is None
-    sources.fetch_files(opened.location, dataset, cameras.values(), all_episodes=whole)
+    fetch_files(opened.location, dataset, cameras.values(), all_episodes=whole)
     fingerprint = source_fingerprint(dataset, cameras, config)  # before the first read, so that later changes show
     report = validate(
         dataset,
@@ -208,8 +211,8 @@ def inspect_source(
 
 def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
     """Hash of the source as it is now and of the settings."""
-    files = sources.needed_files(dataset, tuple(cameras.values()))
-    return config.content_fingerprint(sources.identity(dataset, files))
+    files = needed_files(dataset, tuple(cameras.values()))
+    return config.content_fingerprint(identity(dataset, files))
 
 
 def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:

@@ -16,7 +16,8 @@ from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageErro
 from lewm_data.format.schema import safe_name
 from lewm_data.format.writer import replace_durably
 from lewm_data.locks import exclusive
-from lewm_data.source.open import identity, needed_files, open_source
+from lewm_data.source.data_files import identity, needed_files
+from lewm_data.source.open import open_source
 from lewm_data.source.selection import choose_cameras
 
 _SIGKILL_STATUS = -9
@@ -105,7 +106,9 @@ def _output(source: str, data_dir: Path, config: ConvertConfig) -> Path:
 
 
 def _fingerprint(source: str, config: ConvertConfig) -> str:
-    opened = open_source(source, revision=config.revision, episodes=config.episodes)
+    opened = open_source(
+        source, revision=config.revision, episodes=config.episodes, action=config.action, state=config.state
+    )
     if opened.dataset is None:
         return hashlib.sha256(source.encode()).hexdigest()  # the child refuses it, with the findings
     cameras = tuple(choose_cameras(opened.dataset, config).values())

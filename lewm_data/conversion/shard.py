@@ -20,6 +20,7 @@ from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.findings import Finding, finding
 from lewm_data.format.codecs import StoredChunk
 from lewm_data.format.header import FileHeader, SourceRecord
+from lewm_data.format.schema import ROW_DTYPES
 from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.quality.pictures import PictureCheck
 from lewm_data.quality.policy import decide
@@ -27,6 +28,7 @@ from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, ev
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
 from lewm_data.source.metadata import LAST_STEP
 from lewm_data.source.scale import Scaler
+from lewm_data.source.selection import file_column
 
 Event = EpisodeData | DecodedFrame | JobEnd
 """What arrives, in order: an episode's rows, then for each camera its frames and its end."""
@@ -116,7 +118,8 @@ def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Se
     dataset, config = inspection.dataset, inspection.config
     assert dataset is not None
     assert inspection.image_size is not None
-    features = {name: dataset.features[key] for name, key in dataset.row_columns(config.extra_columns).items()}
+    columns = dataset.row_columns(config.extra_columns)
+    names = {name: dataset.dimension_names(keys) for name, keys in columns.items()}
     dropped = {found.episode for found in findings if found.handling == "dropped" and found.episode is not None}
     return FileHeader(
         lewm_data_version=lewm_data.__version__,
@@ -134,8 +137,9 @@ def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Se
         image_width=inspection.image_size[1],
         resize=config.resize,
         compression=config.compression,
-        done_source=dataset.done_source,
-        feature_names={name: feature.names for name, feature in features.items() if feature.names},
+        done_source=inspection.report.done_source(dataset),
+        columns={name if name in ROW_DTYPES else file_column(name): keys for name, keys in columns.items()},
+        feature_names={name: dimensions for name, dimensions in names.items() if dimensions},
         tasks=dataset.tasks,
         dirty_episode_policy=config.dirty_episode_policy,
         findings=tuple(findings),

@@ -66,7 +66,9 @@ class FileHeader:
         image_width: Columns of a frame, in pixels.
         resize: How frames were brought to that size.
         compression: Codec of the frame chunks.
-        done_source: ``next.done``, ``is_terminal``, ``is_last`` or ``last_step``.
+        done_source: ``next.done``, ``is_terminal`` or ``is_last``; ``run`` where such a flag is set on several last
+            steps of an episode; ``last_step`` where the source has no flag.
+        columns: Column to the LeRobot keys that make it up, in order; empty in files of older versions.
         feature_names: Names of the dimensions of each column that had some in the source.
         tasks: The source's task_index to its text.
         statistics: Statistics of each numeric column.
@@ -87,6 +89,7 @@ class FileHeader:
     resize: str
     compression: str
     done_source: str
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: dict[int, str] = field(default_factory=dict)
     statistics: dict[str, ColumnStatistics] = field(default_factory=dict)
@@ -175,6 +178,7 @@ class FileHeader:
                 resize=str(attributes["resize"]),
                 compression=str(attributes["compression"]),
                 done_source=str(attributes["done_source"]),
+                columns={k: tuple(v) for k, v in json.loads(attributes.get("columns", "{}")).items()},
                 feature_names={k: tuple(v) for k, v in json.loads(attributes["feature_names"]).items()},
                 tasks={int(k): v for k, v in json.loads(attributes["tasks"]).items()},
                 statistics={k: _statistics(v) for k, v in json.loads(attributes["statistics"]).items()},

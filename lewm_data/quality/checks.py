@@ -1,4 +1,4 @@
-"""The checks themselves: values in, findings out. Nothing is opened here."""
+"""Checks of the metadata and of an episode's rows: values in, findings out. Nothing is opened here."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
-from lewm_data.source.metadata import TIMESTAMP_TOLERANCE_SECONDS, Feature, LeRobotDataset
+from lewm_data.quality.clock import Frames, check_clock
+from lewm_data.source.metadata import NUMBER_DTYPES, Feature, LeRobotDataset
 
-NUMBER_DTYPES = frozenset(
-    {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-)
-"""Dtypes of ``meta/info.json`` that stand for numbers."""
+MAX_EPISODE_BYTES = 1 << 30
+"""Rows of one episode, which are held in memory at once: ten days of a robot arm at 30 fps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,25 +24,26 @@ class EpisodeRows:
     Attributes:
         episode: episode_index.
         file: Parquet file, relative to the dataset's folder.
-        frame_index: Shape (L,).
-        timestamp: Seconds since the episode's begin, float64, shape (L,).
-        index: The dataset-wide row number, shape (L,).
-        columns: Our column name to values of shape (L,) or (L, width).
+        length: L.
+        frame_index: Shape (L,); None where the file has no usable column of that name.
+        timestamp: Seconds since the episode's start, float64, shape (L,); None likewise.
+        index: The dataset-wide row number, shape (L,); None likewise.
+        columns: LeRobot's key to values of shape (L,) or (L, width).
     """
 
     episode: int
     file: str
-    frame_index: np.ndarray
-    timestamp: np.ndarray
-    index: np.ndarray
+    length: int
+    frame_index: np.ndarray | None
+    timestamp: np.ndarray | None
+    index: np.ndarray | None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iterator[Finding]:
-    """What ``meta/info.json`` and the episode table tell about the dataset as a whole."""
+    """Reports what ``meta/info.json`` says against a conversion of the dataset as a whole."""
     where: dict[str, Any] = {"file": "meta/info.json"}
-    episodes_file = "meta/episodes.jsonl" if dataset.is_legacy() else "meta/episodes"
-    for key in dataset.row_columns(tuple(extra_columns)).values():
+    for key in dict.fromkeys(key for keys in dataset.row_columns(tuple(extra_columns)).values() for key in keys):
         feature = dataset.features.get(key)
         if feature is None:
             yield finding("column_missing", expected=f"a feature {key!r}", found="none", **where)
@@ -53,27 +53,10 @@ def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iter
             yield finding("column_width", expected=f"a shape of {key!r}", found="none, or an empty one", **where)
     if not dataset.cameras:
         yield finding("camera_none", expected="a camera (dtype video or image)", found="none", **where)
-    for name, claimed, found in (
-        ("total_episodes", dataset.total_episodes, dataset.listed_episodes),
-        ("total_frames", dataset.total_steps, dataset.listed_steps),
-    ):
-        if claimed is not None and claimed != found:
-            yield finding(
-                "total_mismatch",
-                expected=f"{name} {claimed:,}",
-                found=f"{found:,} in {episodes_file}",
-                **where,
-            )
-    if dataset.listed_episodes == 0:
-        yield finding("metadata_missing", file=episodes_file, expected="an episode", found="none")
-
-
-MAX_EPISODE_BYTES = 1 << 30
-"""Rows of one episode, which are held in memory at once: ten days of a robot arm at 30 fps."""
 
 
 def check_length(episode: int, length: int, min_steps: int, max_steps: int) -> Iterator[Finding]:
-    """Whether an episode holds anything, and a training window, and whether memory holds its rows."""
+    """Reports an episode without steps, with too few for a training window, or with too many for memory."""
     if length > max_steps:
         yield finding("episode_too_long", episode=episode, expected=f"{max_steps:,} steps at most", found=f"{length:,}")
     elif length <= 0:
@@ -88,23 +71,32 @@ def check_length(episode: int, length: int, min_steps: int, max_steps: int) -> I
 
 
 def check_rows(
-    rows: EpisodeRows, *, length: int, first_index: int, fps: float, features: Mapping[str, Feature]
+    rows: EpisodeRows,
+    *,
+    length: int,
+    first_index: int,
+    fps: float,
+    features: Mapping[str, Feature],
+    columns: Mapping[str, Sequence[str]],
+    frames: Frames,
 ) -> Iterator[Finding]:
-    """Everything the Parquet rows of one episode can tell.
+    """Reports everything that the Parquet rows of one episode show.
 
     Args:
         rows: The rows found under the episode's index, one or more.
-        length: How many the metadata promises.
+        length: Rows that the metadata promises.
         first_index: The ``index`` that the metadata gives its first row; negative if it gives none.
         fps: Steps per second.
-        features: Our column name to what ``meta/info.json`` says of it.
+        features: LeRobot's key to what ``meta/info.json`` says of it.
+        columns: Our column name to the keys that make it up.
+        frames: How the episode's frames relate to its rows.
     """
     where: dict[str, Any] = {"episode": rows.episode, "file": rows.file}
-    count = len(rows.frame_index)
+    count = rows.length
     if count != length:
         code = "rows_missing" if count < length else "rows_extra"
         yield finding(code, expected=f"{length} rows", found=f"{count}", **where)
-    if first_index >= 0:
+    if first_index >= 0 and rows.index is not None:
         wrong = np.flatnonzero(rows.index != first_index + np.arange(count))
         if len(wrong):
             yield finding(
@@ -114,13 +106,17 @@ def check_rows(
                 step=int(wrong[0]),
                 **where,
             )
-    yield from _check_time(rows, fps, where)
-    for column, values in rows.columns.items():
-        yield from _check_values(column, values.reshape(count, -1), features[column], where)
-    yield from _check_motion(rows, where)
-    if DONE in rows.columns and rows.columns[DONE].size:
-        done = np.nan_to_num(rows.columns[DONE].reshape(count, -1)[:, 0]).astype(bool)
-        yield from _check_done(done, where)
+    yield from check_clock(rows.timestamp, rows.frame_index, length=length, fps=fps, frames=frames, where=where)
+    for name, keys in columns.items():
+        for key in keys:
+            if key in rows.columns:
+                values = rows.columns[key].reshape(count, -1)
+                yield from _check_values(name, values, features[key], where)
+    yield from _check_motion(rows, columns, where)
+    for key in columns.get(DONE, ()):
+        if key in rows.columns and rows.columns[key].size:
+            done = np.nan_to_num(rows.columns[key].reshape(count, -1)[:, 0]).astype(bool)
+            yield from _check_done(done, key, where)
 
 
 def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict[str, Any]) -> Iterator[Finding]:
@@ -170,90 +166,46 @@ def _check_range(values: np.ndarray, stored: np.dtype, feature: Feature, where: 
         )
 
 
-def _check_time(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> Iterator[Finding]:
-    order = list(_check_frame_index(rows, where))
-    times = list(_check_timestamps(rows, fps, where))
-    yield from order + times
-    if order and any(found.severity == "error" for found in times):
-        yield finding(
-            "rows_misplaced",
-            expected="frame_index or timestamps that tell which frame belongs to a row",
-            found="both broken",
-            **where,
-        )
-
-
-def _check_frame_index(rows: EpisodeRows, where: dict[str, Any]) -> Iterator[Finding]:
-    count = len(rows.frame_index)
-    wrong = np.flatnonzero(rows.frame_index != np.arange(count))
-    if len(wrong):
-        yield finding(
-            "frame_index_broken",
-            expected=f"frame_index 0 to {count - 1}",
-            found=f"{rows.frame_index[wrong[0]]} at step {wrong[0]}",
-            step=int(wrong[0]),
-            **where,
-        )
-
-
-def _check_timestamps(rows: EpisodeRows, fps: float, where: dict[str, Any]) -> Iterator[Finding]:
-    if not np.isfinite(rows.timestamp).all():
-        yield finding("timestamps_off_fps", expected="a timestamp in every row", found="NaN, Inf or null", **where)
+def _check_motion(rows: EpisodeRows, columns: Mapping[str, Sequence[str]], where: dict[str, Any]) -> Iterator[Finding]:
+    if rows.length < 2:
         return
-    steps = np.diff(rows.timestamp)
-    if (steps <= 0).any():
-        at = int(np.flatnonzero(steps <= 0)[0]) + 1
+    if _is_constant(rows, columns.get(ACTION, ())):
+        is_zero = not any(rows.columns[key].any() for key in columns[ACTION])
         yield finding(
-            "timestamps_not_increasing",
-            expected="timestamps that increase",
-            found=f"{rows.timestamp[at]:.6f} s after {rows.timestamp[at - 1]:.6f} s at step {at}",
-            step=at,
+            "action_zero" if is_zero else "action_constant",
+            expected="actions that differ",
+            found=f"the same in {rows.length} steps",
             **where,
         )
-        return
-    ideal = np.arange(len(rows.timestamp)) / fps
-    drift = np.abs(rows.timestamp - ideal)
-    # LeRobot stores float32, whose neighbours are 1.2e-4 s apart after 17 minutes
-    if (drift > TIMESTAMP_TOLERANCE_SECONDS + np.spacing(ideal.astype(np.float32))).any():
-        at = int(drift.argmax())
-        code = "timestamps_off_fps" if drift[at] >= 0.5 / fps else "timestamps_jitter"
-        yield finding(
-            code,
-            expected=f"{ideal[at]:.6f} s at step {at} ({fps:g} fps)",
-            found=f"{rows.timestamp[at]:.6f} s",
-            step=at,
-            **where,
-        )
+    if _is_constant(rows, columns.get(STATE, ())):
+        yield finding("state_frozen", expected="states that differ", found=f"the same in {rows.length} steps", **where)
 
 
-def _check_motion(rows: EpisodeRows, where: dict[str, Any]) -> Iterator[Finding]:
-    if len(rows.frame_index) < 2:
-        return
-    action, state = rows.columns.get(ACTION), rows.columns.get(STATE)
-    if action is not None and action.size and (action == action[0]).all():
-        code = "action_constant" if action.any() else "action_zero"
-        yield finding(code, expected="actions that differ", found=f"the same in {len(action)} steps", **where)
-    if state is not None and state.size and (state == state[0]).all():
-        yield finding("state_frozen", expected="states that differ", found=f"the same in {len(state)} steps", **where)
+def _is_constant(rows: EpisodeRows, keys: Sequence[str]) -> bool:
+    """Whether all these columns hold the same values in every row; False if one of them could not be read."""
+    parts = [rows.columns[key] for key in keys if key in rows.columns]
+    return len(parts) == len(keys) > 0 and all(part.size > 0 and (part == part[0]).all() for part in parts)
 
 
-def _check_done(done: np.ndarray, where: dict[str, Any]) -> Iterator[Finding]:
+def _check_done(done: np.ndarray, key: str, where: dict[str, Any]) -> Iterator[Finding]:
+    last = len(done) - 1
     early = np.flatnonzero(done[:-1])
     if not done.any():
-        yield finding("done_never", expected=f"an end at step {len(done) - 1}", found="none", **where)
+        yield finding("done_never", expected=f"an end at step {last}", found="none", **where)
     elif not done[-1]:
         yield finding(
             "done_not_last",
-            expected=f"the end at step {len(done) - 1}",
+            expected=f"the end at step {last}",
             found=f"it at step {early[0]}",
             step=int(early[0]),
             **where,
         )
     elif len(early):
+        is_run = bool(done[early[0] :].all())
         yield finding(
-            "done_mid_episode",
-            expected=f"one end, at step {len(done) - 1}",
-            found=f"one at step {early[0]}",
+            "done_run" if is_run else "done_mid_episode",
+            expected=f"one end, at step {last}",
+            found=f"{key} true on the last {len(early) + 1} steps" if is_run else f"one at step {early[0]}",
             step=int(early[0]),
             **where,
         )

@@ -24,30 +24,26 @@ class Decision(NamedTuple):
 
 
 def decide(findings: Iterable[Finding], policy: DirtyEpisodePolicy) -> Decision:
-    """Applies a dirty-episode policy. Dataset-wide errors are never skippable.
+    """Applies a dirty-episode policy.
+
+    An error that concerns the whole dataset refuses it, unless the listed episodes are whole without what is missing
+    (``Finding.is_skippable``) or the policy is ``keep`` and the catalogue allows it.
 
     Args:
         findings: All findings of a dataset.
         policy: ``fail`` refuses on any error; ``skip`` drops the episodes that have one; ``keep`` keeps what the
             catalogue says can still be aligned, and drops the rest.
     """
-    handled: list[Finding] = []
-    dropped: set[int] = set()
-    refused = False
-    for found in findings:
-        handling: Handling = "recorded"
-        if found.severity == "error":
-            if policy == "fail" or (found.episode is None and not (policy == "keep" and _keepable(found))):
-                handling, refused = "refused", True
-            elif policy == "keep" and _keepable(found):
-                handling = "kept"
-            else:
-                handling = "dropped"
-                assert found.episode is not None
-                dropped.add(found.episode)
-        handled.append(dataclasses.replace(found, handling=handling))
-    return Decision(tuple(handled), frozenset(dropped), refused)
+    handled = tuple(dataclasses.replace(found, handling=_handling(found, policy)) for found in findings)
+    dropped = {found.episode for found in handled if found.handling == "dropped" and found.episode is not None}
+    return Decision(handled, frozenset(dropped), any(found.handling == "refused" for found in handled))
 
 
-def _keepable(found: Finding) -> bool:
-    return CATALOGUE[found.code].keepable
+def _handling(found: Finding, policy: DirtyEpisodePolicy) -> Handling:
+    if found.severity == "warning":
+        return "recorded"
+    if policy == "fail":
+        return "refused"
+    if policy == "keep" and CATALOGUE[found.code].keepable:
+        return "kept"
+    return "dropped" if found.episode is not None or found.is_skippable else "refused"

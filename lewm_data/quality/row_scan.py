@@ -2,76 +2,227 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lewm_data.errors import machine_errors
-from lewm_data.findings import Finding, finding
+from lewm_data.findings import LEAVE_OUT, Finding, finding
+from lewm_data.format.schema import DONE
 from lewm_data.paths import is_file
 from lewm_data.quality import checks
 from lewm_data.quality.checks import EpisodeRows
-from lewm_data.source.files import first_line, is_lfs_pointer, leads_out
-from lewm_data.source.metadata import NULL, LeRobotDataset
+from lewm_data.quality.clock import Frames, read_clock
+from lewm_data.source.files import first_line, is_lfs_pointer, is_unfinished_parquet, leads_out
+from lewm_data.source.metadata import INDEX_COLUMNS, NULL, LeRobotDataset
 from lewm_data.source.rows import (
     NUMBER_ROWS,
     PARQUET_ERRORS,
     NotNumericError,
     RowCursor,
     UnevenRowsError,
+    holds_numbers,
     oversized,
     reraise_arrow_oom,
     to_numpy,
     to_vector,
 )
+from lewm_data.source.strays import data_files
 
-INDEX_COLUMNS = ("episode_index", "frame_index", "timestamp", "index")
-"""Columns that LeRobot writes into every Parquet file."""
+_UNFINISHED = f"This recording session was not finished: LeRobot closes the file when a session ends. {LEAVE_OUT}"
+
+
+class _Problem(NamedTuple):
+    """Why a data file cannot be read: a finding without its episode."""
+
+    code: str
+    expected: str
+    found: str
+    remedy: str | None = None
 
 
 class RowScan:
-    """Reads the numeric columns of every data file once, and checks each episode's rows as they pass.
+    """Scans data files, and collects what conversion needs to know of them.
 
     Args:
         dataset: The dataset.
         cameras: Cameras to convert.
         extra_columns: Further columns to convert.
-        whole: Whether the table holds all episodes, so that rows of others mean something.
+        frames: episode_index to how its frames relate to its rows.
+        whole: Whether the table holds all episodes, so that rows of others are worth a warning.
+
+    Attributes:
+        first_rows: episode_index to the row of its file where it begins.
+        relocated: episode_index to the file that holds its rows, where the metadata names another.
+        drifts: episode_index to the largest distance of its timestamps from the grid, in seconds; positive is late.
+        max_steps: Most steps of an episode whose rows fit into memory.
     """
 
     def __init__(
-        self, dataset: LeRobotDataset, cameras: Sequence[str], extra_columns: tuple[str, ...], whole: bool
+        self,
+        dataset: LeRobotDataset,
+        cameras: Sequence[str],
+        extra_columns: tuple[str, ...],
+        *,
+        frames: Mapping[int, Frames],
+        whole: bool,
     ) -> None:
         self.first_rows: dict[int, int] = {}
+        self.relocated: dict[int, str] = {}
+        self.drifts: dict[int, float] = {}
         self._dataset = dataset
+        self._frames = frames
+        self._whole = whole
         self._columns = dataset.row_columns(extra_columns)
-        self._features = {name: dataset.features[key] for name, key in self._columns.items()}
-        self._widths = {key: dataset.features[key].width for key in self._columns.values()}
+        keys = dict.fromkeys(key for keys in self._columns.values() for key in keys)
+        self._widths = {key: dataset.features[key].width for key in keys}
         self.max_steps = checks.MAX_EPISODE_BYTES // (8 * (len(INDEX_COLUMNS) + sum(self._widths.values())))
-        self._image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
-        self._listed = frozenset(dataset.episodes.index.tolist()) if whole else None
-        self._absent: dict[int, tuple[str, int]] = {}  # episode_index to the file that lacks it, and its length
-        self._elsewhere: dict[int, str] = {}  # episode_index to a file that has rows of it and should not
+        # what follows from the order of the rows may be missing
+        optional = [*INDEX_COLUMNS[1:], *self._columns.get(DONE, ())]
+        optional += ["episode_index"] if dataset.is_legacy() else []
+        needed_twice = {key for name, keys in self._columns.items() if name != DONE for key in keys}
+        self._optional = [key for key in optional if key not in needed_twice]
+        image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
+        self._required = [key for key in [*INDEX_COLUMNS[:1], *keys] if key not in self._optional]
+        self._image_cameras = image_cameras
+        self._row_of = {int(index): row for row, index in enumerate(dataset.episodes.index)}
+        self._scanned: set[str] = set()
+        self._pending: dict[int, Finding] = {}  # episodes whose rows were not where they should be
+        self._elsewhere: dict[int, dict[str, None]] = {}  # episode_index to files that hold rows of it and should not
+        self._lacking: dict[str, dict[str, None]] = {}  # column to the files that lack it
 
-    def file(self, file: str | None, members: list[int]) -> list[Finding]:
+    def file(self, file: str | None, members: Sequence[int]) -> list[Finding]:
         """Checks the episodes that a data file should hold; ``members`` are rows of the episode table."""
         table = self._dataset.episodes
         wanted = {int(table.index[row]): row for row in members}
         if file is None:
-            return [
-                finding("location_null", episode=index, expected="chunk and file number of its rows", found="null")
+            for index in wanted:
+                self._pending[index] = finding(
+                    "location_null", episode=index, expected="chunk and file number of its rows", found="null"
+                )
+            return []
+        self._scanned.add(file)
+        problem, absent = self._inspect(file)
+        if problem is not None:
+            findings = [
+                finding(
+                    problem.code,
+                    episode=index,
+                    file=file,
+                    expected=problem.expected,
+                    found=problem.found,
+                    remedy=problem.remedy,
+                )
                 for index in wanted
             ]
-        problem = self._problem(file)
-        if problem is not None:
-            code, expected, found = problem
-            return [finding(code, episode=index, file=file, expected=expected, found=found) for index in wanted]
+            if problem.code != "file_missing":
+                return findings
+            self._pending.update(zip(wanted, findings, strict=True))
+            return []
+        for key in absent:
+            self._lacking.setdefault(key, {})[file] = None
+        return self._scan(file, wanted, absent)
+
+    def finish(self) -> list[Finding]:
+        """After all files: episodes whose rows are elsewhere or nowhere, and columns that files lack."""
+        findings = self._relocate() if self._pending and not self._dataset.is_legacy() else []
+        for index, pending in self._pending.items():
+            if index in self._elsewhere and pending.code == "rows_misplaced":
+                places = " and ".join(self._elsewhere[index])
+                findings.append(
+                    finding(
+                        "rows_misplaced",
+                        episode=index,
+                        file=pending.file,
+                        expected=pending.expected,
+                        found=f"them in {places}",
+                    )
+                )
+            else:
+                findings.append(pending)
+        for key, files in self._lacking.items():
+            findings.append(
+                finding(
+                    "column_derived",
+                    file=next(iter(files)),
+                    expected=f"a column {key!r} of numbers",
+                    found=f"none in {len(files):,} of {len(self._scanned):,} files",
+                )
+            )
+        return findings
+
+    def _relocate(self) -> list[Finding]:
+        """Looks for the rows of pending episodes in other files, and takes them where they are in exactly one."""
+        findings: list[Finding] = []
+        for name in data_files(self._dataset.root, self._dataset.paths.data):
+            if name not in self._scanned:
+                findings += self.file(name, ())
+        places: dict[str, list[int]] = {}
+        for index in self._pending:
+            files = list(self._elsewhere.get(index, ()))
+            if len(files) == 1:
+                places.setdefault(files[0], []).append(index)
+        for file, indices in places.items():
+            named = {index: self._pending.pop(index) for index in indices}
+            found = self.file(file, [self._row_of[index] for index in indices])
+            findings += [one for one in found if one.code != "rows_unlisted"]  # reported by the first scan
+            for index, pending in named.items():
+                if index in self._pending:  # its rows could not be read there either
+                    continue
+                self.relocated[index] = file
+                where = "no file" if pending.code == "location_null" else str(pending.file)
+                findings.append(
+                    finding(
+                        "rows_relocated", episode=index, file=file, expected=f"rows in {where}", found=f"them in {file}"
+                    )
+                )
+        return findings
+
+    def _inspect(self, file: str) -> tuple[_Problem | None, list[str]]:
+        """What is wrong with a file as such, and which of the optional columns it lacks."""
+        path = self._dataset.root / file
+        if not is_file(path):
+            return _Problem("file_missing", "the file", "no such file"), []
+        if leads_out(self._dataset.root, path):
+            return _Problem("path_unsafe", "a file in the dataset's folder", "a link that leads out"), []
+        if is_lfs_pointer(path):
+            return _Problem("lfs_pointer", "the file itself", "a Git LFS pointer"), []
+        wanted = [*self._required, *self._optional, *self._image_cameras]
+        try:
+            with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path) as parquet:
+                schema = parquet.schema_arrow
+                too_much = oversized(parquet.metadata, {key: self._widths.get(key, 1) for key in wanted})
+        except MemoryError:
+            raise
+        except PARQUET_ERRORS as error:
+            remedy = _UNFINISHED if is_unfinished_parquet(path) else None
+            return _Problem("parquet_unreadable", "a Parquet file", first_line(error), remedy), []
+        if too_much:
+            return _Problem("parquet_unreadable", "rows that fit into memory", too_much), []
+        names = list(schema.names)
+        missing = [key for key in (*self._required, *self._image_cameras) if names.count(key) == 0]
+        if missing:
+            return _Problem("column_missing", f"columns {', '.join(missing)}", f"only {', '.join(sorted(names))}"), []
+        repeated = [key for key in (*self._required, *self._image_cameras) if names.count(key) > 1]
+        if repeated:
+            return _Problem("column_missing", "one column of each name", f"{', '.join(repeated)} more than once"), []
+        absent = [
+            key
+            for key in self._optional
+            if names.count(key) != 1 or (key in INDEX_COLUMNS and not holds_numbers(schema.field(key).type))
+        ]
+        return None, absent
+
+    def _scan(self, file: str, wanted: dict[int, int], absent: Sequence[str]) -> list[Finding]:
+        """Checks the rows of the wanted episodes of a file that can be opened."""
+        table = self._dataset.episodes
         findings: list[Finding] = []
         seen: set[int] = set()
         try:
-            for rows in self._episodes(file, wanted, findings):
+            for rows in self._episodes(file, wanted, absent, findings):
                 if rows.episode in seen:
                     findings.append(
                         finding(
@@ -85,13 +236,22 @@ class RowScan:
                     continue
                 seen.add(rows.episode)
                 row = wanted[rows.episode]
-                findings += checks.check_rows(
-                    rows,
-                    length=int(table.length[row]),
-                    first_index=int(table.first_index[row]),
-                    fps=self._dataset.fps,
-                    features=self._features,
+                found = list(
+                    checks.check_rows(
+                        rows,
+                        length=int(table.length[row]),
+                        first_index=int(table.first_index[row]),
+                        fps=self._dataset.fps,
+                        features=self._dataset.features,
+                        columns=self._columns,
+                        frames=self._frames.get(rows.episode, "equal"),
+                    )
                 )
+                findings += found
+                if any(one.code == "timestamps_off_fps" for one in found):
+                    clock = read_clock(rows.timestamp, self._dataset.fps)
+                    if clock.kind == "drift":
+                        self.drifts[rows.episode] = clock.seconds
         except NotNumericError as error:
             return findings + [
                 finding("column_dtype", episode=index, file=file, expected="numbers in every row", found=str(error))
@@ -108,60 +268,24 @@ class RowScan:
             ]
         for index, row in wanted.items():
             if index not in seen and table.length[row] > 0:
-                self._absent[index] = file, int(table.length[row])
+                expected = f"{int(table.length[row])} rows with episode_index {index}"
+                self._pending[index] = finding(
+                    "rows_misplaced", episode=index, file=file, expected=expected, found="none"
+                )
         return findings
 
-    def absent(self) -> list[Finding]:
-        """After all files: the episodes of which no row is where it should be."""
-        return [
-            finding(
-                "rows_misplaced",
-                episode=index,
-                file=file,
-                expected=f"{length} rows with episode_index {index}",
-                found=f"them in {self._elsewhere[index]}" if index in self._elsewhere else "none",
-            )
-            for index, (file, length) in self._absent.items()
-        ]
-
-    def _problem(self, file: str) -> tuple[str, str, str] | None:
-        """What is wrong with a file as such, as (code, expected, found)."""
-        path = self._dataset.root / file
-        if not is_file(path):
-            return "file_missing", "the file", "no such file"
-        if leads_out(self._dataset.root, path):
-            return "path_unsafe", "a file in the dataset's folder", "a link that leads out"
-        wanted = [*INDEX_COLUMNS, *self._columns.values(), *self._image_cameras]
-        try:
-            with machine_errors(path):
-                is_pointer = is_lfs_pointer(path)
-            if is_pointer:
-                return "lfs_pointer", "the file itself", "a Git LFS pointer"
-            with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path) as parquet:
-                present = set(parquet.schema_arrow.names)
-                too_much = oversized(parquet.metadata, {key: self._widths.get(key, 1) for key in wanted})
-        except MemoryError:
-            raise
-        except PARQUET_ERRORS as error:
-            return "parquet_unreadable", "a Parquet file", first_line(error)
-        if too_much:
-            return "parquet_unreadable", "rows that fit into memory", too_much
-        absent = [key for key in wanted if key not in present]
-        if absent:
-            return "column_missing", f"columns {', '.join(absent)}", f"only {', '.join(sorted(present))}"
-        return None
-
-    def _episodes(self, file: str, wanted: dict[int, int], findings: list[Finding]) -> Iterator[EpisodeRows]:
-        """Yields each run of rows with one wanted episode_index; rows of other episodes pass by."""
-        keys = [*INDEX_COLUMNS, *self._columns.values()]
+    def _episodes(
+        self, file: str, wanted: dict[int, int], absent: Sequence[str], findings: list[Finding]
+    ) -> Iterator[EpisodeRows]:
+        """Yields each run of rows with one wanted episode_index; rows of other episodes are skipped."""
+        keys = [key for key in dict.fromkeys([*self._required, *self._optional]) if key not in absent]
         parts: list[pa.RecordBatch] = []
         current, position, start = NULL, 0, 0
         unlisted, example, held = 0, NULL, 0
         table = self._dataset.episodes
         with RowCursor(self._dataset.root / file, keys) as cursor:
             for batch in cursor.read(0, 1 << 62):
-                index = to_vector(batch.column("episode_index"), null=NULL)
-                index = np.where(np.isfinite(index), index, NULL)
+                index = self._episode_index(batch, wanted)
                 cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
                 for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
                     if int(index[begin]) != current:
@@ -169,12 +293,12 @@ class RowScan:
                         current, start, parts, held = int(index[begin]), position + begin, [], 0
                     if current in wanted:
                         held += end - begin
-                        most = min(int(table.length[wanted[current]]), self.max_steps)
-                        if held - NUMBER_ROWS <= most:  # beyond that, more are as wrong as many more
+                        limit = min(int(table.length[wanted[current]]), self.max_steps)
+                        if held - NUMBER_ROWS <= limit:  # beyond that, more are as wrong as many more
                             parts.append(batch.slice(begin, end - begin))
-                    elif self._listed is not None and current in self._listed:
-                        self._elsewhere.setdefault(current, file)
-                    elif self._listed is not None:
+                    elif current in self._row_of:
+                        self._elsewhere.setdefault(current, {})[file] = None
+                    elif self._whole:
                         unlisted, example = unlisted + end - begin, current
                 position += len(index)
         yield from self._finish(file, current, start, parts, findings)
@@ -188,6 +312,13 @@ class RowScan:
                 )
             )
 
+    def _episode_index(self, batch: pa.RecordBatch, wanted: dict[int, int]) -> np.ndarray:
+        """episode_index of each row; a v2.x file without the column holds the one episode of its name."""
+        if "episode_index" not in batch.schema.names:
+            return np.full(batch.num_rows, next(iter(wanted), NULL))
+        index = to_vector(batch.column("episode_index"), null=NULL)
+        return np.where(np.isfinite(index), index, NULL)
+
     def _finish(
         self, file: str, episode: int, start: int, parts: list[pa.RecordBatch], findings: list[Finding]
     ) -> Iterator[EpisodeRows]:
@@ -196,9 +327,11 @@ class RowScan:
         table = pa.Table.from_batches(parts)
         self.first_rows.setdefault(episode, start)
         columns = {}
-        for name, key in self._columns.items():
+        for key, width in self._widths.items():
+            if key not in table.column_names:  # absent, and derived
+                continue
             try:
-                columns[name] = to_numpy(table.column(key), null=float("nan"))
+                columns[key] = to_numpy(table.column(key), null=float("nan"))
             except NotNumericError as error:
                 is_uneven = isinstance(error, UnevenRowsError)
                 findings.append(
@@ -206,15 +339,22 @@ class RowScan:
                         "column_width" if is_uneven else "column_dtype",
                         episode=episode,
                         file=file,
-                        expected=f"{key!r} {self._features[name].width} wide" if is_uneven else f"numbers in {key!r}",
+                        expected=f"{key!r} {width} wide" if is_uneven else f"numbers in {key!r}",
                         found=str(error),
                     )
                 )
+        index = {
+            name: to_vector(table.column(name), null=float("nan") if name == "timestamp" else NULL)
+            for name in INDEX_COLUMNS[1:]
+            if name in table.column_names
+        }
+        timestamp = index.get("timestamp")
         yield EpisodeRows(
             episode=episode,
             file=file,
-            frame_index=to_vector(table.column("frame_index"), null=NULL),
-            timestamp=to_vector(table.column("timestamp"), null=float("nan")).astype(np.float64),
-            index=to_vector(table.column("index"), null=NULL),
+            length=table.num_rows,
+            frame_index=index.get("frame_index"),
+            timestamp=None if timestamp is None else timestamp.astype(np.float64),
+            index=index.get("index"),
             columns=columns,
         )

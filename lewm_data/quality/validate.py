@@ -1,18 +1,17 @@
-"""Source in, findings out: everything that metadata, Parquet and video headers can tell. Reads, never writes.
-
-One report of everything wrong, for all chosen episodes, before any frame is decoded.
-"""
+"""Reports everything that metadata, Parquet and video headers show, before any frame is decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from lewm_data.findings import Finding, finding
 from lewm_data.quality import checks
+from lewm_data.quality.clock import Frames, drift_remedy
 from lewm_data.quality.row_scan import RowScan
-from lewm_data.quality.video_checks import check_spans, check_video
+from lewm_data.quality.video_checks import Spans, check_spans, check_video, frames_are_equal
 from lewm_data.resources import Progress
 from lewm_data.source.episodes import Report
 from lewm_data.source.files import leads_out
@@ -29,10 +28,10 @@ def validate(
     whole: bool = True,
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
-    """Checks a dataset against the catalogue of DESIGN section 7.
+    """Checks a dataset against the catalogue of findings.
 
     Args:
-        dataset: A dataset whose metadata was read and whose files are there, as far as they can be.
+        dataset: A dataset whose metadata was read and whose files are on this machine, as far as they can be.
         cameras: Keys of the cameras to convert.
         extra_columns: Further columns to convert, by LeRobot's keys.
         min_episode_steps: Episodes shorter than this get a warning.
@@ -41,14 +40,14 @@ def validate(
 
     Returns:
         The report.
+
+    Raises:
+        MemoryError, OSError: The machine cannot read a file.
     """
     findings = list(checks.check_dataset(dataset, extra_columns))
     if any(found.code in ("column_missing", "column_dtype", "column_width") for found in findings):
         return Report(findings=tuple(findings))
     table = dataset.episodes
-    scan = RowScan(dataset, cameras, tuple(extra_columns), whole)
-    for index, length in zip(table.index.tolist(), table.length.tolist(), strict=True):
-        findings += checks.check_length(index, length, min_episode_steps, scan.max_steps)
     data_files = _group(dataset.data_path(row) for row in range(len(table)))
     video_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "video"]
     video_files = {
@@ -56,18 +55,27 @@ def validate(
     }
     total = len(data_files) + sum(map(len, video_files.values()))
     done = 0
+    videos = _VideoScan(dataset, whole=whole, frames="equal" if video_cameras else "in_rows")
+    for camera, files in video_files.items():
+        for file, members in files.items():
+            videos.file(camera, file, members)
+            done += 1
+            progress("video headers", done, total)
+    scan = RowScan(dataset, cameras, tuple(extra_columns), frames=videos.frames, whole=whole)
+    for index, length in zip(table.index.tolist(), table.length.tolist(), strict=True):
+        findings += checks.check_length(index, length, min_episode_steps, scan.max_steps)
     for file, members in data_files.items():
         findings += scan.file(file, members)
         done += 1
         progress("rows", done, total)
-    findings += scan.absent()
-    headers: dict[str, VideoHeader] = {}
-    for camera, files in video_files.items():
-        for file, members in files.items():
-            findings += _check_video_file(dataset, camera, file, members, headers, whole)
-            done += 1
-            progress("video headers", done, total)
-    return Report(findings=tuple(findings), first_rows=scan.first_rows, headers=headers)
+    findings += scan.finish()
+    findings = _with_drift(findings, scan.drifts, dataset, videos.frames)
+    return Report(
+        findings=(*findings, *videos.findings),
+        first_rows=scan.first_rows,
+        headers=videos.headers,
+        relocated=scan.relocated,
+    )
 
 
 def _group(paths: Iterable[str | None]) -> dict[str | None, list[int]]:
@@ -78,53 +86,79 @@ def _group(paths: Iterable[str | None]) -> dict[str | None, list[int]]:
     return groups
 
 
-def _check_video_file(
-    dataset: LeRobotDataset,
-    camera: str,
-    file: str | None,
-    members: list[int],
-    headers: dict[str, VideoHeader],
-    whole: bool,
+def _with_drift(
+    findings: list[Finding], drifts: dict[int, float], dataset: LeRobotDataset, frames: Mapping[int, Frames]
 ) -> list[Finding]:
-    table = dataset.episodes
-    rows = np.array(members)
-    episodes = table.index[rows]
-    if file is None:
-        return [
-            finding(
-                "location_null",
-                episode=int(index),
-                expected=f"chunk and file number of {camera!r}",
-                found="null",
-            )
-            for index in episodes
-        ]
-    try:
-        if leads_out(dataset.root, dataset.root / file):
-            raise MediaError("path_unsafe", "a file in the dataset's folder", "a link that leads out")
-        header = headers[file] = read_header(dataset.root / file)
-    except MediaError as problem:
-        return [
-            finding(problem.code, episode=int(index), file=file, expected=problem.expected, found=problem.found)
-            for index in episodes
-        ]
-    columns = table.cameras[camera]
+    """Adds to each finding of drifting timestamps what is true of the dataset, and the way out."""
     return [
-        *check_video(
-            header,
-            file=file,
-            fps=dataset.fps,
-            declared_shape=dataset.features[camera].shape,
-            episodes=episodes.tolist(),
-        ),
-        *check_spans(
-            header,
-            file=file,
-            episodes=episodes,
-            lengths=table.length[rows],
-            start_seconds=columns.start_seconds[rows],
-            stop_seconds=columns.stop_seconds[rows],
-            fps=dataset.fps,
-            complete=whole,
-        ),
+        dataclasses.replace(
+            found,
+            remedy=drift_remedy(
+                drifts,
+                num_episodes=len(dataset.episodes),
+                fps=dataset.fps,
+                equal=frames[found.episode] == "equal",
+            ),
+        )
+        if found.code == "timestamps_off_fps" and found.episode in drifts
+        else found
+        for found in findings
     ]
+
+
+class _VideoScan:
+    """Reads the headers of video files, and checks the spans that episodes have in them.
+
+    Attributes:
+        findings: What was found.
+        headers: Video file to its header, where it could be read.
+        frames: episode_index to how its frames relate to its rows, over all cameras.
+    """
+
+    def __init__(self, dataset: LeRobotDataset, *, whole: bool, frames: Frames) -> None:
+        self.findings: list[Finding] = []
+        self.headers: dict[str, VideoHeader] = {}
+        self.frames: dict[int, Frames] = dict.fromkeys(dataset.episodes.index.tolist(), frames)
+        self._dataset = dataset
+        self._whole = whole
+
+    def file(self, camera: str, file: str | None, members: Sequence[int]) -> None:
+        """Checks one video file; ``members`` are rows of the episode table."""
+        dataset = self._dataset
+        table, rows = dataset.episodes, np.array(members)
+        episodes = table.index[rows].tolist()
+        if file is None:
+            expected = f"chunk and file number of {camera!r}"
+            self.findings += [
+                finding("location_null", episode=index, expected=expected, found="null") for index in episodes
+            ]
+            return
+        try:
+            if leads_out(dataset.root, dataset.root / file):
+                raise MediaError("path_unsafe", "a file in the dataset's folder", "a link that leads out")
+            header = self.headers[file] = read_header(dataset.root / file)
+        except MediaError as problem:
+            self.findings += [
+                finding(problem.code, episode=index, file=file, expected=problem.expected, found=problem.found)
+                for index in episodes
+            ]
+            return
+        columns = table.cameras[camera].take(rows)
+        spans = Spans(
+            file=file,
+            fps=dataset.fps,
+            episodes=table.index[rows],
+            lengths=table.length[rows],
+            start_seconds=columns.start_seconds,
+            stop_seconds=columns.stop_seconds,
+            next_seconds=columns.next_seconds,
+            is_declared=not dataset.is_legacy(),
+            is_complete=self._whole,
+        )
+        self.findings += check_video(
+            header, file=file, fps=dataset.fps, declared_shape=dataset.features[camera].shape, episodes=episodes
+        )
+        self.findings += check_spans(header, spans)
+        for index, is_equal in zip(episodes, frames_are_equal(header, spans), strict=True):
+            if not is_equal:
+                self.frames[index] = "unequal"

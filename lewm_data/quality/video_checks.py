@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lewm_data.source.video import MAX_FRAME_PIXELS, VideoHeader
 def check_video(
     header: VideoHeader, *, file: str, fps: float, declared_shape: Sequence[int], episodes: Sequence[int]
 ) -> Iterator[Finding]:
-    """What a video file's header tells, beside the spans.
+    """Reports what a video file's header shows by itself.
 
     Args:
         header: The header.
@@ -33,9 +34,7 @@ def check_video(
                 expected=f"{MAX_FRAME_PIXELS:,} pixels at most",
                 found=f"{header.width}x{header.height}",
             )
-    # an average over n frames is off by 1/n where a container is mistaken about how long its last one lasts
-    tolerance = max(0.01, 1.5 / header.num_frames if header.num_frames else 0.0)
-    if header.fps is not None and abs(header.fps / fps - 1) > tolerance:
+    if _is_far(header, fps):
         for episode in episodes:
             yield finding("video_fps", episode=episode, file=file, expected=f"{fps:g} fps", found=f"{header.fps:.3f}")
     if abs(header.start_seconds) > TIMESTAMP_TOLERANCE_SECONDS:
@@ -55,86 +54,191 @@ def check_video(
         )
 
 
-def check_spans(
-    header: VideoHeader,
-    *,
-    file: str,
-    episodes: np.ndarray,
-    lengths: np.ndarray,
-    start_seconds: np.ndarray,
-    stop_seconds: np.ndarray,
-    fps: float,
-    complete: bool,
-) -> Iterator[Finding]:
-    """Whether the spans of the episodes that share a video file fit it and each other.
+def _is_far(header: VideoHeader, fps: float) -> bool:
+    """Whether the average frame rate is another one altogether."""
+    # an average over n frames is off by 1/n where a container misstates how long its last frame lasts
+    tolerance = max(0.01, 1.5 / header.num_frames if header.num_frames else 0.0)
+    return header.fps is not None and abs(header.fps / fps - 1) > tolerance
 
-    Args:
-        header: The file's header.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spans:
+    """The spans that episodes have in one video file; arrays of shape (n,).
+
+    Attributes:
         file: The video file.
-        episodes: episode_index, shape (n,).
-        lengths: Steps of each, shape (n,).
-        start_seconds: Start of each span, shape (n,).
-        stop_seconds: End of each span, exclusive, shape (n,).
-        fps: Frames per second.
-        complete: Whether these are all the episodes in the file, so that gaps mean something.
+        fps: Steps per second.
+        episodes: episode_index.
+        lengths: Steps of each.
+        start_seconds: Start of each span.
+        stop_seconds: End of each span, exclusive.
+        next_seconds: Start of the next span in the file, whether or not its episode is among these; Inf for none.
+        is_declared: Whether the metadata gives ``stop_seconds``; else they follow from the lengths (v2.x).
+        is_complete: Whether these are all the episodes in the file, so that gaps mean something.
     """
-    num_frames = header.num_frames
-    # Pieces that were joined with pauses reach further in time than in frames.
-    reach = max(num_frames or 0, round((header.duration_seconds or 0) * fps))
-    is_all_used = num_frames == lengths.sum()
-    end, owner, blamed = 0.0, -1, set()  # where the frames used so far end, and the row of who uses the last
-    for row in np.argsort(start_seconds, kind="stable"):
-        where: dict[str, Any] = {"episode": int(episodes[row]), "file": file}
-        start, stop, length = float(start_seconds[row]), float(stop_seconds[row]), int(lengths[row])
-        if length <= 0:
-            continue  # told by check_length
-        if not (np.isfinite(start) and np.isfinite(stop)):
-            yield finding("location_null", expected="a span in the video", found=f"{start} s to {stop} s", **where)
-            continue
-        if start < 0 or stop <= start:
-            yield finding("span_backwards", expected="0 <= start < stop", found=_seconds(start, stop), **where)
-            continue
-        # One frame more than rows is how recorders stop; it is passed over.
-        if not -0.5 < (stop - start) * fps - length < 1.5:
-            yield finding(
-                "span_length",
-                expected=f"{length} frames, as many as rows",
-                found=f"{(stop - start) * fps:.2f} ({_seconds(start, stop)})",
-                **where,
-            )
+
+    file: str
+    fps: float
+    episodes: np.ndarray
+    lengths: np.ndarray
+    start_seconds: np.ndarray
+    stop_seconds: np.ndarray
+    next_seconds: np.ndarray
+    is_declared: bool
+    is_complete: bool
+
+    def where(self, row: int) -> dict[str, Any]:
+        """``episode`` and ``file`` of a finding about one span."""
+        return {"episode": int(self.episodes[row]), "file": self.file}
+
+    def seconds(self, row: int) -> str:
+        """One span in words."""
+        return f"{self.start_seconds[row]:.4f} s to {self.stop_seconds[row]:.4f} s"
+
+    def frames(self, row: int) -> float:
+        """Frames that one span claims."""
+        return float(self.stop_seconds[row] - self.start_seconds[row]) * self.fps
+
+
+def check_spans(header: VideoHeader, spans: Spans) -> Iterator[Finding]:
+    """Reports spans that do not fit their video file, their rows or each other."""
+    order = [row for row in np.argsort(spans.start_seconds, kind="stable") if spans.lengths[row] > 0]
+    sound = []
+    for row in order:
+        problems = list(_check_span(header, spans, row))
+        yield from problems
+        if not any(found.code in ("location_null", "span_backwards") for found in problems):
+            sound.append(row)
+    yield from _check_neighbors(header, spans, sound)
+    for row in sound:
+        yield from _check_reach(header, spans, row)
+    yield from _check_rate(header, spans, sound)
+
+
+def frames_are_equal(header: VideoHeader, spans: Spans) -> np.ndarray:
+    """Whether each episode has exactly as many frames as rows, shape (n,): by its span, the next one and the file."""
+    frames = np.array([_frames_available(header, spans, row) for row in range(len(spans.episodes))])
+    equal = np.abs(frames - spans.lengths) < 0.5
+    if spans.is_declared:
+        equal |= np.abs((spans.stop_seconds - spans.start_seconds) * spans.fps - spans.lengths) < 0.5
+    return equal
+
+
+def _reach(header: VideoHeader, fps: float) -> int:
+    """Frames up to which the file reaches; 0 if unknown. Pieces joined with pauses reach further than their frames."""
+    return max(header.num_frames or 0, round((header.duration_seconds or 0) * fps))
+
+
+def _frames_available(header: VideoHeader, spans: Spans, row: int) -> float:
+    """Frames from a span's start to the next span, or to the file's end; NaN if unknown."""
+    following = float(spans.next_seconds[row])
+    stop = following * spans.fps if np.isfinite(following) else float(_reach(header, spans.fps) or np.nan)
+    return stop - float(spans.start_seconds[row]) * spans.fps
+
+
+def _check_span(header: VideoHeader, spans: Spans, row: int) -> Iterator[Finding]:
+    """One span by itself, and against the rows of its episode."""
+    start, stop, length = float(spans.start_seconds[row]), float(spans.stop_seconds[row]), int(spans.lengths[row])
+    if not (np.isfinite(start) and np.isfinite(stop)):
+        yield finding(
+            "location_null", expected="a span in the video", found=f"{start} s to {stop} s", **spans.where(row)
+        )
+        return
+    surplus = spans.frames(row) - length
+    # one frame more than rows is how recorders stop
+    if -0.5 < surplus < 1.5 and stop > start >= 0:
+        return
+    is_last_frame = abs(surplus + 1) < 0.5 and stop >= start >= 0
+    if is_last_frame and _frames_available(header, spans, row) > length - 0.5:
+        yield finding(
+            "span_stop_short",
+            expected=f"to_timestamp {start + length / spans.fps:.4f} s",
+            found=f"{stop:.4f} s, one frame less than its {length} rows",
+            **spans.where(row),
+        )
+    elif start < 0 or stop <= start:
+        yield finding("span_backwards", expected="0 <= start < stop", found=spans.seconds(row), **spans.where(row))
+    else:
+        yield finding(
+            "span_length",
+            expected=f"{length} frames, as many as rows",
+            found=f"{spans.frames(row):.2f} ({spans.seconds(row)})",
+            **spans.where(row),
+        )
+
+
+def _check_neighbors(header: VideoHeader, spans: Spans, order: Sequence[int]) -> Iterator[Finding]:
+    """Spans that overlap, gaps between them, and frames after the last one; ``order`` is by start."""
+    fps, num_frames = spans.fps, header.num_frames
+    is_all_used = num_frames == spans.lengths.sum()
+    end, owner, blamed = 0.0, -1, set()  # the frame after the last one in use, and the row that uses it
+    for row in order:
+        start, length = float(spans.start_seconds[row]), int(spans.lengths[row])
         if start * fps < end - 0.5:
-            # Nobody can tell which of the two is right.
-            for mine, other in ((row, owner), (owner, row)):
+            for mine, other in ((row, owner), (owner, row)):  # either may be the wrong one
                 if mine not in blamed:
                     blamed.add(mine)
                     yield finding(
                         "span_overlap",
-                        episode=int(episodes[mine]),
-                        file=file,
                         expected="frames of its own",
-                        found=f"{_seconds(start_seconds[mine], stop_seconds[mine])}, while episode {episodes[other]} "
-                        f"has {_seconds(start_seconds[other], stop_seconds[other])}",
+                        found=f"{spans.seconds(mine)}, while episode {spans.episodes[other]} has "
+                        f"{spans.seconds(other)}",
+                        **spans.where(mine),
                     )
-        elif complete and start * fps > end + 0.5 and not is_all_used:
-            yield finding("span_gap", expected=f"a start at {end / fps:.4f} s", found=f"{start:.4f} s", **where)
-        first = round(start * fps)
-        if reach and (first + length > reach or length > (num_frames or length)):
+        elif spans.is_complete and start * fps > end + 0.5 and not is_all_used:
             yield finding(
-                "span_past_file" if first >= reach else "video_frames_short",
-                expected=f"frames {first} to {first + length - 1}",
-                found=f"{num_frames or reach} frames in the file",
-                **where,
+                "span_gap", expected=f"a start at {end / fps:.4f} s", found=f"{start:.4f} s", **spans.where(row)
             )
         if start * fps + length > end:
             end, owner = start * fps + length, row
-    if complete and num_frames is not None and num_frames > round(end):
+    if spans.is_complete and num_frames is not None and num_frames > round(end):
         yield finding(
             "video_frames_extra",
-            file=file,
+            file=spans.file,
             expected=f"{round(end)} frames, as many as the spans hold",
             found=f"{num_frames}",
         )
 
 
-def _seconds(start: float, stop: float) -> str:
-    return f"{start:.4f} s to {stop:.4f} s"
+def _check_reach(header: VideoHeader, spans: Spans, row: int) -> Iterator[Finding]:
+    """A span that goes on after the end of its file."""
+    num_frames, reach, length = header.num_frames, _reach(header, spans.fps), int(spans.lengths[row])
+    first = round(float(spans.start_seconds[row]) * spans.fps)
+    if reach and (first + length > reach or length > (num_frames or length)):
+        yield finding(
+            "span_past_file" if first >= reach else "video_frames_short",
+            expected=f"frames {first} to {first + length - 1}",
+            found=f"{num_frames or reach} frames in the file",
+            **spans.where(row),
+        )
+
+
+def _check_rate(header: VideoHeader, spans: Spans, order: Sequence[int]) -> Iterator[Finding]:
+    """A frame rate close to the dataset's that slips by half a frame or more before an episode ends.
+
+    29.97 instead of 30 fps takes 17 s. The average rate alone cannot show it, since a container may misstate how long
+    the last frame lasts, so the stream's nominal rate must agree.
+    """
+    rate, num_frames = header.base_fps, header.num_frames
+    if rate is None or header.fps is None or num_frames is None or _is_far(header, spans.fps):
+        return
+    if abs(spans.fps / rate - 1) * num_frames < 0.5:
+        return
+    if abs(header.fps / rate - 1) * num_frames >= 1.5:
+        return  # not of one rate: decoding compares each frame's own time
+    is_all_used = spans.is_complete and num_frames == spans.lengths[order].sum()
+    first = 0
+    for row in order:
+        length, start = int(spans.lengths[row]), float(spans.start_seconds[row])
+        slip = (length - 1) * abs(spans.fps / rate - 1)
+        if is_all_used:  # frames are found by the span's start, so a wrong rate may lead to the wrong first frame
+            last = start + (length - 1) / spans.fps
+            slip = max(slip, abs(start * rate - first), abs(last * rate - (first + length - 1)))
+        if slip >= 0.5:
+            yield finding(
+                "video_fps",
+                expected=f"{spans.fps:g} fps",
+                found=f"{rate:.3f}: frames slip by {slip:.1f} before the episode ends",
+                **spans.where(row),
+            )
+        first += length

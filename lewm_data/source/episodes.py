@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,14 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from lewm_data.findings import Finding
-from lewm_data.format.schema import ACTION, DONE, STATE
+from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
 from lewm_data.source.decode import DecodeJob, lost_source
-from lewm_data.source.metadata import ACTION_KEY, NULL, STATE_KEY, Episode, LeRobotDataset
-from lewm_data.source.rows import NotNumericError, RowCursor, to_numpy
+from lewm_data.source.metadata import DONE_RUN, NULL, Episode, LeRobotDataset
+from lewm_data.source.rows import NotNumericError, RowCursor, holds_numbers, to_numpy
 from lewm_data.source.selection import file_column
 from lewm_data.source.video import VideoHeader
 
-_TIME_CODES = frozenset({"timestamps_off_fps", "timestamps_not_increasing"})
+_UNTIMED_CODES = frozenset(
+    {"timestamps_off_fps", "timestamps_not_increasing", "timestamps_offset", "timestamps_wall_clock"}
+)
+"""Findings of episodes whose timestamps are not the frames' times: rows and frames are matched by position alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +32,22 @@ class Report:
         findings: Everything found, in the order of the data.
         first_rows: episode_index to the row of its Parquet file where it begins.
         headers: Video file to its header, where it could be read.
+        relocated: episode_index to the Parquet file that holds its rows, where the metadata names another.
     """
 
     findings: tuple[Finding, ...]
     first_rows: dict[int, int] = field(default_factory=dict)
     headers: dict[str, VideoHeader] = field(default_factory=dict)
+    relocated: dict[int, str] = field(default_factory=dict)
+
+    def locate(self, episode: Episode) -> Episode:
+        """The episode with the Parquet file that really holds its rows."""
+        file = self.relocated.get(episode.index)
+        return episode if file is None else dataclasses.replace(episode, data_file=file)
+
+    def done_source(self, dataset: LeRobotDataset) -> str:
+        """Where ``done`` comes from: ``run`` if some episode flags several last steps, else the dataset's own."""
+        return DONE_RUN if any(found.code == "done_run" for found in self.findings) else dataset.done_source
 
 
 class EpisodeData(NamedTuple):
@@ -56,7 +71,7 @@ class EpisodeReader:
 
     Args:
         dataset: The dataset.
-        report: Its report, which knows where rows begin.
+        report: Its report, which says where rows begin.
         cameras: Frame column to LeRobot camera key.
         extra_columns: Further columns, by LeRobot's keys.
     """
@@ -71,11 +86,13 @@ class EpisodeReader:
         self._dataset = dataset
         self._report = report
         self._cameras = dict(cameras)
-        self._keys = {file_column(key): key for key in extra_columns}
+        self._keys = {
+            name if name in ROW_DTYPES else file_column(name): keys
+            for name, keys in dataset.row_columns(tuple(extra_columns)).items()
+        }
         self._file: str | None = None
         self._cursor: RowCursor | None = None
-        # rows whose own times are wrong, and kept on request, are matched by their number alone
-        self._untimed = {found.episode for found in report.findings if found.code in _TIME_CODES}
+        self._untimed = {found.episode for found in report.findings if found.code in _UNTIMED_CODES}
 
     def __enter__(self) -> EpisodeReader:
         return self
@@ -88,8 +105,9 @@ class EpisodeReader:
         """Reads the rows of one episode.
 
         Raises:
-            SourceError: The file cannot be read any more, or is another one than was inspected.
+            SourceError: The file can no longer be read, or is not the one that was inspected.
         """
+        episode = self._report.locate(episode)
         try:
             return self._read(episode)
         except MemoryError:  # Arrow's own is an ArrowException as well
@@ -106,22 +124,28 @@ class EpisodeReader:
             self._file = episode.data_file
         first_row = self._report.first_rows[episode.index]
         table = pa.Table.from_batches(list(self._cursor.read(first_row, first_row + episode.length)))
-        index = to_numpy(table.column("episode_index"), null=NULL)
-        table = table.slice(0, int((index == episode.index).sum()))  # fewer rows than promised, kept on request
-        columns = self._file_columns(table)
-        fps = self._dataset.fps
-        timestamps: np.ndarray = to_numpy(table.column("timestamp"), null=float("nan")).astype(np.float64).reshape(-1)
-        if episode.index in self._untimed:
-            timestamps = np.arange(table.num_rows) / fps
+        if "episode_index" in table.column_names:  # else the file holds one episode (v2.x)
+            index = to_numpy(table.column("episode_index"), null=NULL)
+            table = table.slice(0, int((index == episode.index).sum()))  # fewer rows than promised, kept on request
         return EpisodeData(
             episode=episode,
             length=table.num_rows,
-            columns=columns,
-            jobs=self.jobs(episode, timestamps),
+            columns=self._file_columns(table),
+            jobs=self.jobs(episode, self._timestamps(table, episode.index)),
         )
 
+    def _timestamps(self, table: pa.Table, index: int) -> np.ndarray:
+        """When each frame should come, in seconds since the episode's start."""
+        grid: np.ndarray = np.arange(table.num_rows) / self._dataset.fps
+        is_usable = table.column_names.count("timestamp") == 1 and holds_numbers(table.schema.field("timestamp").type)
+        if index in self._untimed or not is_usable:
+            return grid
+        timestamps: np.ndarray = to_numpy(table.column("timestamp"), null=float("nan")).astype(np.float64).reshape(-1)
+        return timestamps if np.isfinite(timestamps).all() else grid
+
     def jobs(self, episode: Episode, timestamps: np.ndarray) -> tuple[DecodeJob, ...]:
-        """One decoding job per camera, for the frames at ``timestamps`` (seconds since the episode's begin)."""
+        """One decoding job per camera, for the frames at ``timestamps`` (seconds since the episode's start)."""
+        episode = self._report.locate(episode)
         return tuple(self._job(episode, column, camera, timestamps) for column, camera in self._cameras.items())
 
     def _job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray) -> DecodeJob:
@@ -142,20 +166,20 @@ class EpisodeReader:
 
     def file_columns(self) -> dict[str, tuple[str, int | None]]:
         """Dtype and width of every small column but the indices, as ``writer.FileShape`` wants them."""
-        features = self._dataset.features
-        shapes: dict[str, tuple[str, int | None]] = {
-            ACTION: ("float32", features[ACTION_KEY].width),
-            STATE: ("float32", features[STATE_KEY].width),
-            DONE: ("bool", None),
-        }
-        for name, key in self._keys.items():
-            feature = features[key]
-            shapes[name] = feature.dtype, None if feature.width == 1 else feature.width
-        return shapes
+        shapes: dict[str, tuple[str, int | None]] = {}
+        for name, keys in self._keys.items():
+            features = [self._dataset.features[key] for key in keys]
+            width = sum(feature.width for feature in features)
+            if name in (ACTION, STATE):
+                shapes[name] = ROW_DTYPES[name], width
+            elif name != DONE:
+                shapes[name] = features[0].dtype, None if width == 1 else width
+        return {**shapes, DONE: (ROW_DTYPES[DONE], None)}
 
     def _columns(self) -> list[str]:
-        keys = ["episode_index", "timestamp", *self._dataset.row_columns(tuple(self._keys.values())).values()]
-        return list(dict.fromkeys(keys))
+        return list(
+            dict.fromkeys(["episode_index", "timestamp", *(key for keys in self._keys.values() for key in keys)])
+        )
 
     def _file_columns(self, table: pa.Table) -> dict[str, np.ndarray]:
         length = table.num_rows
@@ -163,13 +187,36 @@ class EpisodeReader:
         for name, (dtype, width) in self.file_columns().items():
             if name == DONE:
                 continue
-            key = {ACTION: ACTION_KEY, STATE: STATE_KEY}.get(name) or self._keys[name]
-            values = to_numpy(table.column(key), null=float("nan") if np.dtype(dtype).kind == "f" else 0)
+            null = float("nan") if np.dtype(dtype).kind == "f" else 0
+            parts = [to_numpy(table.column(key), null=null).reshape(length, -1) for key in self._keys[name]]
+            values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
             with np.errstate(over="ignore"):  # an Inf that was kept on request
                 columns[name] = values.reshape((length,) if width is None else (length, width)).astype(dtype)
-        source = self._dataset.done_source
-        if source in table.column_names:
-            columns[DONE] = to_numpy(table.column(source), null=0).reshape(length, -1)[:, 0].astype(bool)
-        else:
-            columns[DONE] = np.arange(length) == length - 1
+        columns[DONE] = next(self._flags(table), np.arange(length) == length - 1)
         return columns
+
+    def _flags(self, table: pa.Table) -> Iterator[np.ndarray]:
+        """The recorded end flags, bool of shape (L,), if there are any; an unbroken run up to the end is its last."""
+        for key in self._keys.get(DONE, ()):
+            if table.column_names.count(key) == 1:
+                flags = to_numpy(table.column(key), null=0).reshape(table.num_rows, -1)[:, 0].astype(bool)
+                yield keep_last_of_run(flags)
+
+
+def keep_last_of_run(flags: np.ndarray) -> np.ndarray:
+    """End flags in which an unbroken run of True up to the last step is True at the last step only.
+
+    Args:
+        flags: bool, shape (L,).
+
+    Returns:
+        The same flags where they are no such run, such as True in the middle and then False.
+
+    Example:
+        >>> keep_last_of_run(np.array([False, True, True])).tolist()
+        [False, False, True]
+    """
+    first = int(flags.argmax()) if flags.any() else len(flags)
+    if first < len(flags) - 1 and flags[first:].all():
+        return np.arange(len(flags)) == len(flags) - 1
+    return flags

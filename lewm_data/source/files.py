@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,41 +22,54 @@ MAX_ROWS = 1 << 22
 MAX_TEXT_BYTES = 1 << 30
 """A million episodes take a tenth of it as JSON lines."""
 
+PARQUET_MAGIC = b"PAR1"
 _LFS_PREFIX = b"version https://git-lfs"
+_MAX_QUOTED = 120
 
 
 class UnusableError(Exception):
-    """Metadata without which nothing can be said; carries the finding."""
+    """Metadata that the reader cannot do without is missing or damaged; carries the finding."""
 
     def __init__(self, found: Finding) -> None:
         super().__init__(found.sentence())
         self.finding = found
 
 
-def unreadable(file: str, expected: str, found: str) -> UnusableError:
+def unreadable(file: str, expected: str, found: str, *, remedy: str | None = None) -> UnusableError:
     """Metadata that is there but cannot be understood."""
-    return UnusableError(finding("metadata_unreadable", file=file, expected=expected, found=found[:120]))
-
-
-def _lfs_pointer(file: str) -> UnusableError:
-    return UnusableError(finding("lfs_pointer", file=file, expected="the file itself", found="a Git LFS pointer"))
+    return UnusableError(
+        finding("metadata_unreadable", file=file, expected=expected, found=found[:_MAX_QUOTED], remedy=remedy)
+    )
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its name if it has none."""
+    """The first line of an error's message, or the error's name if it has no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def is_lfs_pointer(path: Path) -> bool:
     """Whether a file is what Git LFS leaves in a checkout that was never pulled."""
-    with path.open("rb") as file:
+    with machine_errors(path), path.open("rb") as file:
         return file.read(len(_LFS_PREFIX)) == _LFS_PREFIX
 
 
+def is_unfinished_parquet(path: Path) -> bool:
+    """Whether a Parquet file was begun and never closed: it is empty, or has the first mark but not the last one.
+
+    LeRobot writes the footer when a recording session ends, so a session that was killed leaves such a file.
+    """
+    with machine_errors(path), path.open("rb") as file:
+        head = file.read(len(PARQUET_MAGIC))
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(PARQUET_MAGIC)))
+        tail = file.read()
+    return size == 0 or (head == PARQUET_MAGIC and (tail != PARQUET_MAGIC or size <= 2 * len(PARQUET_MAGIC)))
+
+
 def leads_out(root: Path, path: Path) -> bool:
-    """Whether a path, links followed, ends outside of the dataset's folder (of a Hub snapshot: of its repo's cache)."""
+    """Whether a path, links followed, ends outside the dataset's folder (for a Hub snapshot: outside its cache)."""
     home = root.resolve()
-    if home.parent.name == "snapshots":  # whose files are links into the cache's "blobs"
+    if home.parent.name == "snapshots":  # its files are links into the cache's "blobs"
         home = home.parent.parent
     try:
         return not path.resolve().is_relative_to(home)
@@ -67,7 +81,7 @@ def check_inside(root: Path, name: str) -> None:
     """Refuses a file that is a link out of the dataset's folder.
 
     Raises:
-        UnusableError: It is.
+        UnusableError: It is one.
     """
     if leads_out(root, root / name):
         raise UnusableError(
@@ -84,6 +98,7 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
 
     Raises:
         UnusableError: It is missing, a Git LFS pointer, or no JSON object.
+        MachineError: The machine does not let it be read.
     """
     text = read_text(root, name)
     try:
@@ -96,27 +111,41 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
 
 
 def read_text(root: Path, name: str) -> str:
-    """Reads a text file; arguments and errors as for ``read_json``."""
+    """Reads a UTF-8 text file, with or without a byte order mark; arguments and errors as for ``read_json``."""
     path = root / name
     if not is_file(path):
         raise UnusableError(finding("metadata_missing", file=name, expected="the file", found="no such file"))
     check_inside(root, name)
+    with machine_errors(path):
+        size = path.stat().st_size
+        if size > MAX_TEXT_BYTES:
+            raise unreadable(name, f"{MAX_TEXT_BYTES:,} bytes at most", f"{size:,}")
+        if is_lfs_pointer(path):
+            raise _lfs_pointer(name)
+        content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise unreadable(
+            name, "UTF-8 text", "UTF-16, by its byte order mark", remedy="Save it as UTF-8 (Windows editors offer it)."
+        )
     try:
-        with machine_errors(path):
-            if path.stat().st_size > MAX_TEXT_BYTES:
-                raise unreadable(name, f"{MAX_TEXT_BYTES:,} bytes at most", f"{path.stat().st_size:,}")
-            if is_lfs_pointer(path):
-                raise UnusableError(
-                    finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer")
-                )
-            return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise unreadable(name, "UTF-8 text", str(error)) from error
 
 
-def read_jsonl(
-    root: Path, name: str, *, integers: tuple[str, ...], texts: tuple[str, ...] = ()
-) -> Iterator[dict[str, Any]]:
+class JsonLines(NamedTuple):
+    """A file of JSON lines.
+
+    Attributes:
+        records: The object of each whole line.
+        cut_off: The last line, where it was half written; None where it is whole.
+    """
+
+    records: list[dict[str, Any]]
+    cut_off: str | None
+
+
+def read_jsonl(root: Path, name: str, *, integers: tuple[str, ...], texts: tuple[str, ...] = ()) -> JsonLines:
     """Reads a file of JSON lines.
 
     Args:
@@ -125,51 +154,75 @@ def read_jsonl(
         integers: Keys that must hold whole numbers of 0 or more.
         texts: Keys that must hold text.
 
-    Yields:
-        The object of each line.
+    Returns:
+        The objects. A last line that is no JSON and has no line break is what a killed writer leaves: it is set apart.
 
     Raises:
-        UnusableError: The file is missing, or a line is something else.
+        UnusableError: The file is missing, or another line is something else.
+        MachineError: The machine does not let it be read.
     """
+    records: list[dict[str, Any]] = []
     # not splitlines(): JSON text may hold U+2028 and its like as they are
-    for number, line in enumerate(read_text(root, name).split("\n"), start=1):
-        if not line.strip():
+    lines = read_text(root, name).split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip("\0 \t\r"):
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
+            if number == len(lines):
+                return JsonLines(records, line[:_MAX_QUOTED])
             record = None
         if not (
             isinstance(record, dict)
-            and all(isinstance(record.get(key), int) and 0 <= record[key] < 1 << 62 for key in integers)
+            and all(_is_count(record.get(key)) for key in integers)
             and all(isinstance(record.get(key), str) for key in texts)
         ):
             wanted = ", ".join((*integers, *texts))
             raise unreadable(name, f"an object with {wanted} in line {number}", line[:80])
-        yield record
+        records.append({**record, **{key: int(record[key]) for key in integers}})
+    return JsonLines(records, None)
+
+
+def _is_count(value: object) -> bool:
+    """Whether a JSON value is a whole number of 0 or more, as 416 or, as pandas writes it, 416.0."""
+    if isinstance(value, float):
+        return value.is_integer() and 0 <= value < 1 << 53
+    return isinstance(value, int) and 0 <= value < 1 << 62
 
 
 def read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequence[str] = ()) -> pa.Table:
-    """Some columns of a small Parquet file; ``texts`` are held as they are stored, each repeated text once."""
+    """Reads some columns of a small Parquet file.
+
+    Args:
+        root: The dataset's folder.
+        path: The file.
+        columns: Columns to read; those that the file lacks are left out of the table.
+        texts: Text columns to hold as they are stored, each repeated text once.
+
+    Raises:
+        UnusableError: It is damaged, a Git LFS pointer, or claims too many rows.
+        MemoryError, MachineError: The machine does not let it be read.
+    """
     name = path.relative_to(root).as_posix()
+    check_inside(root, name)
+    if is_lfs_pointer(path):
+        raise _lfs_pointer(name)
     try:
-        check_inside(root, name)
-        with machine_errors(path):
-            is_pointer = is_lfs_pointer(path)
-        if is_pointer:
-            raise UnusableError(
-                finding("lfs_pointer", file=name, expected="the file itself", found="a Git LFS pointer")
-            )
         with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path) as file:
             present = set(file.schema_arrow.names)
             leaves = leaf_paths(file.metadata)
-            if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space, until it is read
+            if file.metadata.num_rows > MAX_ROWS:  # a run of equal values takes no space until it is read
                 raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
         dictionaries = [text for text in texts if text in leaves]
         with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path, read_dictionary=dictionaries) as file:
-            # one thread: where no other can be had, Arrow says that the file cannot be read
+            # one thread: where the machine grants no other, Arrow reports that it cannot read the file
             return file.read([column for column in columns if column in present], use_threads=False)
     except MemoryError:
         raise
     except PARQUET_ERRORS as error:
         raise unreadable(name, "a Parquet file", first_line(error)) from error
+
+
+def _lfs_pointer(file: str) -> UnusableError:
+    return UnusableError(finding("lfs_pointer", file=file, expected="the file itself", found="a Git LFS pointer"))

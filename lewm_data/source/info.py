@@ -1,4 +1,4 @@
-"""``meta/info.json``: features, path templates and versions, each refused where it cannot be trusted."""
+"""``meta/info.json``: features, path templates and versions. What cannot be trusted is refused."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def read_mapping(info: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def read_feature(key: str, spec: dict[str, Any]) -> Feature:
-    """One feature of ``info.json``; a dtype or shape that it lacks matters only to who needs the feature.
+    """Reads one feature of ``info.json``. A missing dtype or shape matters only where the feature is used.
 
     Args:
         key: LeRobot's key.
-        spec: What stands under it.
+        spec: The object under that key.
 
     Returns:
-        The feature; without a usable dtype it has ``""``, without a usable shape ``(0,)``.
+        The feature. Its dtype is ``""`` and its shape ``(0,)`` where ``info.json`` has no usable one.
 
     Raises:
-        UnusableError: It is a camera whose name would lead out of the folder.
+        UnusableError: It is a camera, and its name would lead out of the folder.
     """
     dtype, shape = spec.get("dtype"), spec.get("shape")
     is_shape = isinstance(shape, list) and all(isinstance(side, int) and 0 <= side < 1 << 31 for side in shape)
@@ -68,7 +68,7 @@ def read_feature(key: str, spec: dict[str, Any]) -> Feature:
 
 
 def _names(names: Any) -> tuple[str, ...]:
-    """Names of a feature's dimensions; empty where they are given in a way that LeRobot never wrote."""
+    """Names of a feature's dimensions; empty for a form that LeRobot never wrote."""
     if isinstance(names, dict) and all(isinstance(place, int) for place in names.values()):
         names = sorted(names, key=lambda name: names[name])  # {"delta_x": 0, "delta_y": 1}
     elif isinstance(names, dict):  # before LeRobot v2.1 they were nested under one key: {"motors": [...]}
@@ -78,17 +78,17 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _is_depth(spec: dict[str, Any]) -> bool:
-    """As LeRobot's ``LeRobotDatasetMetadata.depth_keys``: the flag had three places."""
+    """As LeRobot's ``LeRobotDatasetMetadata.depth_keys``: the flag has had three places over time."""
     blocks = [block for block in (spec.get("info"), spec.get("video_info")) if isinstance(block, dict)]
     return any(block.get("is_depth_map") or block.get("video.is_depth_map") for block in blocks)
 
 
 def read_template(info: dict[str, Any], key: str) -> str:
-    """A path template, refused where formatting it could leave the folder or reach into objects.
+    """Reads a path template, and refuses one that could leave the folder or reach into Python objects.
 
     Args:
         info: ``meta/info.json``.
-        key: ``data_path`` or ``video_path``; where it is absent, LeRobot's default is taken.
+        key: ``data_path`` or ``video_path``. LeRobot's default stands in for an absent one.
 
     Raises:
         UnusableError: It is unsafe.
@@ -124,10 +124,10 @@ def read_template(info: dict[str, Any], key: str) -> str:
 
 
 def check_layout(root: Path, version: str) -> None:
-    """Version and folder must agree: nobody can tell which of them is right.
+    """Refuses a folder whose layout is not that of the version in ``info.json``.
 
     Raises:
-        UnusableError: They do not.
+        UnusableError: The version says v2.x and the folder has v3.0's episode table, or the reverse.
     """
     v3 = is_folder(root / "meta" / "episodes")
     v2 = is_file(root / "meta" / "episodes.jsonl")
@@ -143,12 +143,14 @@ def check_layout(root: Path, version: str) -> None:
 
 
 def read_count(info: dict[str, Any], key: str) -> int | None:
-    """A whole number of ``info.json``; None where it is absent.
+    """Reads a whole number of 0 or more; None where it is absent.
 
     Raises:
         UnusableError: It is something else.
     """
     value = info.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if value is None or (isinstance(value, int) and 0 <= value < 1 << 62):
         return value
     raise unreadable(INFO_FILE, f"{key} as a whole number", repr(value))

@@ -1,4 +1,4 @@
-"""What a dataset is, whatever its layout on disk: the values that ``source`` hands to everything after it."""
+"""What a dataset is, whatever its layout on disk: the values that ``source`` passes to everything after it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lewm_data.format.schema import DONE, camera_name
+from lewm_data.format.schema import ACTION, DONE, STATE, camera_name
 
 NULL = -1
 """Stands for a null in an integer column of the episode table."""
@@ -17,13 +17,22 @@ NULL = -1
 TIMESTAMP_TOLERANCE_SECONDS = 1e-4
 """LeRobot's own tolerance between a row's timestamp and its frame's."""
 
-ACTION_KEY = "action"
-STATE_KEY = "observation.state"
 DONE_KEYS = ("next.done", "is_terminal", "is_last")
-"""Where the end of an episode may be flagged, in order of preference."""
+"""Columns that may flag the end of an episode, in order of preference."""
 
 LAST_STEP = "last_step"
-"""``done_source`` of a dataset that flags no ends: the last step of each episode is taken."""
+"""``done_source`` of a dataset that flags no ends: each episode ends at its last step."""
+
+DONE_RUN = "run"
+"""``done_source`` of a dataset that flags several last steps of an episode: the last of them is its end."""
+
+INDEX_COLUMNS = ("episode_index", "frame_index", "timestamp", "index")
+"""Columns that LeRobot writes into every Parquet file, and that say which row is which."""
+
+NUMBER_DTYPES = frozenset(
+    {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+)
+"""Dtypes of ``meta/info.json`` that stand for numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +42,9 @@ class Feature:
     Attributes:
         key: LeRobot's key, such as ``observation.state``.
         dtype: ``video``, ``image``, or a number's dtype such as ``float32``.
-        shape: As declared; for cameras it may be channel-first or channel-last, so the decoded size is trusted.
-        names: Names of the dimensions, where given as a flat list.
-        is_depth: A depth camera, which is no RGB picture.
+        shape: As declared. A camera's shape may be channel-first or channel-last, so the decoded size is trusted.
+        names: Names of the dimensions, where ``info.json`` gives them as a flat list.
+        is_depth: A depth camera, which holds no RGB pictures.
     """
 
     key: str
@@ -50,8 +59,13 @@ class Feature:
         return self.dtype in ("video", "image") and not self.is_depth
 
     @property
+    def is_number(self) -> bool:
+        """Whether its rows hold numbers, one or more."""
+        return self.dtype in NUMBER_DTYPES and self.width > 0
+
+    @property
     def width(self) -> int:
-        """Numbers in one row (the shape's product)."""
+        """Numbers in one row: the product of the shape."""
         return math.prod(self.shape)
 
 
@@ -90,13 +104,25 @@ class CameraColumns:
         chunk: Chunk number in the path, int64; NULL for a null.
         file: File number in the path, int64; NULL for a null.
         start_seconds: Start of the span, float64.
-        stop_seconds: End of the span, exclusive, float64.
+        stop_seconds: End of the span, exclusive, float64. LeRobot's reader does not use it.
+        next_seconds: Start of the next span in the same file, float64; Inf for the last one.
     """
 
     chunk: np.ndarray
     file: np.ndarray
     start_seconds: np.ndarray
     stop_seconds: np.ndarray
+    next_seconds: np.ndarray
+
+    def take(self, rows: np.ndarray) -> CameraColumns:
+        """The columns of some episodes, given by a mask or by positions."""
+        return CameraColumns(
+            chunk=self.chunk[rows],
+            file=self.file[rows],
+            start_seconds=self.start_seconds[rows],
+            stop_seconds=self.stop_seconds[rows],
+            next_seconds=self.next_seconds[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +148,17 @@ class EpisodeTable:
     def __len__(self) -> int:
         return len(self.index)
 
+    def take(self, rows: np.ndarray) -> EpisodeTable:
+        """The table of some episodes, given by a mask or by positions."""
+        return EpisodeTable(
+            index=self.index[rows],
+            length=self.length[rows],
+            data_chunk=self.data_chunk[rows],
+            data_file=self.data_file[rows],
+            first_index=self.first_index[rows],
+            cameras={camera: columns.take(rows) for camera, columns in self.cameras.items()},
+        )
+
 
 class DatasetPaths(NamedTuple):
     """Path templates of a layout, with ``str.format`` fields."""
@@ -132,7 +169,7 @@ class DatasetPaths(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LeRobotDataset:
-    """A dataset whose metadata was read; nothing else of it was opened yet.
+    """A dataset whose metadata was read. Its rows and videos were not opened yet.
 
     Attributes:
         root: Its folder.
@@ -142,13 +179,16 @@ class LeRobotDataset:
         fps: Steps per second.
         features: Key to feature.
         paths: Path templates.
-        episodes: The episodes that were asked for.
+        episodes: The chosen episodes.
         tasks: task_index to text.
         total_episodes: What info.json says; None if it does not.
         total_steps: What info.json says; None if it does not.
         listed_episodes: Episodes in the metadata, before any selection.
         listed_steps: Their steps.
         chunks_size: Episodes per chunk folder (v2.x).
+        action: Keys of the columns that make up ``action``, in order; empty where none was found.
+        state: Keys of the columns that make up ``state``, in order; empty where the dataset has no state.
+        absent_cameras: Video cameras that info.json declares and that have no file at all in this local folder.
     """
 
     root: Path
@@ -165,11 +205,16 @@ class LeRobotDataset:
     listed_episodes: int
     listed_steps: int
     chunks_size: int
+    action: tuple[str, ...]
+    state: tuple[str, ...]
+    absent_cameras: tuple[str, ...] = ()
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Keys of the RGB cameras, in the order of info.json."""
-        return tuple(key for key, feature in self.features.items() if feature.is_camera)
+        """Keys of the RGB cameras that have pictures, in the order of info.json."""
+        return tuple(
+            key for key, feature in self.features.items() if feature.is_camera and key not in self.absent_cameras
+        )
 
     @property
     def depth_cameras(self) -> tuple[str, ...]:
@@ -182,15 +227,30 @@ class LeRobotDataset:
         return next((key for key in DONE_KEYS if key in self.features), LAST_STEP)
 
     def find_camera(self, name: str) -> str | None:
-        """The key of a camera given by its key or its short name."""
-        return next((key for key in self.cameras if name in (key, camera_name(key))), None)
+        """The key of a camera, given by its key or its short name; also of one without files."""
+        declared = (*self.cameras, *self.absent_cameras)
+        return next((key for key in declared if name in (key, camera_name(key))), None)
 
-    def row_columns(self, extra_columns: tuple[str, ...]) -> dict[str, str]:
-        """Numeric columns to read: the name in our file to LeRobot's key."""
-        columns = {"action": ACTION_KEY, "state": STATE_KEY}
+    def row_columns(self, extra_columns: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """Numeric columns to read: the column of our file to the LeRobot keys that make it up, in order."""
+        columns = {ACTION: self.action, STATE: self.state, DONE: ()}
         if self.done_source != LAST_STEP:
-            columns[DONE] = self.done_source
-        return columns | {extra: extra for extra in extra_columns}
+            columns[DONE] = (self.done_source,)
+        columns = {name: keys for name, keys in columns.items() if keys}
+        return columns | {extra: (extra,) for extra in extra_columns}
+
+    def dimension_names(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the dimensions of a column that is made up of these keys; empty where info.json names none.
+
+        A key whose dimensions have no names of their own lends its last part: ``action.gripper`` is ``gripper``.
+        """
+        features = [self.features[key] for key in keys]
+        if len(features) == 1:
+            return features[0].names
+        names = [name for feature in features for name in _own_names(feature, is_long=False)]
+        if len(set(names)) < len(names):
+            names = [name for feature in features for name in _own_names(feature, is_long=True)]
+        return tuple(names)
 
     def is_legacy(self) -> bool:
         """Whether there is one file per episode (v2.x)."""
@@ -234,6 +294,15 @@ class LeRobotDataset:
         )
 
 
+def _own_names(feature: Feature, *, is_long: bool) -> list[str]:
+    """One name for each dimension of a feature; long ones begin with the feature's own name."""
+    own = feature.key.rpartition(".")[2] if not is_long else feature.key
+    if len(feature.names) == feature.width:
+        return [f"{own}.{name}" for name in feature.names] if is_long else list(feature.names)
+    return [own] if feature.width == 1 else [f"{own} {number}" for number in range(feature.width)]
+
+
 def done_words(done_source: str) -> str:
     """Where ``done`` comes from, in words."""
-    return "each episode's last step" if done_source == LAST_STEP else done_source
+    words = {LAST_STEP: "each episode's last step", DONE_RUN: "the last step of each episode's run of end flags"}
+    return words.get(done_source, done_source)

@@ -1,33 +1,34 @@
-"""The only file that knows LeRobot's layouts: v3.0, v2.1 and v2.0, each read natively.
+"""Opens a dataset: v3.0, v2.1 and v2.0 are each read natively. What cannot be understood becomes a finding.
 
-Episodes and tasks are looked up by value, never by position. What cannot be understood becomes a finding.
+Episodes and tasks are looked up by value, never by position.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import string
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lewm_data.config import parse_episodes
-from lewm_data.errors import SourceError, machine_errors
-from lewm_data.findings import Finding, finding
-from lewm_data.paths import is_file, walk_files
-from lewm_data.source.episode_table import read_v2, read_v3
+from lewm_data.errors import SourceError
+from lewm_data.findings import Finding, episode_ranges, finding
+from lewm_data.paths import is_file
+from lewm_data.source.episode_table import EpisodeMetadata, read_v2, read_v3
 from lewm_data.source.files import UnusableError, read_json
 from lewm_data.source.hub import Location, locate
-from lewm_data.source.info import INFO_FILE, check_layout, read_count, read_feature, read_mapping, read_template
-from lewm_data.source.metadata import (
-    CameraColumns,
-    DatasetPaths,
-    EpisodeTable,
-    LeRobotDataset,
+from lewm_data.source.info import (
+    INFO_FILE,
+    check_layout,
+    read_count,
+    read_feature,
+    read_mapping,
+    read_template,
 )
+from lewm_data.source.metadata import DatasetPaths, EpisodeTable, LeRobotDataset
+from lewm_data.source.selection import choose_columns
+from lewm_data.source.strays import data_files, stray_files
 
 SUPPORTED_VERSIONS = ("v2.0", "v2.1", "v3.0")
 
@@ -46,84 +47,50 @@ class Opened(NamedTuple):
     location: Location
 
 
-def open_source(source: str, *, revision: str | None = None, episodes: str | None = None) -> Opened:
+def open_source(
+    source: str,
+    *,
+    revision: str | None = None,
+    episodes: str | None = None,
+    action: str | None = None,
+    state: str | None = None,
+) -> Opened:
     """Reads a dataset's metadata; opens no Parquet data and no video.
 
     Args:
         source: Folder, or Hub repo id ``owner/name``.
         revision: Branch, tag or commit on the Hub.
-        episodes: Which episodes, by episode_index, as ``config.parse_episodes`` reads it; None means all.
+        episodes: Which episodes, by episode_index, in the form that ``config.parse_episodes`` reads; None means all.
+        action: Columns that make up ``action``, as ``ConvertConfig.action``.
+        state: Columns that make up ``state``, as ``ConvertConfig.state``.
 
     Returns:
         The dataset and the findings of its metadata.
 
     Raises:
-        SourceError: No dataset there, it cannot be reached, or it has none of the episodes asked for.
+        SourceError: No dataset there, it cannot be reached, or it has none of the requested episodes.
+        UsageError: ``action`` or ``state`` names a column that the dataset does not have.
     """
     location = locate(source, revision=revision)
     findings: list[Finding] = []
     try:
-        dataset = _read_metadata(location, episodes, findings)
+        dataset = _read_metadata(location, episodes, action, state, findings)
     except UnusableError as unusable:
         return Opened(None, [*findings, unusable.finding], location)
     return Opened(dataset, findings, location)
 
 
-def fetch_files(location: Location, dataset: LeRobotDataset, cameras: Iterable[str], *, all_episodes: bool) -> None:
-    """Brings the Parquet and video files of the chosen episodes and cameras from the Hub, and nothing else."""
-    video_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "video"]
-    if all_episodes:
-        patterns = {_pattern(dataset.paths.data, "*")}
-        patterns |= {_pattern(dataset.paths.video, _glob_escape(camera)) for camera in video_cameras}
-        location.fetch(sorted(patterns), ())
-    else:
-        location.fetch((), sorted(set(needed_files(dataset, tuple(cameras)))))
-
-
-def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
-    """What tells this dataset from every other: the commit sha, or a hash of a local folder.
-
-    Args:
-        dataset: The dataset.
-        files: Data and video files that matter, relative to its folder.
-
-    Returns:
-        The sha; for a folder, a hash of the metadata's bytes and of each file's size and modification time.
-    """
-    if dataset.revision is not None:
-        return f"{dataset.repo_id}@{dataset.revision}"
-    digest = hashlib.sha256()
-    for path in walk_files(dataset.root / "meta"):
-        digest.update(os.fsencode(path.relative_to(dataset.root)))
-        with machine_errors(path), path.open("rb") as file:  # v2.1's statistics of episodes grow with the dataset
-            while block := file.read(1 << 20):
-                digest.update(block)
-    for name in sorted(set(files)):
-        path = dataset.root / name
-        if not is_file(path):  # the inspection reports it
-            continue
-        with machine_errors(path):
-            stat = path.stat()
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
-def needed_files(dataset: LeRobotDataset, cameras: Sequence[str]) -> Iterator[str]:
-    """Every data and video file of the chosen episodes and cameras, relative to the folder; repeats included."""
-    video_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "video"]
-    for row in range(len(dataset.episodes)):
-        paths = [dataset.data_path(row), *(dataset.video_path(row, camera) for camera in video_cameras)]
-        yield from (path for path in paths if path is not None)
-
-
-def _read_metadata(location: Location, selection: str | None, findings: list[Finding]) -> LeRobotDataset:
-    info = read_json(location.root, "meta/info.json")
+def _read_metadata(
+    location: Location, selection: str | None, action: str | None, state: str | None, findings: list[Finding]
+) -> LeRobotDataset:
+    root = location.root
+    info = read_json(root, INFO_FILE)
     version = str(info.get("codebase_version"))
     if version not in SUPPORTED_VERSIONS:
         raise UnusableError(
             finding(
                 "version_unknown",
-                file="meta/info.json",
+                file=INFO_FILE,
                 expected=f"codebase_version {', '.join(SUPPORTED_VERSIONS)}",
                 found=repr(info.get("codebase_version")),
             )
@@ -133,25 +100,36 @@ def _read_metadata(location: Location, selection: str | None, findings: list[Fin
     if not isinstance(fps, (int, float)) or not 0 < fps < 100_000:
         raise UnusableError(finding("fps_invalid", file=INFO_FILE, expected="fps above 0", found=f"fps {fps!r}"))
     paths = DatasetPaths(read_template(info, "data_path"), read_template(info, "video_path"))
-    check_layout(location.root, version)
+    check_layout(root, version)
     chunks_size = read_count(info, "chunks_size") or 1000
     video_cameras = [key for key, feature in features.items() if feature.dtype == "video" and feature.is_camera]
-    if version.startswith("v2"):
-        episodes_file, tasks_file = "meta/episodes.jsonl", "meta/tasks.jsonl"
-        table, tasks = read_v2(location.root, chunks_size, float(fps), video_cameras)
-    else:
-        episodes_file, tasks_file = "meta/episodes", "meta/tasks.parquet"
-        table, tasks = read_v3(location.root, video_cameras)
-    if tasks is None:
-        findings.append(finding("tasks_missing", file=tasks_file, expected="the file", found="no such file"))
+    is_legacy = version.startswith("v2")
+    findings += stray_files(root, paths, is_legacy=is_legacy)
+    episodes = _read_episodes(location, info, chunks_size, float(fps), video_cameras)
+    table = episodes.table
     listed_episodes, listed_steps = len(table), int(table.length.sum())
+    episodes_file = "meta/episodes.jsonl" if is_legacy else "meta/episodes"
     if selection is None:
-        findings += _holes(table.index, episodes_file)
-    else:
+        findings += [*episodes.findings, *_holes(table.index, episodes_file)]
+    else:  # the selection leaves out the episodes of an unfinished session, as skip would
+        findings += [
+            dataclasses.replace(found, severity="warning") if found.is_skippable else found
+            for found in episodes.findings
+        ]
         table = _select(table, selection, location.repo_id)
     findings += _repeats(table.index, episodes_file)
-    return LeRobotDataset(
-        root=location.root,
+    totals = {"total_episodes": listed_episodes, "total_frames": listed_steps}
+    claimed = {name: read_count(info, name) for name in totals}
+    if listed_episodes == 0:
+        findings.append(nothing_recorded(episodes_file))
+    is_known = any(found.is_skippable for found in episodes.findings)
+    findings += _wrong_totals(
+        claimed, totals, episodes_file, table.index, is_selected=selection is not None, is_known=is_known
+    )
+    columns = choose_columns(features, action=action, state=state)
+    findings += columns.findings
+    dataset = LeRobotDataset(
+        root=root,
         repo_id=location.repo_id,
         revision=location.revision,
         codebase_version=version,
@@ -159,17 +137,72 @@ def _read_metadata(location: Location, selection: str | None, findings: list[Fin
         features=features,
         paths=paths,
         episodes=table,
-        tasks=tasks or {},
-        total_episodes=read_count(info, "total_episodes"),
-        total_steps=read_count(info, "total_frames"),
+        tasks=episodes.tasks,
+        total_episodes=claimed["total_episodes"],
+        total_steps=claimed["total_frames"],
         listed_episodes=listed_episodes,
         listed_steps=listed_steps,
         chunks_size=chunks_size,
+        action=columns.action,
+        state=columns.state,
+    )
+    absent = _absent_cameras(dataset, video_cameras)
+    findings += [
+        finding("camera_absent", file=INFO_FILE, expected=f"videos of camera {key!r}", found="no file at all")
+        for key in absent
+    ]
+    return dataclasses.replace(dataset, absent_cameras=absent)
+
+
+def _read_episodes(
+    location: Location, info: dict[str, Any], chunks_size: int, fps: float, cameras: list[str]
+) -> EpisodeMetadata:
+    """The episodes and tasks.
+
+    Raises:
+        UnusableError: Their files are missing or damaged, or nothing was recorded yet.
+    """
+    try:
+        if str(info["codebase_version"]).startswith("v2"):
+            return read_v2(location.root, chunks_size, fps, cameras)
+        return read_v3(location.root, cameras)
+    except UnusableError as error:
+        found = error.finding
+        if found.code != "metadata_missing" or read_count(info, "total_episodes") != 0:
+            raise
+        raise UnusableError(nothing_recorded(found.file or INFO_FILE)) from error
+
+
+def nothing_recorded(file: str) -> Finding:
+    """A dataset that was created and holds no episode yet."""
+    return finding(
+        "metadata_missing",
+        file=file,
+        expected="an episode",
+        found="none: nothing was recorded",
+        remedy="The dataset is empty. Record an episode into it, or choose another dataset.",
     )
 
 
+def _absent_cameras(dataset: LeRobotDataset, video_cameras: Sequence[str]) -> tuple[str, ...]:
+    """Video cameras that have no file at all. Of a dataset on the Hub this is unknown: its videos come later."""
+    if dataset.revision is not None:
+        return ()
+
+    def has_file(camera: str) -> bool:
+        paths = (dataset.video_path(row, camera) for row in range(len(dataset.episodes)))
+        named = dict.fromkeys(path for path in paths if path is not None)
+        if named:
+            return any(is_file(dataset.root / path) for path in named)
+        return bool(data_files(dataset.root, dataset.paths.video.replace("{video_key}", camera)))
+
+    absent = [camera for camera in video_cameras if len(dataset.episodes) and not has_file(camera)]
+    # with no camera left, the missing files are the finding, not the camera
+    return tuple(absent) if len(absent) < sum(feature.is_camera for feature in dataset.features.values()) else ()
+
+
 def _repeats(index: np.ndarray, file: str) -> list[Finding]:
-    """Values that episode_index (sorted) has more than once."""
+    """Reports the values that a sorted episode_index has more than once."""
     values, counts = np.unique(index, return_counts=True)
     return [
         finding(
@@ -184,7 +217,7 @@ def _repeats(index: np.ndarray, file: str) -> list[Finding]:
 
 
 def _holes(index: np.ndarray, file: str) -> list[Finding]:
-    """Values that episode_index (sorted) leaves out."""
+    """Reports the values that a sorted episode_index leaves out."""
     values = np.unique(index)
     last = int(values[-1]) if len(values) else -1
     if last + 1 == len(values):
@@ -200,6 +233,48 @@ def _holes(index: np.ndarray, file: str) -> list[Finding]:
     ]
 
 
+def _wrong_totals(
+    claimed: dict[str, int | None],
+    listed: dict[str, int],
+    file: str,
+    index: np.ndarray,
+    *,
+    is_selected: bool,
+    is_known: bool,
+) -> Iterator[Finding]:
+    """Totals of ``info.json`` that differ from the episodes that are listed.
+
+    LeRobot counts an episode in ``info.json`` before it writes its metadata, so a recorder that is killed leaves totals
+    that ran ahead. The listed episodes are whole then.
+
+    Args:
+        claimed: Name of a total to what ``info.json`` says; None where it does not.
+        listed: Name of a total to what the episodes come to.
+        file: Where the episodes are listed.
+        index: Their episode_index.
+        is_selected: Whether the user chose episodes, so that totals that ran ahead do not matter.
+        is_known: Whether a finding says already that a session was not finished.
+    """
+    ran_ahead = (claimed["total_episodes"] or 0) > listed["total_episodes"] > 0
+    if ran_ahead and (is_selected or is_known):
+        return
+    remedy = (
+        f"The last recording session was not finished, or files are missing. The {len(index):,} listed episodes "
+        f"({episode_ranges(np.unique(index).tolist())}) can be converted with --dirty_episode_policy skip or keep, or "
+        "chosen with --episodes."
+    )
+    for name, number in listed.items():
+        if claimed[name] is not None and claimed[name] != number:
+            yield finding(
+                "total_mismatch",
+                file=INFO_FILE,
+                expected=f"{name} {claimed[name]:,}",
+                found=f"{number:,} in {file}",
+                remedy=remedy if ran_ahead else None,
+                is_skippable=ran_ahead,
+            )
+
+
 def _select(table: EpisodeTable, selection: str, repo_id: str) -> EpisodeTable:
     ranges = parse_episodes(selection)
     chosen = np.zeros(len(table), bool)
@@ -212,34 +287,4 @@ def _select(table: EpisodeTable, selection: str, repo_id: str) -> EpisodeTable:
                 f"episodes {have}. Choose among those."
             )
         chosen |= inside
-
-    def pick(array: np.ndarray) -> np.ndarray:
-        return array[chosen]
-
-    return EpisodeTable(
-        index=pick(table.index),
-        length=pick(table.length),
-        data_chunk=pick(table.data_chunk),
-        data_file=pick(table.data_file),
-        first_index=pick(table.first_index),
-        cameras={
-            camera: CameraColumns(
-                chunk=pick(c.chunk),
-                file=pick(c.file),
-                start_seconds=pick(c.start_seconds),
-                stop_seconds=pick(c.stop_seconds),
-            )
-            for camera, c in table.cameras.items()
-        },
-    )
-
-
-def _pattern(template: str, camera: str) -> str:
-    return "".join(
-        text + ("" if field is None else camera if field == "video_key" else "*")
-        for text, field, *_ in string.Formatter().parse(template)
-    )
-
-
-def _glob_escape(path: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", path)
+    return table.take(chosen)

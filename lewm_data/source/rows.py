@@ -1,4 +1,7 @@
-"""Parquet rows, streamed: a file of any size passes through in batches, forwards."""
+"""Parquet rows, streamed in batches from files of any size, and Arrow arrays as NumPy arrays.
+
+Arrow's own ``to_numpy`` imports pandas, which costs 50 MB here, so this module converts the arrays itself.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,26 @@ PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a file that it cannot read; the last for a damaged column name."""
 
 _STARVED = ("Resource temporarily unavailable", "Cannot allocate memory")
-"""In the words of errors that Arrow does not raise as MemoryError: no thread can be had, for one."""
+"""Words of errors that Arrow does not raise as MemoryError, although the machine lacks memory or threads."""
 
 _BUFFER_BYTES = 1 << 16
-"""Parquet pages are read through a buffer of this size, not row group by row group."""
+"""Parquet pages are read through a buffer of this size, so that a row group is never held whole."""
 
 NUMBER_ROWS = 2048
-"""Rows of numeric columns read at once."""
+"""Rows of numeric columns that are read at once."""
 
 MAX_UNASKED_VALUES = 1 << 24
-"""Values of a column, beyond those that its rows should have, that are let pass to be found out row by row."""
+"""A column may hold this many values more than its rows should have; the checks of the rows report those."""
 
 MAX_SPARE_BYTES = 1 << 26
 
 
 @contextmanager
 def reraise_arrow_oom() -> Iterator[None]:
-    """Tells a lack of memory, which is no fault of a file, from a file that cannot be read.
+    """Turns Arrow's reports of too little memory into MemoryError, so that none is taken for a damaged file.
 
     Raises:
-        MemoryError: Arrow ran out of it; its own is an ArrowException as well.
+        MemoryError: Arrow ran out of memory; its own error is an ArrowException as well.
         PARQUET_ERRORS: The file cannot be read.
     """
     try:
@@ -48,10 +51,10 @@ def reraise_arrow_oom() -> Iterator[None]:
 
 
 def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
-    """Paths of a file's columns, in their order; none where it has no rows.
+    """Paths of a file's columns, in their order; none for a file without rows.
 
-    ``metadata.schema`` tells them too, but ties itself and the footer into a cycle that only Python's collector frees,
-    which has little reason to run: 7 MB stayed for every thousand row groups.
+    ``metadata.schema`` has them too, but it ties itself and the footer into a cycle that only Python's collector
+    frees: 7 MB stayed for every thousand row groups.
 
     Args:
         metadata: The file's footer.
@@ -63,11 +66,11 @@ def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
 
 
 def oversized(metadata: pq.FileMetaData, widths: Mapping[str, int]) -> str | None:
-    """What a file claims to hold beyond reason, in words: runs of equal values take no space until they are read.
+    """Why a file would fill the memory, in words, or None: runs of equal values take no space until they are read.
 
     Args:
         metadata: The file's footer.
-        widths: Column to the numbers that a row should hold; pictures count as one.
+        widths: Column to the numbers that one row should hold; a picture counts as one.
     """
     leaves = leaf_paths(metadata)
     looked_at = [
@@ -82,18 +85,18 @@ def oversized(metadata: pq.FileMetaData, widths: Mapping[str, int]) -> str | Non
             column, rows = group.column(position), group.num_rows
             if column.num_values > 2 * rows * width + MAX_UNASKED_VALUES:
                 return f"{column.num_values:,} values of {leaves[position]!r} in {rows:,} rows"
-            most = 16 * column.num_values + MAX_SPARE_BYTES
-            if column.physical_type != "BYTE_ARRAY" and column.total_uncompressed_size > most:
+            limit = 16 * column.num_values + MAX_SPARE_BYTES
+            if column.physical_type != "BYTE_ARRAY" and column.total_uncompressed_size > limit:
                 return f"{column.total_uncompressed_size:,} bytes for {column.num_values:,} values"
     return None
 
 
 class RowCursor:
-    """Reads consecutive rows of one Parquet file, forwards, without holding more than a batch.
+    """Reads rows of one Parquet file forwards, and holds no more than a batch.
 
     Args:
         path: The Parquet file.
-        columns: Columns to read.
+        columns: Columns to read; those that the file lacks are left out of the batches.
         batch_rows: Rows decoded at once.
     """
 
@@ -115,7 +118,7 @@ class RowCursor:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; the cursor may be used again and then opens it anew."""
+        """Closes the file. The next ``read`` opens it again."""
         self._batches, self._batch = iter(()), None
         if self._file is not None:
             self._file.close()
@@ -125,14 +128,14 @@ class RowCursor:
         """Yields the rows [start, stop) of the file, in batches.
 
         Args:
-            start: First row. Reading goes on from where the last call ended; a smaller start begins anew.
+            start: First row. Reading continues where the last call ended; a smaller start reads from the beginning.
             stop: End, exclusive.
 
         Yields:
-            Record batches with the chosen columns; fewer rows than asked for if the file ends before.
+            Record batches with the chosen columns; fewer rows than requested if the file ends first.
 
         Raises:
-            MemoryError: There is too little memory to read it.
+            MemoryError: The machine has too little memory to read the file.
             PARQUET_ERRORS: The file cannot be read.
         """
         if self._file is None or start < self._batch_start:
@@ -174,35 +177,32 @@ class RowCursor:
 
 
 class NotNumericError(TypeError):
-    """A column that holds no numbers."""
+    """A column holds something other than numbers."""
 
 
 class UnevenRowsError(NotNumericError):
-    """A column of lists that are not all equally long, or of which some are null."""
+    """The lists of a column differ in length, or some of them are null."""
 
 
 def to_numpy(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
-    """Numbers of a column.
+    """Converts a column of numbers.
 
     Args:
-        array: A column of numbers, of booleans, or of lists (of lists) of them that are all equally long.
-        null: Stands for a null; one that the column's own dtype cannot hold makes it float64.
+        array: A column of numbers, of booleans, or of equally long lists (of lists) of them.
+        null: Replaces a null. A value that the column's own dtype cannot hold turns the column into float64.
 
     Returns:
-        Array of shape (rows,) for plain numbers and (rows, width) for lists, with the column's own dtype
-        (booleans as bool).
+        Array of shape (rows,) for plain numbers and (rows, width) for lists, in the column's own dtype.
 
     Raises:
-        UnevenRowsError: It holds lists of different lengths, or null where a list should be.
-        NotNumericError: It holds something else.
+        UnevenRowsError: The lists differ in length, or a row is null where a list should be.
+        NotNumericError: The column holds something else.
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     rows = len(array)
     is_list = False
-    if isinstance(
-        array, pa.ExtensionArray
-    ):  # lists all the same, once ``datasets`` has registered its own names for them
+    if isinstance(array, pa.ExtensionArray):  # plain lists under names that ``datasets`` has registered
         array = array.storage
     while _is_list(array.type):
         is_list = True
@@ -218,15 +218,28 @@ def to_numpy(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
 
 
 def to_vector(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
-    """One number per row: as ``to_numpy``, with lists of one number as that number; shape (rows,).
+    """Converts a column of one number per row, plain or as lists of one number.
+
+    Arguments as for ``to_numpy``; the result has shape (rows,).
 
     Raises:
-        NotNumericError: It holds something else, or more than one number in a row.
+        NotNumericError: The column holds something else, or several numbers in a row.
     """
     values = to_numpy(array, null=null)
     if values.ndim == 2 and len(values) and values.shape[1] != 1:
         raise UnevenRowsError(f"rows {values.shape[1]} wide")
     return values.reshape(-1)
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a type is numbers, booleans, nulls, or lists of them: what ``to_numpy`` takes."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    while _is_list(kind):
+        kind = kind.value_type
+    return (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:

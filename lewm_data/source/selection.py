@@ -1,17 +1,155 @@
-"""Which of a dataset's cameras go into a file, and under which names."""
+"""Which cameras and columns of a dataset go into a file, and under which names. Decisions only; no file is opened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
-from lewm_data.format.schema import PIXELS, RESERVED_NAMES, camera_name, is_pixels, pixels_column
-from lewm_data.source.metadata import LeRobotDataset
+from lewm_data.findings import Finding, finding
+from lewm_data.format.schema import ACTION, PIXELS, RESERVED_NAMES, STATE, camera_name, is_pixels, pixels_column
+from lewm_data.source.info import INFO_FILE
+from lewm_data.source.metadata import DONE_KEYS, INDEX_COLUMNS, Feature, LeRobotDataset
+
+NO_STATE = "none"
+"""The value of ``--state`` that leaves the state out."""
+
+DEFAULT_KEYS = {ACTION: ("action", "actions"), STATE: ("observation.state", "state")}
+"""Columns that are taken without a flag: the first one that the dataset has. LeRobot's name, then openpi's."""
+
+_BOOKKEEPING = frozenset({*INDEX_COLUMNS, "task_index"})
+_NO_STATE_PREFIXES = ("next.", "action", "annotation.")
+_NO_STATE_NAMES = frozenset(
+    {*DONE_KEYS, "is_first", "reward", "discount", "done", "success", "terminated", "truncated"}
+)
+
+
+# --- action and state
+
+
+class ChosenColumns(NamedTuple):
+    """What makes up ``action`` and ``state``.
+
+    Attributes:
+        action: Keys, in order; empty where the dataset has no column of that name.
+        state: Keys, in order; empty where the dataset has no state, or the user left it out.
+        findings: What is missing, with the flag to type.
+    """
+
+    action: tuple[str, ...]
+    state: tuple[str, ...]
+    findings: list[Finding]
+
+
+def choose_columns(features: Mapping[str, Feature], *, action: str | None, state: str | None) -> ChosenColumns:
+    """Decides which columns are ``action`` and ``state``.
+
+    Args:
+        features: Key to feature, in the order of ``info.json``.
+        action: ``KEY[,KEY...]``: these columns side by side, in this order. A trailing ``*`` stands for every numeric
+            column with that prefix, in the order of ``info.json``. None takes ``action``, else ``actions``.
+        state: As ``action``; ``none`` leaves the state out. None takes ``observation.state``, else ``state``.
+
+    Returns:
+        The keys. Where no column has one of the usual names, a finding lists the numeric columns. A dataset without
+        any column that could be a state converts without one.
+
+    Raises:
+        UsageError: A key that the dataset does not have, that is not numeric, or that is given twice.
+
+    Example:
+        >>> joints = {f"action.{name}": Feature(key=f"action.{name}", dtype="float32", shape=(1,)) for name in "xy"}
+        >>> choose_columns(joints, action="action.*", state="none").action
+        ('action.x', 'action.y')
+    """
+    findings: list[Finding] = []
+    if action is not None:
+        actions = parse_keys(features, action, flag="--action")
+    else:
+        actions = _default(features, ACTION)
+        if not actions:
+            findings.append(_missing(features, ACTION))
+    if state is not None:
+        states = () if state.strip() == NO_STATE else parse_keys(features, state, flag="--state")
+    else:
+        states = _default(features, STATE)
+        candidates = [] if states else list(_state_candidates(features, actions))
+        if candidates:
+            findings.append(_missing(features, STATE))
+        elif not states:
+            findings.append(
+                finding("state_absent", file=INFO_FILE, expected="a column that could be a state", found="none")
+            )
+    return ChosenColumns(actions, states, findings)
+
+
+def parse_keys(features: Mapping[str, Feature], text: str, *, flag: str) -> tuple[str, ...]:
+    """Reads ``KEY[,KEY...]``; arguments and errors as for ``choose_columns``."""
+    keys: dict[str, None] = {}
+    for item in (part.strip() for part in text.split(",")):
+        if item.endswith("*"):
+            matching = [key for key, feature in features.items() if feature.is_number and key.startswith(item[:-1])]
+            if not matching:
+                raise UsageError(f"{flag} {item}: no numeric column begins with that. {_columns_in_words(features)}")
+            keys.update(dict.fromkeys(matching))  # one that was named before stays in its place
+            continue
+        if item not in features:
+            raise UsageError(f"{flag} {item}: the dataset has no such column. {_columns_in_words(features)}")
+        if not features[item].is_number:
+            raise UsageError(
+                f"{flag} {item}: it is of dtype {features[item].dtype!r}, not numeric. {_columns_in_words(features)}"
+            )
+        if item in keys:
+            raise UsageError(f"{flag} {text}: {item!r} is given twice. Leave one of them out.")
+        keys[item] = None
+    return tuple(keys)
+
+
+def _default(features: Mapping[str, Feature], column: str) -> tuple[str, ...]:
+    return next(((key,) for key in DEFAULT_KEYS[column] if key in features), ())
+
+
+def _state_candidates(features: Mapping[str, Feature], actions: Iterable[str]) -> Iterator[str]:
+    """Columns that could be a state: numbers that are neither bookkeeping nor actions, rewards or flags."""
+    for key, feature in features.items():
+        is_other = key in _BOOKKEEPING or key in _NO_STATE_NAMES or key in actions or key.endswith("_index")
+        if feature.is_number and feature.dtype != "bool" and not is_other and not key.startswith(_NO_STATE_PREFIXES):
+            yield key
+
+
+def _missing(features: Mapping[str, Feature], column: str) -> Finding:
+    names = " or ".join(map(repr, DEFAULT_KEYS[column]))
+    without = f"; --{column} {NO_STATE} converts without a state" if column == STATE else ""
+    return finding(
+        "column_missing",
+        file=INFO_FILE,
+        expected=f"a column {names}",
+        found=f"none of that name. {_columns_in_words(features)[:-1]}",
+        remedy=(
+            f"Say which columns make up the {column}: --{column} KEY[,KEY...], where a trailing * takes every column "
+            f"with that prefix{without}."
+        ),
+    )
+
+
+def _columns_in_words(features: Mapping[str, Feature]) -> str:
+    numeric = [feature for feature in features.values() if feature.is_number]
+    numeric.sort(key=lambda feature: feature.key in _BOOKKEEPING)
+    listed = ", ".join(f"{feature.key} ({feature.width} wide)" for feature in numeric)
+    return f"Numeric columns: {listed}." if listed else "It has no numeric column."
+
+
+# --- cameras
 
 
 def choose_cameras(dataset: LeRobotDataset, config: ConvertConfig, *, any_camera: bool = False) -> dict[str, str]:
-    """Which camera goes to which column.
+    """Decides which camera goes to which column.
+
+    Args:
+        dataset: The dataset.
+        config: The settings; ``camera`` and ``cameras`` matter.
+        any_camera: Take all cameras where the settings leave open which one is ``pixels``; else that is an error.
 
     Returns:
         Frame column to LeRobot camera key; empty if the dataset has no camera.
@@ -56,11 +194,14 @@ def choose_cameras(dataset: LeRobotDataset, config: ConvertConfig, *, any_camera
     return chosen
 
 
+# --- extra columns
+
+
 def check_columns(keys: Sequence[str]) -> None:
-    """Refuses extra columns that the file cannot hold beside each other.
+    """Refuses extra columns whose names in the file would clash.
 
     Raises:
-        UsageError: A name has a meaning of its own in the format, or two keys would share one.
+        UsageError: The format uses a name itself, or two keys would share one.
     """
     names: dict[str, str] = {}
     for key in keys:
@@ -75,7 +216,7 @@ def file_column(key: str) -> str:
     """Name of an extra column in our file.
 
     Raises:
-        UsageError: The name has a meaning of its own in the format.
+        UsageError: The format uses that name itself.
     """
     name = column_name(key)
     if name in RESERVED_NAMES or is_pixels(name) or not name.strip("."):

@@ -30,6 +30,7 @@ class VideoHeader:
         fps: Average frame rate; None if unknown.
         start_seconds: Presentation time of the first frame.
         duration_seconds: From the first frame to the end of the last; None if unknown.
+        base_fps: Nominal frame rate of the stream, which all frames of a steady recording keep; None if unknown.
     """
 
     codec: str
@@ -39,6 +40,7 @@ class VideoHeader:
     fps: float | None
     start_seconds: float
     duration_seconds: float | None
+    base_fps: float | None = None
 
 
 class MediaError(Exception):
@@ -103,6 +105,7 @@ def _stream_header(container: av.container.InputContainer) -> VideoHeader:
         fps=float(rate) if rate else None,
         start_seconds=float(start * stream.time_base) if start is not None else 0.0,
         duration_seconds=float(duration * stream.time_base) if duration is not None else None,
+        base_fps=float(stream.base_rate) if stream.base_rate else None,
     )
 
 

@@ -18,7 +18,7 @@ from lewm_data.quality.policy import decide
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader
-from lewm_data.source.metadata import ACTION_KEY, STATE_KEY, LeRobotDataset, done_words
+from lewm_data.source.metadata import LeRobotDataset, done_words
 from lewm_data.source.scale import Scaler
 from lewm_data.viewing.recording import Picture, Rows
 
@@ -63,6 +63,7 @@ class RawDataset:
         self.facts = _facts(dataset, inspection.plan)
         self._dataset = dataset
         self._config = config
+        self._report = inspection.report
         self._first_rows = inspection.report.first_rows
         self._headers = inspection.report.headers
         if dataset is None:
@@ -124,7 +125,7 @@ class RawDataset:
     def _job(self, position: int, camera: str) -> DecodeJob | None:
         """The decoding job of an episode; None if the metadata or the video header rules it out."""
         assert self._dataset is not None
-        episode = self._dataset.episode(position)
+        episode = self._report.locate(self._dataset.episode(position))
         first_row = self._first_rows.get(episode.index)
         span = episode.videos.get(camera)
         is_image = self._dataset.features[camera].dtype == "image"
@@ -157,15 +158,15 @@ class RawDataset:
 
 
 def _dimensions(dataset: LeRobotDataset | None) -> dict[str, tuple[str, ...]]:
-    """Names of the dimensions of ``action`` and ``state``; empty if either feature is missing."""
-    keys = {ACTION: ACTION_KEY, STATE: STATE_KEY}
-    if dataset is None or not all(key in dataset.features for key in keys.values()):
+    """Names of the dimensions of ``action`` and ``state``; a column that the dataset lacks is left out."""
+    if dataset is None:
         return {}
     named = {}
-    for column, key in keys.items():
-        feature = dataset.features[key]
-        numbered = tuple(f"{column} {number}" for number in range(feature.width))
-        named[column] = feature.names if len(feature.names) == feature.width else numbered
+    for column, keys in ((ACTION, dataset.action), (STATE, dataset.state)):
+        width = sum(dataset.features[key].width for key in keys)
+        names = dataset.dimension_names(keys) if keys else ()
+        if keys:
+            named[column] = names if len(names) == width else tuple(f"{column} {number}" for number in range(width))
     return named
 
 

@@ -169,7 +169,8 @@ def test_one_damaged_camera_drops_the_episode_from_all(spoiled: Callable[..., Pa
 
 def test_dirt_in_the_camera_that_is_not_converted_does_not_matter(spoiled: Callable[..., Path], tmp_path: Path) -> None:
     converted = run(spoiled(spoil.remove(VIDEO.replace("front", "top"))), tmp_path / "data.h5", "fail")
-    assert converted.header.findings == ()
+    assert [found.code for found in converted.header.findings] == ["camera_absent"]
+    assert episodes_in(tmp_path / "data.h5") == others()
 
 
 def test_nothing_is_left_when_decoding_drops_every_episode(spoiled: Callable[..., Path], tmp_path: Path) -> None:
@@ -188,14 +189,14 @@ def test_fail_refuses_with_every_finding_before_anything_is_written(
     spoiled: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = spoiled(
-        spoil.both(spoil.value("action", 3, [float("nan")] * 6), spoil.value("frame_index", 3, 2, episode=3))
+        spoil.both(spoil.value("action", 3, [float("nan")] * 6), spoil.value("next.done", 3, True, episode=3))
     )
     folder = tmp_path / "out"
     with pytest.raises(DirtyDataError, match=r"episode 1: values_not_finite: .* \(1 more in the report\)") as caught:
         run(root, folder / "data.h5", "fail")
     assert [(found["episode"], found["code"]) for found in caught.value.findings] == [
         (1, "values_not_finite"),
-        (3, "frame_index_broken"),
+        (3, "done_mid_episode"),
     ]
     assert not folder.exists()
 
@@ -231,7 +232,7 @@ def test_what_is_wrong_with_the_dataset_cannot_be_skipped(
     policy: str, spoiled: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(DirtyDataError, match="dataset: total_mismatch"):
-        run(spoiled(spoil.info(total_episodes=6)), tmp_path / "data.h5", policy)
+        run(spoiled(spoil.info(total_episodes=4)), tmp_path / "data.h5", policy)
     assert not (tmp_path / "data.h5").exists()
 
 
@@ -242,6 +243,20 @@ def test_keep_takes_a_dataset_whose_totals_are_stale(spoiled: Callable[..., Path
     assert told(header_of(output).findings, "total_mismatch") == [(None, "kept")]
 
 
+@pytest.mark.parametrize("policy", ["skip", "keep"])
+def test_totals_that_ran_ahead_of_the_listed_episodes_can_be_skipped(
+    policy: str, spoiled: Callable[..., Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "data.h5"
+    root = spoiled(spoil.info(total_episodes=6, total_frames=66))
+    with pytest.raises(DirtyDataError, match="session was not finished.* The 5 listed episodes \\(0-4\\)"):
+        run(root, output, "fail")
+    run(root, output, policy)
+    assert episodes_in(output) == others()
+    run(root, tmp_path / "chosen.h5", "fail", episodes="0:5")
+    assert episodes_in(tmp_path / "chosen.h5") == others()
+
+
 def test_no_policy_takes_a_dataset_without_its_metadata(spoiled: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(DirtyDataError, match="metadata_missing"):
         run(spoiled(spoil.remove("meta/episodes")), tmp_path / "data.h5", "keep")
@@ -250,7 +265,11 @@ def test_no_policy_takes_a_dataset_without_its_metadata(spoiled: Callable[..., P
 @pytest.mark.parametrize(
     ("what", "code", "length"),
     [
-        (spoil.value("frame_index", 3, 2), "frame_index_broken", 12),
+        (
+            spoil.both(spoil.value("frame_index", 3, 2), spoil.keep_rows(lambda row: row not in (17, 18))),
+            "frame_index_broken",
+            10,
+        ),
         (spoil.values("timestamp", lambda mine: mine * 1.1), "timestamps_off_fps", 12),
         (spoil.value("next.done", 3, True), "done_mid_episode", 12),
         (spoil.keep_rows(lambda row: row not in (17, 18)), "rows_missing", 10),

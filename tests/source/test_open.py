@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from lewm_data.errors import SourceError
+from lewm_data.source.data_files import fetch_files, identity, needed_files
 from lewm_data.source.info import read_feature
 from lewm_data.source.metadata import Episode, LeRobotDataset
-from lewm_data.source.open import Opened, fetch_files, identity, needed_files, open_source
+from lewm_data.source.open import Opened, open_source
 from tests.quality.dirt import DATA_V2, FRONT, INFO, META, info, jsonl, no_info, remove, unlist, write
 from tests.recording import EPISODE_LENGTHS, edit_info, edit_parquet, set_column
 
