@@ -113,7 +113,7 @@ def own_dataset(where: str | Path, file: h5py.File, name: str) -> h5py.Dataset:
     return dataset
 
 
-def refuse_references(file: h5py.File, path: Path) -> None:
+def refuse_references(file: h5py.File, path: object) -> None:
     """Refuses a file that is incomplete without others.
 
     Raises:

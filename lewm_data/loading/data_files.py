@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import UsageError
+from lewm_data.errors import UsageError, machine_errors
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import DataFile, LocalFile
+from lewm_data.format.hdf5 import open_file, refuse_references
 from lewm_data.format.segments import find_segments
 from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader
-from lewm_data.loading.remote.filesystems import ObjectIdentity, is_address
+from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.metadata_cache import cached_metadata, open_metadata, parts_of
 from lewm_data.loading.remote.reader import RemoteReader
 from lewm_data.loading.remote.remote_object import RemoteObject
+from lewm_data.paths import is_address
+from lewm_data.resources import Progress
+
+_DOWNLOAD_BYTES = 16 << 20
+_NUM_DOWNLOADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,86 @@ def open_data_file(place: str | Path, remote: RemoteConfig | None = None) -> Dat
     if not path.is_file():
         raise UsageError(f"{path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
     return LocalFile.at(path)
+
+
+def open_all(place: str | Path, remote: RemoteConfig | None = None) -> h5py.File:
+    """Opens a file with the HDF5 library, frames included, for code that reads every byte, such as ``verify``.
+
+    Args:
+        place: A path, or an fsspec address. A remote file is read in order with few requests, and never stored here.
+        remote: How to read from object storage; None uses the defaults.
+
+    Returns:
+        The file, open for reading. Close it, or use it as a context manager.
+
+    Raises:
+        UsageError: It does not exist.
+        FormatError: It is not an HDF5 file, or a remote one that keeps data in other files.
+        UnreachableError: The store does not answer, now or during a later read.
+
+    Example:
+        >>> with open_all("s3://bucket/data.h5") as file:  # doctest: +SKIP
+        ...     file["pixels"].shape
+        (83, 224, 224, 3)
+    """
+    if not is_address(place):
+        return open_file(Path(place))
+    import hdf5plugin  # noqa: F401  registers the codecs with HDF5
+
+    obj = RemoteObject(str(place), remote or RemoteConfig())
+    file = obj.open()
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(file.close)
+        refuse_references(file, obj)  # HDF5 would look for the other files on this machine
+        on_error.pop_all()
+    return file
+
+
+@contextlib.contextmanager
+def local_copy(
+    place: str | Path,
+    folder: Path | None = None,
+    remote: RemoteConfig | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[Path]:
+    """Yields a path on this machine that holds a file, for code that needs one, such as ``merge``.
+
+    Args:
+        place: A path, which is yielded as it is; or an fsspec address, which is downloaded and removed afterwards.
+        folder: Where the download lies; None is the system's folder for temporary files.
+        remote: How to read from object storage; None uses the defaults.
+        progress: Called with the address, the bytes downloaded and their total.
+
+    Raises:
+        UsageError: There is no such object.
+        FormatError: The object changed while it was downloaded.
+        UnreachableError: The store does not answer.
+        ResourceError: The disk is full.
+    """
+    if not is_address(place):
+        yield Path(place)
+        return
+    obj = RemoteObject(str(place), remote or RemoteConfig())
+    with tempfile.TemporaryDirectory(prefix="lewm_data-", dir=folder) as temporary:
+        path = Path(temporary, obj.key.rpartition("/")[2].partition("?")[0] or "data.h5")
+        with machine_errors(path):
+            _download(obj, path, progress)
+        yield path
+
+
+def _download(obj: RemoteObject, path: Path, progress: Progress) -> None:
+    def copy(start: int) -> int:
+        data = memoryview(obj.read(start, min(start + _DOWNLOAD_BYTES, obj.size_bytes)).data)
+        return os.pwrite(file.fileno(), data, start)
+
+    num_done = 0
+    with path.open("xb") as file, ThreadPoolExecutor(_NUM_DOWNLOADS) as threads:
+        for num_bytes in threads.map(copy, range(0, obj.size_bytes, _DOWNLOAD_BYTES)):
+            num_done += num_bytes
+            progress(str(obj), num_done, obj.size_bytes)
+    if num_done != obj.size_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the system wrote less, without an error
+    obj.check_unchanged()
 
 
 def make_reader(data_file: DataFile, file: h5py.File, column: str, *, verify_checksums: bool) -> FrameReader:

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lewm_data.config import RemoteConfig
@@ -22,7 +21,6 @@ _VERSION_KEYS = (
 )  # fmt: skip
 """Keys under which filesystems report what changes with an object's content."""
 
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(://|::)")
 _USERINFO = re.compile(r"(://)[^/?#]*@")
 _SIGNING = re.compile(
     r"(X-Amz-|X-Goog-|(AWSAccessKeyId|GoogleAccessId|Signature|Expires|Policy|Key-Pair-Id|token|access_token|"
@@ -72,11 +70,6 @@ class ObjectIdentity:
         return cls(int(info["size"]), ", ".join(reported), etag)
 
 
-def is_address(place: str | Path) -> bool:
-    """Whether a place is an fsspec address, such as ``s3://bucket/key.h5``, and not a path on this machine."""
-    return isinstance(place, str) and _ADDRESS.match(place) is not None
-
-
 def without_credentials(address: str) -> str:
     """An address without user, password and signature: what names the same object tomorrow, with new credentials."""
     place, mark, query = _USERINFO.sub(r"\1", address, count=1).partition("?")
@@ -97,7 +90,7 @@ def connect(address: str, config: RemoteConfig) -> tuple[AbstractFileSystem, str
     """
     from fsspec.core import url_to_fs
 
-    protocol = _ADDRESS.match(address)[1].lower()  # type: ignore[index]
+    protocol = re.split("://|::", address, maxsplit=1)[0].lower()
     options: dict[str, Any] = dict(config.storage_options)
     if protocol in _S3:
         # s3fs allows 10 connections, and its own retries can take a minute before they report a failure.

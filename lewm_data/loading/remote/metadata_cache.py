@@ -23,19 +23,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-from filelock import FileLock
 
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, ResourceError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.codecs import ChunkCodec
-from lewm_data.format.hdf5 import check_fits, read_values
+from lewm_data.format.hdf5 import check_fits, read_values, wrap_hdf5_errors
 from lewm_data.format.schema import is_pixels
 from lewm_data.format.segments import Segment, find_segments
 from lewm_data.format.virtual import open_shard, shard_rows
 from lewm_data.loading.remote.chunk_cache import remote_folder
 from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.remote_object import RemoteObject
+from lewm_data.locks import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -68,24 +68,16 @@ def cached_metadata(obj: RemoteObject, config: RemoteConfig) -> Path:
         if _is_current(path, obj):
             return path
         try:
-            part = _new_file(path)
-        except OSError as error:
-            reasons.append(f"{folder}: {error.strerror or error}")
-            continue
-        try:
-            with _locked(path):
+            with exclusive(path.with_suffix(".lock")):
                 if not _is_current(path, obj):
                     logger.info("%s: reading everything except the frames into %s", obj, path)
-                    _write_copy(obj, part)
-                    part.replace(path)
+                    _write_copy(obj, path)
             return path
-        except _CannotWriteError as error:
-            reasons.append(f"{folder}: {error}")
-        finally:
-            part.unlink(missing_ok=True)
+        except OSError as error:  # of the local disk: the store's errors are ours
+            reasons.append(f"{folder}: {error.strerror or error}")
     raise ResourceError(
-        f"{obj}: its metadata must be stored on this machine, but no folder can be written to ({'; '.join(reasons)}). "
-        "Free disk space, or name another folder with cache_dir."
+        f"{obj}: its metadata must be stored on this machine, but no folder can be written to "
+        f"({'; '.join(reasons) or 'there is none'}). Free disk space, or name another folder with cache_dir."
     )
 
 
@@ -130,10 +122,6 @@ def parts_of(metadata: h5py.File, column: str, obj: RemoteObject) -> list[Segmen
     return parts
 
 
-class _CannotWriteError(Exception):
-    """The local disk refuses the copy."""
-
-
 def _folders(config: RemoteConfig) -> Iterator[Path]:
     """Where the copy may lie: the cache folder, else a folder that goes with this process."""
     with contextlib.suppress(OSError, RuntimeError):  # a read-only disk, or no home directory
@@ -147,25 +135,6 @@ def _folders(config: RemoteConfig) -> Iterator[Path]:
 def _remove_own(pid: int, folder: str) -> None:
     if os.getpid() == pid:  # a forked child inherits this
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _new_file(path: Path) -> Path:
-    """An empty file beside the path, readable by this user only, for what will be renamed to it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    return Path(name)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Lets one process at a time make the copy, where the file system has locks: two would only do the work twice."""
-    lock = FileLock(path.with_suffix(".lock"), mode=0o600)
-    with contextlib.suppress(OSError, NotImplementedError):
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _stamp(obj: RemoteObject) -> str:
@@ -212,21 +181,26 @@ class _OutputFile(io.FileIO):
 
 
 def _write_copy(obj: RemoteObject, path: Path) -> None:
-    """Copies the metadata of an object into an existing file.
+    """Copies the metadata of an object into a file that only this user can read. The file appears whole or not at all.
 
     Raises:
-        _CannotWriteError: The local disk refuses it.
+        OSError: The local disk refuses it.
+        LewmDataError: The object cannot be read.
     """
-    with obj.open() as file, _OutputFile(path, "r+") as output:
-        try:
-            with h5py.File(output, "w") as copy:
-                _copy(obj, file, copy)
-        except (OSError, RuntimeError):
-            if output.error is None:
-                raise
-        if output.error is not None:
-            raise _CannotWriteError(output.error.strerror)
-    obj.check_unchanged()
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with obj.open() as file, _OutputFile(handle, "r+") as output:
+            try:
+                with wrap_hdf5_errors(str(obj)), h5py.File(output, "w") as copy:
+                    _copy(obj, file, copy)
+            finally:
+                if output.error is not None:
+                    raise output.error
+        obj.check_unchanged()
+        os.replace(name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 def _copy(obj: RemoteObject, file: h5py.File, copy: h5py.File) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import FormatError, LewmDataError, UnreachableError, UsageError, redact
+from lewm_data.errors import FormatError, UsageError, redact
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.hdf5 import open_hdf5
 from lewm_data.loading.remote.filesystems import (
@@ -23,7 +23,7 @@ from lewm_data.loading.remote.filesystems import (
     read_range,
     without_credentials,
 )
-from lewm_data.loading.remote.retries import http_status, public_cause, with_retries
+from lewm_data.loading.remote.retries import StoreError, call_store
 from lewm_data.loading.remote.signed_url import SignedUrl
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class RemoteObject:
             config: How to read it.
 
         Raises:
-            UsageError: The protocol is unknown, a package is missing, access is refused, or there is no such object.
+            UsageError: The protocol is unknown, a package is missing, or there is no such object.
+            AccessError: The store refuses access.
             UnreachableError: The store does not answer.
         """
         self.address = address
@@ -79,7 +80,7 @@ class RemoteObject:
         self._connected: tuple[int, AbstractFileSystem, str] | None = None
         self._signed: SignedUrl | None = None
         try:
-            self._pinned, self._is_immutable = self._with_retries(lambda: pin(address, config))
+            self._pinned, self._is_immutable = self._call(lambda: pin(address, config))
             self.identity = self._identify()
         except FileNotFoundError as error:
             raise UsageError(f"{self}: there is no such object. Check the address.") from error
@@ -147,6 +148,7 @@ class RemoteObject:
 
         Raises:
             UnreachableError: The store does not answer.
+            AccessError: The store refuses access.
             FormatError: The object is gone or has changed.
         """
 
@@ -164,13 +166,9 @@ class RemoteObject:
             return self._ask(attempt)
         except FileNotFoundError as error:
             raise self._changed() from error
-        except LewmDataError:
+        except StoreError:
+            self.check_unchanged()  # the object may be shorter now, and the store refuse a range past its end
             raise
-        except Exception as error:
-            self.check_unchanged()
-            raise UnreachableError(f"{self}: bytes {start} to {stop} cannot be read ({error}).") from public_cause(
-                error
-            )
 
     def check_unchanged(self) -> None:
         """Makes sure that everything read so far came from the object that was opened.
@@ -199,20 +197,10 @@ class RemoteObject:
         return ObjectIdentity.from_info(str(self), self._ask(look_up))
 
     def _ask[T](self, question: Callable[[AbstractFileSystem, str], T]) -> T:
-        return self._with_retries(lambda: question(*self._filesystem()))
+        return self._call(lambda: question(*self._filesystem()))
 
-    def _with_retries[T](self, attempt: Callable[[], T]) -> T:
-        """Retries what is transient, and explains a refusal."""
-        try:
-            return with_retries(attempt, what=str(self), retry_seconds=self.config.retry_seconds)
-        except Exception as error:
-            is_refused = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
-            if not is_refused and http_status(error) not in (401, 403):
-                raise
-            raise UsageError(
-                f"{self}: access is refused ({error}). Set credentials in the environment or in storage_options; for "
-                "a public bucket, set anon=True there."
-            ) from public_cause(error)
+    def _call[T](self, attempt: Callable[[], T]) -> T:
+        return call_store(attempt, what=str(self), retry_seconds=self.config.retry_seconds)
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
         """This process's filesystem, and the object's path in it."""

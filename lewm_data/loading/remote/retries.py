@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Callable
 
-from lewm_data.errors import NO_DESCRIPTOR, ResourceError, UnreachableError, has_no_descriptor, redact
+from lewm_data.errors import (
+    NO_DESCRIPTOR,
+    AccessError,
+    LewmDataError,
+    ResourceError,
+    UnreachableError,
+    has_no_descriptor,
+    redact,
+)
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _TRANSIENT_NAMES = frozenset(
@@ -43,10 +52,19 @@ def is_transient(error: BaseException) -> bool:
         return status >= 500 or status in _TRANSIENT_STATUS
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return is_transient(error.__cause__)  # fsspec's HTTP filesystem reports every failure as a missing file
-    if isinstance(error, _PERMANENT):
+    if isinstance(error, _PERMANENT) or _is_untrusted(error):
         return False
     names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
     return isinstance(error, (OSError, EOFError)) or bool(names & _TRANSIENT_NAMES)
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Whether a certificate was not accepted, now or in what led to the error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def http_status(error: BaseException) -> int | None:
@@ -114,3 +132,36 @@ def with_retries[T](
                 ) from public_cause(error)
         sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+
+
+class StoreError(UnreachableError):
+    """The store answers with an error that a retry does not change."""
+
+
+def call_store[T](attempt: Callable[[], T], *, what: str, retry_seconds: float) -> T:
+    """Like ``with_retries``, and raises lasting failures of the store as errors of this package.
+
+    Raises:
+        FileNotFoundError: There is no such object.
+        AccessError: The store refuses access.
+        StoreError: The store answers with another error.
+        UnreachableError: The store does not answer.
+        ResourceError: This process has reached its limit on open files.
+    """
+    try:
+        return with_retries(attempt, what=what, retry_seconds=retry_seconds)
+    except (LewmDataError, FileNotFoundError):
+        raise
+    except Exception as error:
+        lacks_access = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
+        if lacks_access or http_status(error) in (401, 403):
+            raise AccessError(
+                f"{what}: access is refused ({error}). Set credentials in the environment or in storage_options; for a "
+                "public bucket, set anon=True there."
+            ) from public_cause(error)
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError) or library not in ("builtins", "lewm_data"):
+            raise StoreError(
+                f"{what}: the store cannot be used ({error}). Check the address and storage_options."
+            ) from public_cause(error)
+        raise

@@ -23,7 +23,7 @@ import torch
 
 from lewm_data import LeWMDataModule, WindowDataset
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import DamagedChunkError, FormatError, ResourceError, UnreachableError, UsageError
+from lewm_data.errors import AccessError, DamagedChunkError, FormatError, ResourceError, UnreachableError, UsageError
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.remote import range_client
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
@@ -31,28 +31,8 @@ from lewm_data.loading.store import FrameStore
 from tests.hub import StandIn, serve
 from tests.loading import files
 from tests.loading.remote import object_store
-from tests.loading.remote.object_store import Bucket, each
+from tests.loading.remote.object_store import each
 from tests.loading.test_store import read_all
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[tuple[int, Any]]:
-    with object_store.server() as running:
-        yield running
-
-
-@pytest.fixture
-def bucket(s3: tuple[int, Any], request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    port, client = s3
-    name = f"robots-{abs(hash(request.node.name)) % 10**9}"
-    client.create_bucket(Bucket=name)
-    with object_store.proxy_of(port) as proxy:
-        yield Bucket(proxy, client, name)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def loader_of(
@@ -307,7 +287,7 @@ def test_a_missing_filesystem_package_names_its_remedy(monkeypatch):
 
 def test_refused_access_is_not_retried(bucket):
     bucket.proxy.fault = lambda method, headers: "forbid"
-    with pytest.raises(UsageError, match=r"access is refused .*storage_options"):
+    with pytest.raises(AccessError, match=r"access is refused .*storage_options"):
         FrameStore(f"s3://{bucket.name}/a.h5", remote=bucket.proxy.config(retry_seconds=1000))
 
 
