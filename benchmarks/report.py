@@ -17,8 +17,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import charts
 from benchmarks.blocks import blocks as blocks_of
+from benchmarks.drawings import draw
 from benchmarks.tables import PLACE, RESULTS, load
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.check:
         for name in BENCHMARKS:
             if (result := load(name)) is not None:
-                charts.draw(name, result, RESULTS)
+                draw(name, result, RESULTS)
     return int(options.check and bool(stale))
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import against, charts
+from benchmarks import against
 from benchmarks.blocks import blocks
+from benchmarks.drawings import draw
 from benchmarks.harness import machine, versions
 from benchmarks.tables import PLACE, RESULTS
 
@@ -124,5 +125,5 @@ class Benchmark:
         partial = output.with_name(f"{output.name}.partial")
         partial.write_text(json.dumps(result, indent=2) + "\n")
         partial.replace(output)
-        charts.draw(self.name, result, output.parent)
+        draw(self.name, result, output.parent)
         print("\n\n".join(text for text in blocks(self.name, result).values() if PLACE not in text))

@@ -7,10 +7,9 @@ import gc
 import importlib
 import multiprocessing
 import os
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 from benchmarks.contenders import CONTENDERS
@@ -35,9 +34,9 @@ class Cold(NamedTuple):
     cached_share: float
 
 
-def first_batch(contender: Contender, num_windows: int, num_workers: int) -> First:
+def first_batch(contender: Contender, *, batch_size: int, num_workers: int) -> First:
     """The first windows of the order."""
-    with contextlib.closing(contender.batches(num_windows, num_workers)) as iterator:  # type: ignore[type-var]
+    with contextlib.closing(contender.batches(batch_size, num_workers)) as iterator:  # type: ignore[type-var]
         arrays = {name: values.copy() for name, values in contender.arrays(next(iterator)).items()}
     return First(arrays, contender.bytes_per_frame, contender.setup_seconds)
 
@@ -48,10 +47,10 @@ def time_warm(
     """One round with a warm page cache."""
     if contender.path is not None:
         warm(contender.path)
-    if contender.is_slow:  # a consumer that never waits lets no batch pile up: one for each worker warms up
-        timing = {"seconds": seconds, "warmup_seconds": 0, "skip": max(1, num_workers)}
-        return _timed(contender, batch_size, num_workers, **timing)
-    return _timed(contender, batch_size, num_workers, seconds=seconds, warmup_seconds=warmup_seconds)
+    timing: dict[str, Any] = {"seconds": seconds, "warmup_seconds": warmup_seconds}
+    if contender.is_slow:  # its batches do not pile up, so one for each worker warms up
+        timing |= {"warmup_seconds": 0, "skip": max(1, num_workers)}
+    return _timed(contender, batch_size, num_workers, timing)
 
 
 def time_cold(contender: Contender, *, batch_size: int, num_workers: int) -> Cold:
@@ -64,16 +63,15 @@ def time_cold(contender: Contender, *, batch_size: int, num_workers: int) -> Col
         raise ValueError("this contender reads no file while it is timed")
     drop(contender.path)
     share = cached_share(contender.path)
-    return Cold(_timed(contender, batch_size, num_workers, seconds=0, warmup_seconds=0, skip=1), share)
+    return Cold(_timed(contender, batch_size, num_workers, {"seconds": 0, "warmup_seconds": 0, "skip": 1}), share)
 
 
-def _timed(contender: Contender, batch_size: int, num_workers: int, **timing: Any) -> Round:
+def _timed(contender: Contender, batch_size: int, num_workers: int, timing: dict[str, Any]) -> Round:
     with contextlib.ExitStack() as stack:
 
         def batches() -> Iterator[int]:
-            opened: Any = stack.enter_context(
-                contextlib.closing(contender.batches(batch_size, num_workers))  # type: ignore[type-var]
-            )
+            opened: Any = contender.batches(batch_size, num_workers)
+            stack.enter_context(contextlib.closing(opened))
             for batch in opened:
                 count = contender.count(batch)
                 del batch
@@ -82,71 +80,60 @@ def _timed(contender: Contender, batch_size: int, num_workers: int, **timing: An
         return measure_round(batches, multiple=contender.num_in_work(num_workers), **timing)
 
 
-def _serve(connection: Connection, name: str, data: Prepared, settings: Settings) -> None:
-    """Runs one contender: sends None after its imports, then answers commands with a status and a value."""
-    # LanceDataset changes the start method; "fork" is Python's default on Linux before 3.14.
-    multiprocessing.set_start_method("fork", force=True)
-    warnings.simplefilter("ignore")
-    os.environ["PYTHONWARNINGS"] = "ignore"  # for spawned workers
-    commands: dict[str, Callable[..., Any]] = {"first": first_batch, "warm": time_warm, "cold": time_cold}
-    contender: Contender | None = None
-    with contextlib.suppress(ImportError):  # opening the contender reports it
-        importlib.import_module(CONTENDERS[name].imports)
-    connection.send(None)
-    while True:
-        command, keywords = connection.recv()
-        if command == "stop":
-            return
-        try:
-            if command == "cold":  # mapped pages would stay in the page cache
-                contender = None
-                gc.collect()
-            contender = contender or CONTENDERS[name].open(data, settings)
-            connection.send(("ok", commands[command](contender, **keywords)))
-        except Exception:
-            connection.send(("error", traceback.format_exc()))
+class _Actor:
+    """The contender of this process."""
+
+    def __init__(self, name: str, data: Prepared, settings: Settings) -> None:
+        # LanceDataset changes the start method; "fork" is Python's default on Linux before 3.14.
+        multiprocessing.set_start_method("fork", force=True)
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # for spawned workers
+        with contextlib.suppress(ImportError):  # opening the contender reports it
+            importlib.import_module(CONTENDERS[name].imports)
+        self._open: Callable[[], Contender] = lambda: CONTENDERS[name].open(data, settings)
+        self._contender: Contender | None = None
+
+    def act(self, function: Callable[..., Any], keywords: dict[str, Any]) -> Any:
+        """Calls a function with the contender, which is opened for the first call, and again for a cold round."""
+        if function is time_cold:  # mapped pages would stay in the page cache
+            self._contender = None
+            gc.collect()
+        self._contender = self._contender or self._open()
+        return function(self._contender, **keywords)
+
+
+_actor: _Actor | None = None
+
+
+def _start(*arguments: Any) -> None:
+    global _actor
+    _actor = _Actor(*arguments)
+
+
+def _act(function: Callable[..., Any] | None, keywords: dict[str, Any]) -> Any:
+    assert _actor is not None
+    return None if function is None else _actor.act(function, keywords)
 
 
 class Stage:
     """The contenders' processes."""
 
     def __init__(self, names: Sequence[str], data: Prepared, settings: Settings) -> None:
-        """Starts them, and waits for their imports; files are opened by the first command."""
+        """Starts them, and waits for their imports."""
         context = multiprocessing.get_context("spawn")
-        self._connections = {}
-        self._processes = []
-        for name in names:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, name, data, settings), name=name)
-            process.start()
-            theirs.close()
-            self._connections[name] = ours
-            self._processes.append(process)
-        for connection in self._connections.values():
-            with contextlib.suppress(EOFError):  # the first command reports it
-                connection.recv()
+        self._pools = {
+            name: ProcessPoolExecutor(1, context, initializer=_start, initargs=(name, data, settings)) for name in names
+        }
+        for started in [pool.submit(_act, None, {}) for pool in self._pools.values()]:
+            with contextlib.suppress(Exception):  # the first question reports it
+                started.result()
 
-    def ask(self, name: str, command: str, **keywords: Any) -> Any:
-        """Sends a contender a command: ``first``, ``warm`` or ``cold``, with the keywords of that function.
-
-        Raises:
-            RuntimeError: The command failed; with its traceback.
-        """
-        self._connections[name].send((command, keywords))
-        try:
-            status, answer = self._connections[name].recv()
-        except EOFError:
-            status, answer = "error", "its process died"
-        if status == "error":
-            raise RuntimeError(f"{name}: {answer}")
+    def ask[R](self, name: str, function: Callable[..., R], **keywords: Any) -> R:
+        """Calls ``first_batch``, ``time_warm`` or ``time_cold`` with a contender, in its process."""
+        answer: R = self._pools[name].submit(_act, function, keywords).result()
         return answer
 
     def close(self) -> None:
         """Ends the processes."""
-        for connection in self._connections.values():
-            with contextlib.suppress(OSError):
-                connection.send(("stop", {}))
-        for process in self._processes:
-            process.join(20)
-            if process.is_alive():
-                process.terminate()
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -27,7 +27,7 @@ from benchmarks.datasets import SYNTHETIC, apart, source_folder
 from benchmarks.harness import Round, Spread, interleaved, log, ratios
 from benchmarks.prepared import prepare
 from benchmarks.runner import Benchmark, Option
-from benchmarks.stage import Cold, First, Stage
+from benchmarks.stage import Cold, Stage, first_batch, time_cold, time_warm
 from benchmarks.synthetic import STANDARD, TINY, Recording
 from lewm_data.format.schema import PIXELS
 from lewm_data.resources import num_cpus
@@ -138,8 +138,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
         def warm(case: tuple[str, int]) -> Round:
             timing = {name: getattr(options, name) for name in ("batch_size", "seconds", "warmup_seconds")}
-            done: Round = stage.ask(case[0], "warm", num_workers=case[1], **timing)
-            return done
+            return stage.ask(case[0], time_warm, num_workers=case[1], **timing)
 
         def show(done: Round) -> str:
             return f"{done.windows_per_second:,.0f} windows/s"
@@ -199,11 +198,11 @@ def _compare_all(
         entry, num_windows = CONTENDERS[name], len(reference[PIXELS])
         try:
             num_windows = num_windows // 4 if entry.group == "mp4" else num_windows
-            first: First = stage.ask(name, "first", num_windows=num_windows, num_workers=num_workers)
-        except RuntimeError as error:
+            first = stage.ask(name, first_batch, batch_size=num_windows, num_workers=num_workers)
+        except Exception as error:
             if entry.group in ("limit", "ours"):
                 raise
-            left_out[name] = str(error).strip().splitlines()[-1]
+            left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
             log(f"{name}: left out: {error}")
             continue
         try:
@@ -226,15 +225,14 @@ def _time_cold(
     """Times contenders with a cold page cache; also returns why this system cannot, if so."""
 
     def cold(name: str) -> Cold:
-        done: Cold = stage.ask(name, "cold", batch_size=options.batch_size, num_workers=options.num_workers[-1])
-        return done
+        return stage.ask(name, time_cold, batch_size=options.batch_size, num_workers=options.num_workers[-1])
 
     def show(done: Cold) -> str:
         return f"cold, {done.round.windows_per_second:,.0f} windows/s ({done.cached_share:.0%} was cached)"
 
     try:
         return interleaved(names, options.cold_rounds, cold, show), None
-    except RuntimeError as error:
+    except OSError as error:
         if "posix_fadvise" not in str(error) and "mincore" not in str(error):
             raise
         return {}, str(error).strip().splitlines()[-1]

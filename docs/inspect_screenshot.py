@@ -1,6 +1,6 @@
-"""Makes the pictures of ``lewm-data inspect``: ``python docs/inspect_screenshot.py``, from the repository's root.
+"""Draws the pictures of ``lewm-data inspect``: ``python docs/inspect_screenshot.py``, from the repository's root.
 
-Records a small dataset with LeRobot's own writer, spoils a copy of it, and draws what the command prints of both.
+It records a small dataset with LeRobot's own writer, damages a copy, and draws the output of the command for both.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.terminal_theme import MONOKAI  # noqa: E402
 
-from lewm_data.cli.tables import show_report  # noqa: E402
-from lewm_data.config import ConvertConfig  # noqa: E402
-from lewm_data.conversion.inspect import inspect_source  # noqa: E402
+import lewm_data  # noqa: E402
+from lewm_data.cli.tables import show_commands, show_inspection, show_verdict  # noqa: E402
+from lewm_data.report import next_commands  # noqa: E402
 from tests.quality import dirt  # noqa: E402
 from tests.recording import record_v3  # noqa: E402
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def spoil(root: Path) -> None:
-    """Poisons one episode's actions, and loses the video span of another."""
+    """Puts NaN into one episode's actions and removes the video span of another."""
     dirt.rows(lambda table: dirt.set_column(table, "action", _with_nan(table["action"].to_pylist())))(root)
     dirt.span(3, 1.0, 0.5)(root)
 
@@ -54,15 +54,17 @@ def _with_nan(values: list[list[float]]) -> list[list[float]]:
 
 
 def draw(source: str, image: Path, **settings: str) -> None:
-    """Inspects a source and draws what the command prints."""
+    """Inspects a source and draws the output of the command."""
     console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor")
     flags = "".join(f" --{name} {value}" for name, value in settings.items())
     console.print(f"[bold]$ lewm-data inspect {source}{flags}[/]", highlight=False)
-    inspection = inspect_source(source, ConvertConfig(**settings), any_camera=True)  # type: ignore[arg-type]
-    show_report(console, inspection, [])
+    result = lewm_data.inspect(source, **settings)
+    show_inspection(console, result.inspection)
+    show_verdict(console, result.verdict)
+    show_commands(console, next_commands(result.inspection))
     console.print()
     image.parent.mkdir(parents=True, exist_ok=True)
-    # rich's own template fetches its font from the network; the reader's monospaced one serves as well
+    # rich's own template fetches a font from the network; use the reader's monospaced font
     template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     template = template.replace("font-family: Fira Code, monospace", "font-family: monospace")
     image.write_text(

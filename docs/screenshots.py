@@ -1,6 +1,6 @@
-"""Takes the pictures of the preview page that the documentation shows: `make screenshots SOURCE=...`.
+"""Takes the documentation's pictures of the preview page: `make screenshots SOURCE=...`.
 
-Needs Chromium, and a dataset folder or a converted file; the pictures in docs/images are of the team's so101-sim.
+It needs Chromium and a dataset folder or a converted file. The pictures in docs/images show a simulated SO-101.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from lewm_data.config import ConvertConfig, PreviewConfig
-from lewm_data.conversion.inspect import inspect_source
-from lewm_data.conversion.pipeline import convert
+import lewm_data
 from lewm_data.format.schema import camera_name
-from lewm_data.viewing.preview import make_preview
 
 MAX_BYTES = 300_000
 _MARGIN = 16
@@ -81,19 +78,19 @@ def main() -> None:
 
 
 def make_page(source: str, folder: Path) -> Path:
-    """The page of a source, converted with all of its cameras unless it is a converted file."""
+    """Makes the page of a source; converts a dataset first, with all of its cameras."""
     file = Path(source)
     if not file.is_file():
         file = folder / f"{Path(source).name}.h5"
-        dataset = inspect_source(source, ConvertConfig(), any_camera=True).dataset
+        dataset = lewm_data.inspect(source).inspection.dataset
         if dataset is None:
             sys.exit(f"{source} cannot be read.")
-        convert(source, file, ConvertConfig(camera=camera_name(dataset.cameras[0]), cameras="all"))
-    return make_preview(str(file), folder / "preview.html", PreviewConfig()).path
+        lewm_data.convert(source, file, camera=camera_name(dataset.cameras[0]), cameras="all")
+    return lewm_data.preview(file, folder / "preview.html").path
 
 
 def take(browser: Browser, page_file: Path, output: Path, options: dict[str, Any], *, start: str, end: str) -> None:
-    """A picture of the page's full width, from the top of one element to the bottom of another."""
+    """Takes a picture of the page's full width, from the top of one element to the bottom of another."""
     context = browser.new_context(**options)
     page = context.new_page()
     page.goto(page_file.as_uri())
@@ -109,16 +106,16 @@ def take(browser: Browser, page_file: Path, output: Path, options: dict[str, Any
     clip = {"x": 0, "y": top, "width": width, "height": bottom + _MARGIN - top}
     picture = Image.open(io.BytesIO(page.screenshot(clip=clip, full_page=True))).convert("RGB")
     context.close()
-    data = next(data for colours in (256, 128, 64) if len(data := png(picture, colours)) <= MAX_BYTES or colours == 64)
+    data = next(data for colors in (256, 128, 64) if len(data := png(picture, colors)) <= MAX_BYTES or colors == 64)
     output.write_bytes(data)
     print(f"{output}: {picture.width}x{picture.height}, {len(data) / 1000:.0f} kB")
 
 
-def png(picture: Image.Image, colours: int) -> bytes:
-    """A picture with a palette."""
+def png(picture: Image.Image, colors: int) -> bytes:
+    """Encodes a picture with a palette."""
     file = io.BytesIO()
-    # coverage, so that a small thing of a rare colour keeps it
-    picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1).save(file, "PNG", optimize=True)
+    # maximum coverage keeps the color of small, rare details
+    picture.quantize(colors, Image.Quantize.MAXCOVERAGE, kmeans=1).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

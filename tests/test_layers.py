@@ -32,11 +32,14 @@ MAY_IMPORT = {
     "datamodule": TOP,
     "training": TOP,
     "viewing": TOP,
+    "report": CONVERSION,
+    "results": {*CONVERSION, "report"},
+    "api": {*CONVERSION, "report", "results", "viewing"},
     "hub": TOP,
     "adapters": TOP,
     "demo_policy": set(),
     "demo": {*GROUND, "demo_policy"},
-    "cli": {*TOP, "training", "viewing", "hub", "adapters", "demo"},
+    "cli": {*TOP, "api", "report", "training", "viewing", "hub", "adapters", "demo"},
     "__main__": {"cli"},
 }
 """A layer to the layers that it may import, besides itself."""

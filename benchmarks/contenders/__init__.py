@@ -36,8 +36,8 @@ class Entry(NamedTuple):
 
 
 _MP4_DB = 31.0
-"""LeRobot's frames are resized after their conversion to RGB, by another filter; ours together with that conversion. The
-next frame of the same recording is 24 to 29 dB away."""
+"""LeRobot's frames are resized after their conversion to RGB, ours together with it, by another filter. The next frame
+of the same recording is 24 to 29 dB away."""
 
 
 def _ours(label: str, codec: str, worker_type: str, *, cache: bool = False) -> Entry:

@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders.base import Arrays, Settings, window_index, window_order
+from benchmarks.contenders.base import Arrays, Contender, Settings, window_index, window_order
 from benchmarks.prepared import Prepared
 from lewm_data.format.schema import PIXELS
 
+type Frames = NDArray[np.uint8]
 
-class MemoryLimit:
+
+class MemoryLimit(Contender):
     """Threads that gather the frames of whole batches into buffers that they reuse.
 
-    They do no window arithmetic, read no other column and wait for no trainer.
+    They do no window arithmetic, read no other column and wait for no trainer. Frames come from a mapped file, or from
+    memory in huge pages, like a private RAM cache.
     """
 
-    is_slow = False
-
     def __init__(self, data: Prepared, settings: Settings, *, mapped: bool) -> None:
-        """Reads the decoded frames from a mapped file, or from memory in huge pages, like a private RAM cache."""
-        began = time.perf_counter()
-        shape = (data.num_frames, data.image_size * data.image_size * 3)
-        frames: NDArray[np.uint8] = np.memmap(data.raw, np.uint8, "r", shape=shape)
-        self.path: Path | None = data.raw if mapped else None
-        if mapped:
-            frames = frames.view(np.ndarray)
-        else:
-            memory = np.empty(shape, np.uint8)
-            memory[:] = frames
-            frames = memory
-        self.setup_seconds = time.perf_counter() - began
-        self._frames = frames
         self._side = data.image_size
-        self._settings = settings
+        shape = (data.num_frames, self._side**2 * 3)
+
+        def open_frames() -> Frames:
+            frames: Frames = np.memmap(data.raw, np.uint8, "r", shape=shape)
+            return frames.view(np.ndarray) if mapped else np.array(frames)
+
+        super().__init__(data, settings, data.raw, open_frames, reads_file=mapped)
         self._windows, self._first_rows = window_index(data, settings)
         self._rows: list[NDArray[np.int64]] = []
-        self.bytes_per_frame = float(shape[1])
 
     def num_in_work(self, num_workers: int) -> int:
         """See ``Contender``."""
         return max(1, num_workers)
 
-    def batches(self, batch_size: int, num_workers: int) -> Iterator[NDArray[np.uint8]]:
+    def batches(self, batch_size: int, num_workers: int) -> Iterator[Frames]:
         """See ``Contender``; each thread has one buffer, and goes on while the trainer looks at its last batch."""
         rows = self._rows = self._batch_rows(batch_size)
         num_threads = max(1, num_workers)
-        done: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+        done: SimpleQueue[Frames] = SimpleQueue()
         stop = Event()
 
         def work(first: int) -> None:
-            buffer = np.ones((len(rows[0]), self._frames.shape[1]), np.uint8)
+            buffer = np.ones((len(rows[0]), self._dataset.shape[1]), np.uint8)
             number = first
             while not stop.is_set():
-                self._gather(rows[number % len(rows)], buffer)
-                done.put(buffer)
+                done.put(self._gather(rows[number % len(rows)], buffer))
                 number += num_threads
 
         threads = [Thread(target=work, args=(first,)) for first in range(num_threads)]
@@ -74,14 +64,13 @@ class MemoryLimit:
             for thread in threads:
                 thread.join()
 
-    def count(self, batch: NDArray[np.uint8]) -> int:
+    def count(self, batch: Frames) -> int:
         """See ``Contender``."""
         return len(batch) // self._settings.num_steps
 
-    def arrays(self, batch: NDArray[np.uint8]) -> Arrays:
+    def arrays(self, batch: Frames) -> Arrays:
         """See ``Contender``; gathers the first batch again, because a thread may be overwriting this one."""
-        again = np.empty_like(batch)
-        self._gather(self._rows[0], again)
+        again = self._gather(self._rows[0], np.empty_like(batch))
         return {PIXELS: again.reshape(-1, self._settings.num_steps, self._side, self._side, 3)}
 
     def _batch_rows(self, batch_size: int) -> list[NDArray[np.int64]]:
@@ -93,25 +82,20 @@ class MemoryLimit:
             for number in range(order.num_batches())
         ]
 
-    def _gather(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        np.take(self._frames, rows, axis=0, out=out, mode="clip")
+    def _gather(self, rows: NDArray[np.int64], out: Frames) -> Frames:
+        return np.take(self._dataset, rows, axis=0, out=out, mode="clip")
 
 
 class CachedBatch(MemoryLimit):
-    """Hands over the same batch again and again, which times the measuring itself."""
+    """Hands over the same batch again and again, which times the measurement itself."""
 
     def __init__(self, data: Prepared, settings: Settings) -> None:
         super().__init__(data, settings, mapped=True)
         self.path = None
 
-    def num_in_work(self, num_workers: int) -> int:
-        """See ``Contender``."""
-        return 1
-
-    def batches(self, batch_size: int, num_workers: int) -> Iterator[NDArray[np.uint8]]:
+    def batches(self, batch_size: int, num_workers: int) -> Iterator[Frames]:
         """See ``Contender``."""
         self._rows = self._batch_rows(batch_size)[:1]
-        batch = np.empty((len(self._rows[0]), self._frames.shape[1]), np.uint8)
-        self._gather(self._rows[0], batch)
+        batch = self._gather(self._rows[0], np.empty((len(self._rows[0]), self._dataset.shape[1]), np.uint8))
         while True:
             yield batch

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders.base import Arrays, Settings, window_order
+from benchmarks.contenders.base import Arrays, Contender, Settings, window_order
 from benchmarks.prepared import Prepared
 from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE
 
 
-class Ours:
+class Ours(Contender):
     """``WindowLoader`` with frames, action, state and done."""
-
-    is_slow = False
 
     def __init__(self, data: Prepared, settings: Settings, *, codec: str, cache: bool, worker_type: str) -> None:
         from lewm_data.loading.dataset import WindowDataset
         from lewm_data.loading.ram_cache import cache_frames
         from lewm_data.loading.store import FrameStore
 
-        began = time.perf_counter()
-        self.path: Path | None = None if cache else data.ours(codec)
-        store = FrameStore(data.ours(codec))
-        if cache:  # as LeWMDataModule does
-            cache_frames(store, mode="ram", is_shared=worker_type == "process", show_progress=False)
-        self._dataset = WindowDataset(
-            store,
-            num_steps=settings.num_steps,
-            frameskip=settings.frameskip,
-            columns=(PIXELS, ACTION, STATE, DONE),
-        )
-        self.setup_seconds = time.perf_counter() - began
-        self._settings = settings
+        def open_dataset() -> Any:
+            store = FrameStore(data.ours(codec))
+            if cache:  # as LeWMDataModule does
+                cache_frames(store, mode="ram", is_shared=worker_type == "process", show_progress=False)
+            columns = (PIXELS, ACTION, STATE, DONE)
+            return WindowDataset(store, num_steps=settings.num_steps, frameskip=settings.frameskip, columns=columns)
+
+        super().__init__(data, settings, data.ours(codec), open_dataset, reads_file=not cache)
         self._worker_type = worker_type
-        self.bytes_per_frame = data.bytes_per_frame(data.ours(codec))
 
     def num_in_work(self, num_workers: int) -> int:
         """See ``Contender``."""
@@ -47,12 +37,9 @@ class Ours:
         from lewm_data.loading.loader import WindowLoader
         from lewm_data.loading.sampler import WindowSampler
 
-        loader = WindowLoader(
-            self._dataset,
-            WindowSampler(window_order(len(self._dataset), batch_size, self._settings)),
-            num_workers=num_workers,
-            worker_type=self._worker_type,  # type: ignore[arg-type]
-        )
+        sampler = WindowSampler(window_order(len(self._dataset), batch_size, self._settings))
+        workers: dict[str, Any] = {"num_workers": num_workers, "worker_type": self._worker_type}
+        loader = WindowLoader(self._dataset, sampler, **workers)
         try:
             while True:
                 for batch in loader:
@@ -61,12 +48,6 @@ class Ours:
         finally:
             loader.close()
 
-    def count(self, batch: Any) -> int:
-        """See ``Contender``."""
-        batch[PIXELS][0, 0, 0, 0, 0].item()
-        return len(batch[STATE])
-
     def arrays(self, batch: Any) -> Arrays:
         """See ``Contender``."""
-        arrays = {name: tensor.numpy() for name, tensor in batch.items()}
-        return arrays | {PIXELS: arrays[PIXELS].transpose(0, 1, 3, 4, 2)}
+        return super().arrays(batch) | {DONE: batch[DONE].numpy()}

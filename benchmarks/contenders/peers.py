@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders.base import Arrays, Settings, window_index, window_order
+from benchmarks.contenders.base import Arrays, Contender, Settings, window_index, window_order
 from benchmarks.prepared import Prepared
 from lewm_data.format.schema import ACTION, PIXELS, STATE
 
@@ -20,19 +19,12 @@ _PREFETCH_FACTOR = 2
 """Batches that each worker prepares ahead: torch's default."""
 
 
-class _TorchLoader:
+class _TorchLoader(Contender):
     """A map-style dataset through torch's DataLoader."""
 
-    is_slow = False
-
-    def __init__(self, open_dataset: Callable[[], Any], path: Path, data: Prepared, settings: Settings) -> None:
-        began = time.perf_counter()
-        self._dataset = open_dataset()
-        self.setup_seconds = time.perf_counter() - began
-        self.path: Path | None = path
-        self._settings = settings
+    def __init__(self, data: Prepared, settings: Settings, path: Path, open_dataset: Callable[[], Any]) -> None:
+        super().__init__(data, settings, path, open_dataset)
         self._windows, self._first_rows = window_index(data, settings)
-        self.bytes_per_frame = data.bytes_per_frame(path)
 
     def num_in_work(self, num_workers: int) -> int:
         """See ``Contender``."""
@@ -42,30 +34,28 @@ class _TorchLoader:
         """See ``Contender``."""
         from torch.utils.data import DataLoader
 
-        self._before_fork()
+        order = window_order(self._windows, batch_size, self._settings)
+
+        def numbers() -> Iterator[list[int]]:
+            epoch = 0
+            while True:
+                for number in range(order.num_batches()):
+                    yield self._numbers(order.batch(epoch, number * batch_size)).tolist()
+                epoch += 1
 
         loader: DataLoader[Any] = DataLoader(
             self._dataset,
-            batch_sampler=_Endless(window_order(self._windows, batch_size, self._settings), self._numbers),
+            batch_sampler=numbers(),
             num_workers=num_workers,
             prefetch_factor=_PREFETCH_FACTOR if num_workers else None,
         )
+        self._before_fork()
         iterator = iter(loader)
         try:
             yield from iterator
         finally:
             if num_workers:
                 iterator._shutdown_workers()  # type: ignore[attr-defined]
-
-    def count(self, batch: Any) -> int:
-        """See ``Contender``."""
-        batch[PIXELS][0, 0, 0, 0, 0].item()
-        return len(batch[PIXELS])
-
-    def arrays(self, batch: Any) -> Arrays:
-        """See ``Contender``."""
-        arrays = {name: batch[name].numpy() for name in (PIXELS, ACTION, STATE)}
-        return arrays | {PIXELS: arrays[PIXELS].transpose(0, 1, 3, 4, 2)}
 
     def _before_fork(self) -> None:
         """Releases what worker processes must not inherit."""
@@ -76,18 +66,13 @@ class _TorchLoader:
 
 
 class TheirHdf5(_TorchLoader):
-    """stable-worldmodel's ``HDF5Dataset``."""
+    """stable-worldmodel's ``HDF5Dataset``, of their own file or of our file with the codec ``ours``.
+
+    It is opened as in the faster rows of its own benchmark ("cached"): three columns, action and state cached. With
+    ``plain``, it has the constructor's defaults: every column, nothing cached.
+    """
 
     def __init__(self, data: Prepared, settings: Settings, *, ours: str | None, plain: bool = False) -> None:
-        """Opens a file.
-
-        Args:
-            data: The files.
-            settings: What to read.
-            ours: Codec of our file; None opens their own.
-            plain: Use the constructor's defaults: every column, nothing cached. Otherwise do as the faster rows of its
-                own benchmark ("cached"): three columns, action and state cached.
-        """
         with warnings.catch_warnings(action="ignore"):
             from stable_worldmodel.data.formats.hdf5 import HDF5Dataset
 
@@ -102,7 +87,7 @@ class TheirHdf5(_TorchLoader):
                 keys_to_cache=None if plain else [ACTION, STATE],
             )
 
-        super().__init__(open_dataset, path, data, settings)
+        super().__init__(data, settings, path, open_dataset)
 
 
 class TheirLance(_TorchLoader):
@@ -120,13 +105,13 @@ class TheirLance(_TorchLoader):
                 keys_to_load=[PIXELS, ACTION, STATE],
             )
 
-        super().__init__(open_dataset, data.their_lance, data, settings)
+        super().__init__(data, settings, data.their_lance, open_dataset)
 
 
 class LeRobotMp4(_TorchLoader):
     """``LeRobotDataset``, which seeks in MP4 for the frames of a window and resizes them, as uint8, in its workers.
 
-    With torchcodec, LeRobot keeps up to 100 videos open by default: all of ours. With pyav, it opens one for each window.
+    With torchcodec, LeRobot keeps up to 100 videos open by default: all of ours. With pyav, it opens one per window.
     """
 
     is_slow = True
@@ -152,21 +137,16 @@ class LeRobotMp4(_TorchLoader):
                 return_uint8=True,
             )
 
-        super().__init__(open_dataset, data.lerobot, data, settings)
+        super().__init__(data, settings, data.lerobot, open_dataset)
 
     def count(self, batch: Any) -> int:
         """See ``Contender``."""
-        batch[self._camera][0, 0, 0, 0, 0].item()
-        return len(batch[self._camera])
+        return super().count({PIXELS: batch[self._camera]})
 
     def arrays(self, batch: Any) -> Arrays:
         """See ``Contender``."""
-        action, state = batch["action"].numpy(), batch["observation.state"].numpy()
-        return {
-            PIXELS: batch[self._camera].permute(0, 1, 3, 4, 2).contiguous().numpy(),
-            ACTION: action.reshape(len(action), self._settings.num_steps, -1),
-            STATE: state,
-        }
+        action = batch["action"].unflatten(1, (self._settings.num_steps, -1)).flatten(2)
+        return super().arrays({PIXELS: batch[self._camera], ACTION: action, STATE: batch["observation.state"]})
 
     def _before_fork(self) -> None:
         """Closes the videos that this process has opened.
@@ -180,18 +160,3 @@ class LeRobotMp4(_TorchLoader):
 
     def _numbers(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._first_rows(windows)  # LeRobot numbers rows
-
-
-class _Endless:
-    """A batch sampler that yields all epochs of an order, one after another."""
-
-    def __init__(self, order: Any, numbers: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> None:
-        self._order = order
-        self._numbers = numbers
-
-    def __iter__(self) -> Iterator[list[int]]:
-        epoch = 0
-        while True:
-            for number in range(self._order.num_batches()):
-                yield self._numbers(self._order.batch(epoch, number * self._order.batch_size)).tolist()
-            epoch += 1

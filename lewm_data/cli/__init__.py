@@ -1,1 +1,1 @@
-"""The commands, and what they print."""
+"""The command line ``lewm-data``."""

@@ -1,4 +1,4 @@
-"""The commands: inspect, convert, verify, merge, preview, view, push, pull, demo.
+"""The commands: inspect, convert, verify, merge, preview, view, push, pull, demo, completion.
 
 Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough memory or disk; 5 stalled;
 6 verification failed; 130 interrupted. ``--json`` prints one object on stdout; everything else goes to stderr.
@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from lewm_data.cli.parser import parse
-from lewm_data.cli.terminal import StderrConsole, escape
+from lewm_data.cli.tables import StderrConsole, escape, show_done
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.watchdog import catch_signals
-from lewm_data.errors import InterruptedConversionError, LewmDataError, ResourceError, VerificationError
+from lewm_data.errors import DirtyDataError, InterruptedConversionError, LewmDataError, ResourceError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,42 +31,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         parsed = parse(sys.argv[1:] if arguments is None else arguments)
         options = parsed[parsed.subcommand]
-        with catch_signals():
-            status, result = _run(parsed.subcommand, options)
-        if options.json:
-            print(json.dumps(result, indent=2, default=str))
-        if sys.stdout is not None:  # as where it was closed
+        if parsed.subcommand == "completion":
+            from lewm_data.cli.completion import completion_script
+
+            print(completion_script(options.shell), end="")
+        else:
+            with catch_signals():
+                status, result = _run(parsed.subcommand, options)
+            if options.json:
+                print(json.dumps(result, indent=2, default=str))
+        if sys.stdout is not None:  # None if the parent process closed it
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has had enough: that changes nothing of what was done
+    except BrokenPipeError:  # the reader of our output has left; the work is done all the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except MemoryError:  # too little even to say so on a console
+    except MemoryError:  # a console would need memory
         os.write(sys.stderr.fileno(), b"error: out of memory. Close other programs, then run the same command again.\n")
         status = ResourceError.exit_status
     sys.exit(status)
 
 
 def _run(command: str, options: Namespace) -> tuple[int, dict[str, Any]]:
-    """One command's exit status, and what it tells a script."""
+    """Runs a command; returns its exit status and its JSON object."""
     console = StderrConsole()
-    result: dict[str, Any]
     try:
-        result = _COMMANDS[command](options, console)
-        status = int(result.pop("status", 0))
+        return _COMMANDS[command](options, console)
     except LewmDataError as error:
-        status, result = error.exit_status, {"error": _error_json(error)}
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        return error.exit_status, {"error": _error_json(error)}
     except KeyboardInterrupt:
         status = InterruptedConversionError.exit_status
-        result = {"error": {"type": "Interrupted", "message": "Interrupted.", "status": status}}
         console.print("[bold red]error:[/] Interrupted.")
+        return status, {"error": {"type": "Interrupted", "message": "Interrupted.", "status": status}}
     except MemoryError:
         raise
     except Exception as error:
-        status = 1
-        result = {"error": {"type": type(error).__name__, "message": str(error), "status": status}}
         console.print_exception()
         console.print("[bold red]error:[/] unexpected; please report it with the lines above.")
-    return status, result
+        return 1, {"error": {"type": type(error).__name__, "message": str(error), "status": 1}}
 
 
 def _error_json(error: LewmDataError) -> dict[str, Any]:
@@ -78,210 +80,179 @@ def _error_json(error: LewmDataError) -> dict[str, Any]:
     }
 
 
-def _settings(options: Namespace) -> ConvertConfig:
-    return ConvertConfig(**{name: options[name] for name in ConvertConfig.__dataclass_fields__})
+def _config[T: (ConvertConfig, PreviewConfig)](cls: type[T], options: Namespace) -> T:
+    return cls(**{field.name: options[field.name] for field in fields(cls)})
 
 
-def _inspect(options: Namespace, console: Console) -> dict[str, Any]:
+def _inspect(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data import api
     from lewm_data.cli.progress import ConversionDisplay
-    from lewm_data.cli.tables import show_report
-    from lewm_data.conversion.inspect import inspect_source
-    from lewm_data.conversion.plan import shortfalls
-    from lewm_data.errors import DirtyDataError
-    from lewm_data.resources import available_memory_bytes
+    from lewm_data.cli.tables import show_commands, show_inspection, show_verdict
+    from lewm_data.report import next_commands
 
     with ConversionDisplay(console) as display:
-        inspection = inspect_source(options.source, _settings(options), any_camera=True, progress=display.inspecting)
-    problems = []
-    if inspection.plan is not None:
-        problems = shortfalls(
-            inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=sys.maxsize
-        )
-    told = show_report(console, inspection, problems)
-    status = 0
+        result = api.inspect(options.source, _config(ConvertConfig, options), progress=display.inspecting)
+    inspection = result.inspection
+    show_inspection(console, inspection)
+    show_verdict(console, result.verdict)
+    show_commands(console, next_commands(inspection, fits=not result.shortfalls))
     if inspection.decision.refused or not inspection.kept_rows():
-        status = DirtyDataError.exit_status
-    elif problems:
-        status = ResourceError.exit_status
-    return {**inspection.to_dict(), "verdict": told.sentence, "status": status}
+        return DirtyDataError.exit_status, result.to_dict()
+    return ResourceError.exit_status if result.shortfalls else 0, result.to_dict()
 
 
-def _convert(options: Namespace, console: Console) -> dict[str, Any]:
+def _convert(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data import api
     from lewm_data.cli.progress import ConversionDisplay
-    from lewm_data.cli.tables import duration, show_findings
-    from lewm_data.conversion.pipeline import convert
-    from lewm_data.errors import DirtyDataError
-    from lewm_data.findings import Finding
+    from lewm_data.cli.tables import show_findings
+    from lewm_data.findings import Finding, count_of
+    from lewm_data.report import duration, size
 
     try:
         with ConversionDisplay(console) as display:
-            done = convert(options.source, options.output, _settings(options), reporter=display)
+            result = api.convert(options.source, options.output, _config(ConvertConfig, options), reporter=display)
     except DirtyDataError as error:
         show_findings(console, [Finding.from_json(found) for found in error.findings])
         raise
-    if done.found_while_decoding:
-        show_findings(console, done.found_while_decoding)
-    dropped = done.header.dropped_episodes
-    console.print(
-        f"[bold green]{escape(str(done.path))}[/]: {done.num_episodes:,} episodes, {done.num_steps:,} steps, "
-        f"{done.file_bytes / 1e6:,.0f} MB in {duration(done.seconds)} "
-        f"({done.frames_per_second:,.0f} frames/s, {done.peak_memory_bytes / 1e6:,.0f} MB of memory at the peak)",
-        soft_wrap=True,
-    )
-    if dropped:
+    if result.found_while_decoding:
+        show_findings(console, result.found_while_decoding)
+    counts = f"{count_of(result.num_episodes, 'episode')}, {count_of(result.num_steps, 'step')}"
+    speed, memory = f"{result.frames_per_second:,.0f} frames/s", f"{size(result.peak_memory_bytes)} of memory"
+    spent = f"{size(result.file_bytes)} in {duration(result.seconds)} ({speed}, {memory} at the peak)"
+    show_done(console, result.path, f": {counts}, {spent}")
+    if dropped := result.header.dropped_episodes:
         console.print(f"[yellow]dropped episodes:[/] {', '.join(map(str, dropped))}", soft_wrap=True)
-    if kept := done.header.kept_episodes():
+    if kept := result.header.kept_episodes():
         console.print(
-            f"[yellow]kept although dirty, and marked as such:[/] {', '.join(map(str, kept))}. "
-            "Training draws from them as from all others.",
+            f"[yellow]episodes kept with errors, and marked:[/] {', '.join(map(str, kept))}. "
+            "Training draws from them like from the others.",
             soft_wrap=True,
         )
-    return done.to_dict()
+    return 0, result.to_dict()
 
 
-def _verify(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.cli.progress import progress_bar
-    from lewm_data.conversion.verify import verify_against, verify_file
+def _verify(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data import api
+    from lewm_data.cli.progress import StagedProgress
 
-    path = Path(options.file)
-    with progress_bar(console) as progress:
-        task = progress.add_task("verify", total=None, note="")
-        problems = verify_file(path, progress=lambda done, total: progress.update(task, completed=done, total=total))
-        compared = 0
-        if options.against is not None and not problems:
-            progress.reset(task, description="compare")
-            problems, compared = verify_against(
-                path,
-                options.against,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-    if problems:
-        for problem in problems:
-            console.print(f"[red]-[/] {escape(problem)}", soft_wrap=True)
-        raise VerificationError(
-            f"{path}: {len(problems)} problems, the first: {problems[0]}. Do not train from it; convert again.",
-            problems,
-        )
-    what = f"whole, and equal to {options.against} in all {compared:,} frames" if options.against else "whole"
-    console.print(f"[bold green]{escape(str(path))}[/] is {escape(what)}.", soft_wrap=True)
-    return {"path": str(path), "problems": [], "against": options.against, "frames_compared": compared}
+    with StagedProgress(console) as progress:
+        result = api.verify(options.file, options.against, progress=progress)
+    for problem in result.problems:
+        console.print(f"[red]-[/] {escape(problem)}", soft_wrap=True)
+    result.raise_for_problems()
+    show_done(console, result.path, str(result).removeprefix(str(result.path)))
+    return 0, result.to_dict()
 
 
-def _merge(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.cli.progress import progress_bar
-    from lewm_data.conversion.merge import merge
-    from lewm_data.errors import UsageError
+def _merge(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data import api
+    from lewm_data.cli.progress import StagedProgress
 
-    if len(options.files) < 2:
-        raise UsageError("merge takes at least one input and an output: lewm-data merge FILE.h5... OUTPUT.h5")
-    *inputs, output = map(Path, options.files)
-    with progress_bar(console) as progress:
-        task = progress.add_task("merge", total=None, note="")
-        header = merge(
+    *inputs, output = options.files
+    if not inputs:
+        raise UsageError("merge needs at least one input and an output: lewm-data merge FILE.h5... OUTPUT.h5")
+    with StagedProgress(console) as progress:
+        result = api.merge(
             inputs,
             output,
             overwrite=options.overwrite,
             allow_duplicates=options.allow_duplicates,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=progress,
         )
-    episodes = sum(len(record.episodes) for record in header.sources)
-    console.print(f"[bold green]{escape(str(output))}[/]: {episodes:,} episodes of {len(inputs)} files", soft_wrap=True)
-    return {"path": str(output), "num_episodes": episodes, "inputs": [str(path) for path in inputs]}
+    show_done(console, result.path, str(result).removeprefix(str(result.path)))
+    return 0, result.to_dict()
 
 
-def _push(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.cli.advice import Command
+def _preview(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data import api
+    from lewm_data.cli.progress import ConversionDisplay
+
+    with ConversionDisplay(console) as display:
+        result = api.preview(
+            options.source,
+            options.output,
+            _config(PreviewConfig, options),
+            progress=display.inspecting,
+            waiting=display.waiting,
+        )
+    show_done(console, result.path, str(result).removeprefix(str(result.path)))
+    console.print(escape(result.verdict.sentence))
+    return 0, result.to_dict()
+
+
+def _view(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data.cli.progress import StagedProgress
+    from lewm_data.findings import count_of
+    from lewm_data.viewing.viewer import view_episode
+
+    save = None if options.save is None else _path(options.save)
+    with StagedProgress(console) as progress:
+        viewed = view_episode(
+            _path(options.file), options.episode, save=save, overwrite=options.overwrite, progress=progress
+        )
+    where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {shlex.quote(str(save))}"
+    show_done(console, f"Episode {options.episode}", f" ({count_of(viewed.num_steps, 'step')}) {where}")
+    return 0, viewed.to_dict()
+
+
+def _push(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data.cli.progress import StagedProgress, quiet_hub_bars
     from lewm_data.cli.tables import show_commands
     from lewm_data.hub.push import push
+    from lewm_data.report import Command, size
 
     quiet_hub_bars(console)
     with StagedProgress(console) as progress:
         pushed = push(
-            Path(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
+            _path(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
         )
-    seen = "private" if pushed.is_private else "public"
-    what = " is there already" if pushed.was_there else f", {pushed.file_bytes / 1e6:,.0f} MB, and its card"
-    console.print(f"[bold green]{escape(pushed.url)}[/] ({seen}): {escape(pushed.file)}{what}", soft_wrap=True)
+    visibility = "private" if pushed.is_private else "public"
+    what = " was there already" if pushed.was_there else f", {size(pushed.file_bytes)}, and its card"
+    show_done(console, pushed.url, f" ({visibility}): {pushed.file}{what}")
     again = shlex.join(["lewm-data", "pull", pushed.repo_id, pushed.file])
-    show_commands(console, [Command(again, "fetch it on another machine")])
-    return pushed.to_dict()
+    show_commands(console, [Command(again, "download it on another machine")])
+    return 0, pushed.to_dict()
 
 
-def _pull(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.cli.advice import Command
-    from lewm_data.cli.progress import StagedProgress, quiet_hub_bars
+def _pull(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data.cli.progress import ConversionDisplay, quiet_hub_bars
     from lewm_data.cli.tables import show_commands
     from lewm_data.hub.pull import pull
+    from lewm_data.report import Command, size
 
     quiet_hub_bars(console)
-    with StagedProgress(console) as progress:
+    with ConversionDisplay(console) as display:
         pulled = pull(
             options.repo_id,
-            Path(options.output),
+            _path(options.output),
             revision=options.revision,
             file=options.file,
             checksums=options.checksums,
             overwrite=options.overwrite,
-            progress=progress,
-            waiting=lambda: console.print("another process is making the same output; waiting for it"),
+            progress=display,
+            waiting=display.waiting,
         )
-    console.print(
-        f"[bold green]{escape(str(pulled.path))}[/]: {escape(pulled.file)} of {escape(pulled.repo_id)} at "
-        f"{pulled.revision[:12]}, {pulled.file_bytes / 1e6:,.0f} MB",
-        soft_wrap=True,
+    show_done(
+        console,
+        pulled.path,
+        f": {pulled.file} of {pulled.repo_id} at {pulled.revision[:12]}, {size(pulled.file_bytes)}",
     )
     if not pulled.checksums:
         verify = shlex.join(["lewm-data", "verify", str(pulled.path)])
         show_commands(console, [Command(verify, "read every frame and compare its checksum")])
-    return pulled.to_dict()
+    return 0, pulled.to_dict()
 
 
-def _preview(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.cli.progress import ConversionDisplay
-    from lewm_data.findings import count_of
-    from lewm_data.viewing.preview import make_preview
-
-    config = PreviewConfig(**{name: options[name] for name in PreviewConfig.__dataclass_fields__})
-    with ConversionDisplay(console) as display:
-        made = make_preview(
-            options.source, Path(options.output), config, progress=display.inspecting, waiting=display.waiting
-        )
-    told = made.to_dict()
-    console.print(
-        f"[bold green]{escape(str(made.path))}[/]: {told['num_episodes_shown']:,} of {told['num_episodes']:,} episodes "
-        f"with pictures, {count_of(told['num_findings'], 'finding')}, {made.file_bytes / 1e6:,.1f} MB",
-        soft_wrap=True,
-    )
-    console.print(escape(made.preview.data["verdict"]["sentence"]))
-    return told
-
-
-def _view(options: Namespace, console: Console) -> dict[str, Any]:
-    from lewm_data.cli.progress import progress_bar
-    from lewm_data.viewing.viewer import view_episode
-
-    save = None if options.save is None else Path(options.save)
-    with progress_bar(console) as progress:
-        task = progress.add_task(f"episode {options.episode}", total=None, note="")
-        viewed = view_episode(
-            Path(options.file),
-            options.episode,
-            save=save,
-            overwrite=options.overwrite,
-            progress=lambda what, done, total: progress.update(task, completed=done, total=total),
-        )
-    where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {save}"
-    console.print(f"Episode {options.episode} ({viewed.num_steps:,} steps) {escape(where)}", soft_wrap=True)
-    return viewed.to_dict()
-
-
-def _demo(options: Namespace, console: Console) -> dict[str, Any]:
+def _demo(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data.demo import record_demo
 
-    root = record_demo(Path(options.dir))
-    console.print(f"[bold green]{escape(str(root))}[/]: a PushT dataset, recorded by LeRobot", soft_wrap=True)
-    return {"path": str(root)}
+    root = record_demo(_path(options.dir))
+    show_done(console, root, ": a PushT dataset, recorded by LeRobot")
+    return 0, {"path": str(root)}
+
+
+def _path(path: str) -> Path:
+    return Path(path).expanduser()
 
 
 _COMMANDS = {

@@ -1,23 +1,17 @@
-"""Progress bars of the commands; on stderr, and only where it is a terminal."""
+"""Progress bars of the commands: on stderr, and only if it is a terminal."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from typing import Self
 
-from lewm_data.cli.tables import show_inspection
-from lewm_data.cli.terminal import escape
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from lewm_data.cli.tables import escape, show_inspection
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.pipeline import Reporter
 from lewm_data.conversion.plan import MEGABYTE
+from lewm_data.findings import count_of
 from lewm_data.format.schema import camera_name
 from lewm_data.resources import resident_memory_bytes
 
@@ -33,43 +27,92 @@ def progress_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal or console.is_dumb_terminal,  # a log file shall hold no control characters
+        disable=not console.is_terminal or console.is_dumb_terminal,  # no control characters in log files
     )
 
 
 class StagedProgress:
-    """One bar at a time, there only while its stage lasts, so that other libraries' bars have the terminal between.
+    """A ``Progress`` callback that draws one bar at a time.
 
-    Args:
-        console: Where to draw.
+    A bar exists only while its stage lasts, so that the bars of other libraries can use the terminal in between.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress: Progress | None = None
+        self.console = console
+        self._bar: Progress | None = None
         self._what = ""
 
-    def __enter__(self) -> StagedProgress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stop()
+        self.stop()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """So much of a stage is done."""
-        if what != self._what or self._progress is None:
-            self._stop()
-            self._progress, self._what = progress_bar(self._console), what
-            self._progress.add_task(what, total=total, note="")
-            self._progress.start()
-        self._progress.update(self._progress.task_ids[0], completed=done)
+    def __call__(self, what: str, done: int, total: int, note: str = "", unit: str = "") -> None:
+        """Updates the bar of a stage; the first call starts it, and the last one removes it.
+
+        Args:
+            what: The stage.
+            done: How much of it is done.
+            total: The total.
+            note: Text beside the bar.
+            unit: Unit of ``done``, to show the speed; empty shows none.
+        """
+        if what != self._what or self._bar is None:
+            self.stop()
+            self._bar, self._what = progress_bar(self.console), what
+            self._bar.add_task(escape(what), total=total, note="")
+            self._bar.start()
+        [task] = self._bar.tasks
+        speed = f"{task.speed:,.0f} {unit}/s" if unit and task.speed else ""
+        self._bar.update(task.id, completed=done, total=total, note=escape(", ".join(filter(None, (note, speed)))))
         if done >= total:
-            self._stop()
+            self.stop()
 
-    def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+    def stop(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class ConversionDisplay(StagedProgress, Reporter):
+    """Draws the progress of a conversion."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._done = 0
+        self._total = 0
+
+    def inspecting(self, what: str, done: int, total: int) -> None:
+        """Shows how many files are inspected."""
+        self(f"inspect {what}", done, total)
+
+    def planned(self, inspection: Inspection) -> None:
+        """Prints the inspection."""
+        self.stop()
+        show_inspection(self.console, inspection)
+        assert inspection.plan is not None
+        self._total = inspection.plan.num_frames
+
+    def resumed(self, num_frames: int) -> None:
+        """Counts the frames of an earlier run."""
+        self.console.print(f"resuming an earlier run: {count_of(num_frames, 'frame')} already converted")
+        self._done += num_frames
+
+    def frames(self, episode: int, camera: str, count: int) -> None:
+        """Shows how many frames are written."""
+        self._done += count
+        memory = f"{resident_memory_bytes() / MEGABYTE:,.0f} MB"
+        self("convert", self._done, self._total, f"episode {episode} {camera_name(camera)}, {memory}", "frames")
+
+    def joining(self, what: str, done: int, total: int) -> None:
+        """Shows how many shards are copied."""
+        self(what, done, total)
+
+    def waiting(self) -> None:
+        """Says that another process is converting."""
+        self.console.print("another process is writing the same output; waiting for it")
 
 
 def quiet_hub_bars(console: Console) -> None:
@@ -78,73 +121,3 @@ def quiet_hub_bars(console: Console) -> None:
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-
-
-class ConversionDisplay(Reporter):
-    """Draws a conversion's progress; a ``pipeline.Reporter``.
-
-    Args:
-        console: Where to draw.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = progress_bar(console)
-        self._task: TaskID | None = None
-        self._what = ""
-
-    def __enter__(self) -> ConversionDisplay:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def inspecting(self, what: str, done: int, total: int) -> None:
-        """A file was read while inspecting."""
-        self._show(f"inspect {what}", done, total)
-
-    def planned(self, inspection: Inspection) -> None:
-        """The inspection is done."""
-        self._clear()
-        show_inspection(self._console, inspection)
-        assert inspection.plan is not None
-        self._show("convert", 0, inspection.plan.num_frames)
-
-    def resumed(self, num_frames: int) -> None:
-        """An earlier run's frames are used."""
-        self._console.print(f"going on from an earlier run: {num_frames:,} frames are there already")
-        self._advance(num_frames)
-
-    def frames(self, episode: int, camera: str, count: int) -> None:
-        """So many more frames are written."""
-        self._advance(count, f"episode {episode} {camera_name(camera)}")
-
-    def joining(self, what: str, done: int, total: int) -> None:
-        """So many of all shards are copied."""
-        self._show(what, done, total)
-
-    def waiting(self) -> None:
-        """Another process is at it."""
-        self._console.print("another process is converting to the same output; waiting for it")
-
-    def _show(self, what: str, done: int, total: int) -> None:
-        if what != self._what:
-            self._clear()
-            self._task = self._progress.add_task(what, total=total, note="")
-            self._what = what
-        assert self._task is not None
-        self._progress.update(self._task, completed=done, total=total)
-
-    def _advance(self, count: int, note: str = "") -> None:
-        if self._task is None:
-            return
-        task = self._progress.tasks[self._progress.task_ids.index(self._task)]
-        rate = f"{task.speed:,.0f} frames/s, " if task.speed else ""
-        memory = f"{resident_memory_bytes() / MEGABYTE:,.0f} MB"
-        self._progress.update(self._task, advance=count, note=escape(f"{note}, {rate}{memory}"))
-
-    def _clear(self) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task, self._what = None, ""

@@ -1,11 +1,12 @@
-"""Joins files of format version 1 by copying stored chunks: nothing is decoded, nothing is compressed again."""
+"""Joins files of format version 1 by copying their stored chunks. Nothing is decoded or compressed again."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -16,11 +17,13 @@ from lewm_data.errors import DamagedChunkError, FormatError, UsageError, raise_m
 from lewm_data.format.codecs import StoredChunk, has_valid_checksum
 from lewm_data.format.compatibility import Member, check_joinable, refuse_duplicates, source_episodes
 from lewm_data.format.data_file import LocalFile
-from lewm_data.format.hdf5 import open_file
+from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, wrap_hdf5_errors
 from lewm_data.format.header import FileHeader
+from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import EP_LEN, is_pixels, is_value
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 from lewm_data.format.writer import FileShape, FileWriter
+from lewm_data.resources import Progress
 
 
 def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
@@ -40,24 +43,27 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
 
 
 def copy_episodes(file: h5py.File, writer: FileWriter, *, frames: bool = True) -> Iterator[int]:
-    """Copies all episodes of a file into a writer of the same shape; yields each episode's length once copied.
+    """Copies all episodes of a file into a writer of the same shape.
 
     Args:
         file: The open file.
-        writer: Where they go.
+        writer: Receives the episodes.
         frames: Copy frames too, not only the small columns.
 
+    Yields:
+        Each episode's length once it is copied.
+
     Raises:
-        DamagedChunkError: A checksum does not match, or something stored cannot be read.
+        DamagedChunkError: A stored chunk does not match its checksum or cannot be read.
     """
     offset = 0
     path = Path(file.filename)
     small = [name for name in file if is_value(name)]
-    pictures = [name for name in file if frames and is_pixels(name)]
+    cameras = [name for name in file if frames and is_pixels(name)]
     for length in file[EP_LEN][:].tolist():
         stop = offset + length
         writer.write_rows({name: _values(file[name], offset, stop) for name in small})
-        for name in pictures:
+        for name in cameras:
             writer.write_chunks(name, _stored(path, file, name, offset, stop), start=0)
         writer.end_episode(length)
         offset = stop
@@ -70,7 +76,7 @@ def merge(
     *,
     overwrite: bool = False,
     allow_duplicates: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> FileHeader:
     """Joins files of this format into one.
 
@@ -82,7 +88,7 @@ def merge(
         output: The file to make.
         overwrite: Replace an output that exists.
         allow_duplicates: Accept files that hold the same episode of the same source.
-        progress: Called with the episodes copied and their total.
+        progress: Called after each episode.
 
     Returns:
         The new file's root attributes.
@@ -96,42 +102,59 @@ def merge(
         DamagedChunkError: A stored chunk of an input is damaged.
     """
     if any(path.resolve() == output.resolve() for path in inputs):
-        raise UsageError(f"{output}: is one of the inputs as well. Give the output another name.")
+        raise UsageError(f"{output}: an input and the output are the same file. Give the output another name.")
     check_output(output, overwrite=overwrite)
-    inputs = _parts_in_order(inputs)
-    headers, shapes, members, rows, episodes = [], [], [], 0, 0
-    for path in inputs:
-        with open_file(path) as file:
-            header = FileHeader.from_attributes(file.attrs, path=str(path))
-            headers.append(header)
-            shapes.append(file_shape(file, header))
-            members.append(Member.of(str(path), file, header))
-            for frames in (file[name] for name in shapes[-1].cameras if file[name].is_virtual):
-                for problem in shard_problems(LocalFile.at(path), frames, header.fingerprint):
-                    raise FormatError(f"{path}: {problem}.")
-            rows += int(file[EP_LEN][:].sum())
-            episodes += len(file[EP_LEN])
-    check_joinable(members, into="file")
-    _refuse_shards(inputs, headers)
+    opened = _parts_in_order([_look_at(path) for path in inputs])
+    headers = [found.header for found in opened]
+    check_joinable([found.member for found in opened], into="file")
+    _refuse_shards(opened)
     if not allow_duplicates:
-        refuse_duplicates(
-            {member.name: source_episodes(member.header) for member in members},
-            remedy="accept them with --allow_duplicates",
-        )
-    header = _joined_header(headers, with_tasks="task_index" in shapes[0].columns)
+        sources = {str(found.path): source_episodes(found.header) for found in opened}
+        refuse_duplicates(sources, remedy="accept them with --allow_duplicates")
+    header = _joined_header(headers, with_tasks="task_index" in opened[0].shape.columns)
+    num_rows, num_episodes = sum(found.num_rows for found in opened), sum(found.num_episodes for found in opened)
     done = 0
-    with output_place(output, overwrite=overwrite), FileWriter(output, shapes[0], num_rows=rows) as writer:
-        for path in inputs:
-            with open_file(path) as file:
+    with output_place(output, overwrite=overwrite), FileWriter(output, opened[0].shape, num_rows=num_rows) as writer:
+        for found in opened:
+            with open_file(found.path) as file:
                 for _ in copy_episodes(file, writer):
                     done += 1
-                    progress(done, episodes)
+                    progress("merge", done, num_episodes)
         writer.finish(header)
     return header
 
 
+class _Input(NamedTuple):
+    """What merging needs to know about a file before it copies anything."""
+
+    path: Path
+    header: FileHeader
+    shape: FileShape
+    member: Member
+    num_rows: int
+    num_episodes: int
+
+
+def _look_at(path: Path) -> _Input:
+    """Reads a file's header and structure, and checks that its shards are there."""
+    with wrap_hdf5_errors(path), open_file(path) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(path))
+        structure = read_structure(file, str(path), header)
+        for frames in (file[name] for name in header.cameras if file[name].is_virtual):
+            for problem in shard_problems(LocalFile.at(path), frames, header.fingerprint):
+                raise FormatError(f"{path}: {problem}.")
+        return _Input(
+            path=path,
+            header=header,
+            shape=file_shape(file, header),
+            member=Member(name=str(path), columns=structure.columns, header=header),
+            num_rows=int(structure.ep_len.sum()),
+            num_episodes=len(structure.ep_len),
+        )
+
+
 def _stored(path: Path, file: h5py.File, name: str, start: int, stop: int) -> Iterator[StoredChunk]:
-    """The stored frames of the rows [start, stop), also where shards hold them."""
+    """The stored frames of the rows [start, stop), from shards too."""
     if not file[name].is_virtual:
         yield from _chunks(file[name], start, stop)
         return
@@ -144,42 +167,45 @@ def _stored(path: Path, file: h5py.File, name: str, start: int, stop: int) -> It
 
 def _chunks(dataset: h5py.Dataset, start: int, stop: int) -> Iterator[StoredChunk]:
     if dataset.chunks is None or dataset.chunks[0] != 1:
-        raise FormatError(f"{dataset.file.filename}: {dataset.name} is not stored one frame per chunk.")
+        raise FormatError(
+            f"{dataset.file.filename}: {dataset.name} is not stored as one frame per chunk. Convert the dataset again."
+        )
     for row in range(start, stop):
         try:
             mask, data = dataset.id.read_direct_chunk((row, 0, 0, 0))
-        except (OSError, RuntimeError, ValueError) as error:
+        except HDF5_ERRORS as error:
             raise_machine_error(error, dataset.file.filename)
-            raise _damaged(dataset, row, str(error)) from error
+            raise _damaged(dataset, row, error) from error
         chunk = StoredChunk(data, mask)
         if not has_valid_checksum(chunk):
-            raise _damaged(dataset, row, "its checksum does not match")
+            raise _damaged(dataset, row, ValueError("its checksum does not match"))
         yield chunk
 
 
 def _values(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     try:
         return np.asarray(dataset[start:stop])
-    except (OSError, RuntimeError, ValueError) as error:
+    except HDF5_ERRORS as error:
         raise_machine_error(error, dataset.file.filename)
-        raise _damaged(dataset, start, str(error)) from error
+        raise _damaged(dataset, start, error) from error
 
 
-def _damaged(dataset: h5py.Dataset, row: int, reason: str) -> DamagedChunkError:
+def _damaged(dataset: h5py.Dataset, row: int, error: Exception) -> DamagedChunkError:
     return DamagedChunkError(
-        f"{dataset.file.filename}: {dataset.name.strip('/')!r} is damaged at row {row} ({reason.splitlines()[0]})."
+        f"{dataset.file.filename}: {dataset.name.strip('/')!r} is damaged at row {row} ({first_line(error)}). "
+        "Convert the dataset again."
     )
 
 
-def _refuse_shards(paths: Sequence[Path], headers: Sequence[FileHeader]) -> None:
-    """Refuses the shards of a sharded layout: only their master knows what was found, and what was dropped."""
+def _refuse_shards(inputs: Sequence[_Input]) -> None:
+    """Refuses the shards of a sharded layout: only their virtual file records all findings and dropped episodes."""
     first: dict[str, FileHeader] = {}
-    for path, header in zip(paths, headers, strict=True):
+    for path, header, *_ in inputs:
         before = first.setdefault(header.fingerprint, header)
         if not header.part and before.sources != header.sources:
             raise UsageError(
-                f"{path}: is a shard, which does not know all that was found. Give the file that it belongs to, beside "
-                f"the folder {path.parent.name}: lewm-data merge MASTER.h5 OUTPUT.h5"
+                f"{path}: a shard, which does not record every finding of its conversion. Pass the virtual file beside "
+                f"its folder {path.parent.name} instead: lewm-data merge VIRTUAL.h5 OUTPUT.h5"
             )
 
 
@@ -213,35 +239,36 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
     return dataclasses.replace(
         joined,
         sources=(dataclasses.replace(source, episodes=episodes),),
-        findings=tuple(dict.fromkeys(joined.findings)),  # each part tells of what was found before decoding
+        findings=tuple(dict.fromkeys(joined.findings)),  # each part records what inspection found
         fingerprint=headers[0].fingerprint,
     )
 
 
-def _parts_in_order(inputs: Sequence[Path]) -> list[Path]:
-    """Files as they were given; or, where they are the parts of one dataset, part after part.
+def _parts_in_order(inputs: Sequence[_Input]) -> list[_Input]:
+    """The inputs in the order given; parts of one dataset (``--shard i/n``) in the order of their numbers.
 
     Raises:
-        UsageError: A part is missing, comes twice, or belongs to another dataset.
+        UsageError: A part is missing, occurs twice, or belongs to another dataset.
     """
-    parts: dict[Path, str] = {}
-    fingerprints = set()
-    for path in inputs:
-        with open_file(path) as file:
-            header = FileHeader.from_attributes(file.attrs, path=str(path))
-        parts[path] = header.part
-        fingerprints.add(header.fingerprint)
-    if not any(parts.values()):
+    parts = [found.header.part for found in inputs]
+    if not any(parts):
         return list(inputs)
-    if not all(parts.values()) or len(fingerprints) > 1 or len({part.split("/")[1] for part in parts.values()}) > 1:
-        told = ", ".join(f"{path} ({part or 'whole'})" for path, part in parts.items())
-        raise UsageError(f"These are not the parts of one dataset under the same settings: {told}.")
-    numbers = {path: int(part.split("/")[0]) for path, part in parts.items()}
-    num_parts = int(next(iter(parts.values())).split("/")[1])
-    missing = sorted(set(range(num_parts)).difference(numbers.values()))
-    if missing or len(inputs) != num_parts:
-        what = f"part {missing[0]}/{num_parts} is missing" if missing else "a part is given twice"
+    fingerprints = {found.header.fingerprint for found in inputs}
+    if not all(parts) or len(fingerprints) > 1 or len({part.split("/")[1] for part in parts}) > 1:
+        given = ", ".join(f"{found.path} ({found.header.part or 'not a part'})" for found in inputs)
         raise UsageError(
-            f"Not all {num_parts} parts are given once: {what}. Convert it with --shard, or leave out one."
+            f"These files are not the parts of one dataset, converted with the same settings: {given}. Merge the parts "
+            "first, each with the same --shard i/n."
         )
-    return sorted(inputs, key=lambda path: numbers[path])
+    num_parts = int(parts[0].split("/")[1])
+    numbers = [int(part.split("/")[0]) for part in parts]
+    missing = sorted(set(range(num_parts)).difference(numbers))
+    if missing:
+        raise UsageError(
+            f"Part {missing[0]}/{num_parts} is missing. Convert it with --shard {missing[0]}/{num_parts}, and pass all "
+            f"{num_parts} parts."
+        )
+    if len(inputs) != num_parts:
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise UsageError(f"Part {twice}/{num_parts} is given twice. Leave out one of the two files.")
+    return [found for _, found in sorted(zip(numbers, inputs, strict=True), key=lambda pair: pair[0])]

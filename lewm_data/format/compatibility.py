@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import h5py
-
 from lewm_data.errors import UsageError
 from lewm_data.findings import episode_ranges
 from lewm_data.format.header import FileHeader
-from lewm_data.format.schema import EPISODE_DTYPES, EPISODE_IDX, STEP_IDX, is_pixels
+from lewm_data.format.schema import is_pixels
 from lewm_data.format.segments import Column
 
 type Joined = Literal["file", "batch"]
@@ -33,16 +31,6 @@ class Member:
     name: str
     columns: Mapping[str, Column]
     header: FileHeader | None
-
-    @classmethod
-    def of(cls, name: str, file: h5py.File, header: FileHeader) -> Member:
-        """Describes an open file with all of its columns."""
-        columns = {
-            column: Column(item.shape[1:], item.dtype)
-            for column, item in file.items()
-            if column not in (*EPISODE_DTYPES, EPISODE_IDX, STEP_IDX)
-        }
-        return cls(name=name, columns=columns, header=header)
 
 
 def check_joinable(members: Sequence[Member], *, into: Joined) -> None:

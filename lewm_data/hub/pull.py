@@ -176,9 +176,7 @@ def _check_disk(output: Path, size: int) -> None:
 def _check_arrived(arrived: Path, repo_id: str, *, checksums: bool, progress: Progress) -> None:
     """Refuses a file that is damaged or not in lewm_data's format."""
     try:
-        problems = verify_file(
-            arrived, content=checksums, alone=True, progress=lambda done, total: progress("verify", done, total)
-        )
+        problems = verify_file(arrived, content=checksums, alone=True, progress=progress)
     except FormatError as error:
         reason = str(error).removeprefix(f"{arrived}: ")
         raise FormatError(f"{repo_id}: {arrived.name}: {reason}") from error

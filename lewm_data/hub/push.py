@@ -128,7 +128,7 @@ def push(
 
 
 def _refuse_damaged(path: Path, progress: Progress) -> None:
-    problems = verify_file(path, alone=True, progress=lambda done, total: progress("verify", done, total))
+    problems = verify_file(path, alone=True, progress=progress)
     if problems:
         raise VerificationError(
             f"{path}: not pushed, because the file is damaged: {count_of(len(problems), 'problem')}, the first: "

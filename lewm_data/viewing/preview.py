@@ -11,6 +11,7 @@ from typing import Any
 from lewm_data.config import PreviewConfig
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import FormatError, UsageError
+from lewm_data.findings import Verdict, count_of
 from lewm_data.format.writer import replace_durably
 from lewm_data.resources import Progress
 from lewm_data.viewing import html, sheet
@@ -23,7 +24,7 @@ PAGE_SUFFIXES = (".html", ".htm")
 SHEET_SUFFIX = ".png"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PreviewResult:
     """A finished preview.
 
@@ -36,6 +37,17 @@ class PreviewResult:
     path: Path
     file_bytes: int
     preview: Preview
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the findings amount to, in one sentence."""
+        return Verdict(**self.preview.data["verdict"])
+
+    def __repr__(self) -> str:
+        """One line: the file and what it shows."""
+        data = self.preview.data
+        episodes = f"{len(data['shown']):,} of {count_of(len(data['episodes']['number']), 'episode')} with pictures"
+        return f"{self.path}: {episodes}, {count_of(data['numFindings'], 'finding')}, {self.file_bytes / 1e6:,.1f} MB"
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``lewm-data preview --json`` prints."""

@@ -40,7 +40,7 @@ def test_every_contender_has_a_group_and_a_label_of_its_own() -> None:
 def test_ours_returns_the_windows_of_the_reference(data: Prepared, cache: bool, num_workers: int) -> None:
     reference = reference_windows(data.ours("none"), 8, SETTINGS)
     contender = Ours(data, SETTINGS, codec="lzf", cache=cache, worker_type="thread")
-    first = first_batch(contender, 8, num_workers)
+    first = first_batch(contender, batch_size=8, num_workers=num_workers)
     found = compare(reference, first.arrays)
     assert found.columns == ("pixels", "action", "state", "done")
     assert str(found) == "equal"
@@ -51,14 +51,14 @@ def test_ours_returns_the_windows_of_the_reference(data: Prepared, cache: bool, 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_the_memory_limit_gathers_the_same_frames(data: Prepared, mapped: bool) -> None:
     reference = reference_windows(data.ours("none"), 8, SETTINGS)
-    first = first_batch(MemoryLimit(data, SETTINGS, mapped=mapped), 8, 2)
+    first = first_batch(MemoryLimit(data, SETTINGS, mapped=mapped), batch_size=8, num_workers=2)
     assert compare(reference, first.arrays).columns == ("pixels",)
 
 
 def test_the_cached_batch_is_the_same_again_and_again(data: Prepared) -> None:
     contender = CachedBatch(data, SETTINGS)
     reference = reference_windows(data.ours("none"), 8, SETTINGS)
-    assert str(compare(reference, first_batch(contender, 8, 2).arrays)) == "equal"
+    assert str(compare(reference, first_batch(contender, batch_size=8, num_workers=2).arrays)) == "equal"
     batches = contender.batches(8, 2)
     assert next(batches) is next(batches)
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import charts, report
 from benchmarks.blocks import blocks
+from benchmarks.drawings import draw
 from benchmarks.tables import RESULTS, count, load, spread_of
 
 UNITS = (
@@ -86,7 +87,7 @@ def test_every_result_becomes_charts(name: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     result = load(name)
     assert result is not None
-    charts.draw(name, result, tmp_path)
+    draw(name, result, tmp_path)
     named = re.findall(r"\(results:([\w.]+)\)", "".join(blocks(name, result).values()))
     assert sorted(named) == sorted(path.name for path in tmp_path.iterdir())
     assert all((tmp_path / file).read_bytes().startswith(b"\x89PNG") for file in named)

@@ -1,4 +1,4 @@
-"""What people see: on a narrow terminal, without colour, in a log file, and with thousands of findings."""
+"""The output of the commands: narrow terminals, no color, log files, and thousands of findings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lewm_data.cli.advice import Command
 from lewm_data.cli.progress import StagedProgress
-from lewm_data.cli.tables import MAX_GROUPS, show_commands, show_findings, show_verdict, size
+from lewm_data.cli.tables import MAX_GROUPS, show_commands, show_findings, show_verdict
 from lewm_data.findings import CATALOGUE, LEAVE_OUT, Verdict, finding
+from lewm_data.report import Command
 
 CODES = list(CATALOGUE)
 
@@ -27,7 +27,7 @@ def shown(width: int = 80, **options: object) -> tuple[Console, io.StringIO]:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
-def test_findings_fit_into_any_width_and_lose_nothing(width: int) -> None:
+def test_findings_fit_any_width_without_losing_text(width: int) -> None:
     console, out = shown(width)
     show_findings(
         console,
@@ -45,19 +45,19 @@ def test_findings_fit_into_any_width_and_lose_nothing(width: int) -> None:
     assert whole.startswith("1error─")
 
 
-def test_thousands_of_findings_stay_a_page() -> None:
+def test_thousands_of_findings_fit_on_a_page() -> None:
     console, out = shown()
     show_findings(
         console, [finding(code, expected="x", found="y", episode=i) for code in CODES for i in range(0, 1000, 2)]
     )
     text = out.getvalue()
     assert len(text.splitlines()) < 8 * MAX_GROUPS
-    assert f"{500 * len(CODES):,}" not in text  # errors and warnings are counted apart
+    assert f"{500 * len(CODES):,}" not in text  # errors and warnings are counted separately
     assert f"and {len(CODES) - MAX_GROUPS} more kinds" in text
     assert "and 494 more" in text
 
 
-def test_what_every_remedy_ends_in_is_said_once() -> None:
+def test_the_ending_that_remedies_share_is_printed_once() -> None:
     found = [
         dataclasses.replace(finding(code, expected="x", found="y", episode=1), handling="refused")
         for code in ("rows_extra", "episode_empty")
@@ -68,7 +68,7 @@ def test_what_every_remedy_ends_in_is_said_once() -> None:
     assert LEAVE_OUT not in out.getvalue()
 
 
-def test_no_remedy_is_offered_that_would_leave_nothing_or_was_taken_already() -> None:
+def test_leaving_episodes_out_is_suggested_only_if_it_helps() -> None:
     refused = dataclasses.replace(finding("rows_extra", expected="x", found="y", episode=1), handling="refused")
     for found, num_episodes in ((refused, 1), (dataclasses.replace(refused, handling="dropped"), 2)):
         console, out = shown(200)
@@ -76,7 +76,7 @@ def test_no_remedy_is_offered_that_would_leave_nothing_or_was_taken_already() ->
         assert "--dirty_episode_policy skip" not in out.getvalue()
 
 
-def test_a_command_is_one_line_to_copy_however_narrow_the_terminal() -> None:
+def test_a_command_stays_on_one_line_on_a_narrow_terminal() -> None:
     console, out = shown(30)
     line = "lewm-data convert some/where/far/away [x].h5 --camera front --cameras all"
     show_commands(console, [Command(line, "both\nrm this")])
@@ -87,18 +87,14 @@ def test_a_command_is_one_line_to_copy_however_narrow_the_terminal() -> None:
 
 
 @pytest.mark.parametrize(("encoding", "mark"), [("utf-8", "✘ "), ("ascii", "Stop: ")])
-def test_a_verdict_needs_neither_colour_nor_unicode(encoding: str, mark: str) -> None:
+def test_a_verdict_needs_neither_color_nor_unicode(encoding: str, mark: str) -> None:
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding=encoding, write_through=True) as stream:
         show_verdict(Console(file=stream), Verdict("bad", "Refused: [everything]."))
         assert raw.getvalue().decode(encoding) == f"{mark}Refused: [everything].\n"
 
 
-def test_sizes_in_words() -> None:
-    assert [size(n * 10**6) for n in (0, 5, 9999, 29_300)] == ["0 MB", "5 MB", "9,999 MB", "29.3 GB"]
-
-
-def test_stages_come_and_go_without_a_trace_in_a_log() -> None:
+def test_progress_leaves_no_trace_in_a_log() -> None:
     console, out = shown()
     with StagedProgress(console) as progress:
         for what in ("verify", "compare"):
@@ -107,7 +103,7 @@ def test_stages_come_and_go_without_a_trace_in_a_log() -> None:
     assert out.getvalue() == ""
 
 
-def test_a_log_file_holds_no_control_characters(recorded: Path) -> None:
+def test_a_log_file_has_no_control_characters(recorded: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lewm_data", "inspect", str(recorded)], capture_output=True, timeout=60
     )
@@ -118,10 +114,10 @@ def test_a_log_file_holds_no_control_characters(recorded: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "has_colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
+    ("environment", "has_color"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
 )
-def test_a_terminal_gets_colour_unless_it_asks_for_none(
-    environment: dict[str, str], has_colour: bool, recorded: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_terminal_gets_color_unless_it_asks_for_none(
+    environment: dict[str, str], has_color: bool, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"TERM": "xterm-256color", "COLUMNS": "60", **environment}.items():
         monkeypatch.setenv(name, value)
@@ -141,4 +137,4 @@ def test_a_terminal_gets_colour_unless_it_asks_for_none(
         os.close(ours)
     assert process.returncode == 0
     verdict = next(line for line in text.decode().splitlines() if "Ready to convert" in line)
-    assert ("\x1b[1;32m" in verdict) == has_colour
+    assert ("\x1b[1;32m" in verdict) == has_color

@@ -95,9 +95,9 @@ def test_findings_come_together_as_a_whole_conversion_has_them(copy_of, recorded
 
 
 def test_merge_asks_for_every_part_once(recorded, parts, tmp_path):
-    with pytest.raises(UsageError, match="part 1/3 is missing"):
+    with pytest.raises(UsageError, match="Part 1/3 is missing"):
         merge([parts[0], parts[2]], tmp_path / "merged.h5")
-    with pytest.raises(UsageError, match="a part is given twice"):
+    with pytest.raises(UsageError, match="Part 0/3 is given twice"):
         merge([*parts, parts[0]], tmp_path / "merged.h5")
     convert(str(recorded), tmp_path / "other.h5", ConvertConfig(**SETTINGS, resize="crop", shard="1/3"))
     with pytest.raises(UsageError, match="not the parts of one dataset"):

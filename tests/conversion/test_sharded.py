@@ -198,5 +198,5 @@ def test_a_master_is_joined_with_its_shards_into_one_file(recorded, sharded, sin
 
 
 def test_shards_are_not_joined_without_what_their_master_knows(sharded, tmp_path):
-    with pytest.raises(UsageError, match=r"is a shard, .*out\.h5\.shards: lewm-data merge MASTER"):
+    with pytest.raises(UsageError, match=r"a shard, .*out\.h5\.shards instead: lewm-data merge VIRTUAL"):
         merge(shards(sharded), tmp_path / "joined.h5")

@@ -93,7 +93,7 @@ main(["convert", sys.argv[2], sys.argv[3], "--camera=front", "--shard_bytes=1", 
     assert len(list((tmp_path / "out.h5.partial").glob("shard-*.h5"))) == 2
     again = run("go on")
     assert again.returncode == 0, again.stderr
-    assert "going on from an earlier run" in again.stderr
+    assert "resuming an earlier run" in again.stderr
     assert output.exists()
 
 

@@ -1,4 +1,4 @@
-"""The verdict of an inspection, and the commands it tells people to type: they are typed here."""
+"""The verdict of an inspection, and the commands that it suggests: these tests run them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from lewm_data.cli import commands as cli
-from lewm_data.cli.advice import Command, next_commands, setting_flags, verdict
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, inspect_source
+from lewm_data.report import Command, next_commands, setting_flags, size, verdict
 from tests.quality import dirt
 
 
@@ -23,7 +23,7 @@ def inspected(root: Path, **settings: object) -> Inspection:
 
 @pytest.fixture
 def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Command], int]]:
-    """Types a command in an empty folder and returns its exit status."""
+    """Runs a suggested command in an empty folder and returns its exit status."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
 
@@ -35,7 +35,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         return int(done.value.code or 0)
 
     yield typed
-    for number, handler in handlers.items():  # the commands install their own
+    for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
@@ -63,7 +63,7 @@ def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, typ
     assert [command.purpose for command in commands] == [
         "front alone",
         "top alone",
-        "one as 'pixels', the others beside it",
+        "front as 'pixels', with the others",
     ]
     assert typed(commands[-1]) == 0
 
@@ -81,7 +81,7 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
     skip, keep, look, every = next_commands(inspection)
     assert (skip.purpose, keep.purpose) == (
         "drop the 2 episodes with errors",
-        "keep what can be aligned and mark it, drop 1 episode",
+        "keep and mark what can be aligned, drop 1 episode",
     )
     assert typed(skip) == 0
     (tmp_path / "recorded.h5").unlink()
@@ -93,7 +93,7 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
     assert verdict(skipped)[:2] == ("fair", "Ready to convert without 2 of 5 episodes.")
 
 
-def test_what_no_policy_helps_gets_none(recorded: Path, copy_of: Callable[[Path], Path]) -> None:
+def test_a_dataset_that_no_policy_helps_gets_no_conversion(recorded: Path, copy_of: Callable[[Path], Path]) -> None:
     root = copy_of(recorded)
     dirt.no_features("action")(root)
     inspection = inspected(root, camera="front")
@@ -112,7 +112,7 @@ def test_unreadable_metadata_is_a_verdict_too(recorded: Path, copy_of: Callable[
     assert len(next_commands(inspection)) == 1
 
 
-def test_what_does_not_fit_says_so_and_offers_no_conversion(recorded: Path) -> None:
+def test_a_conversion_that_does_not_fit_is_not_offered(recorded: Path) -> None:
     inspection = inspected(recorded, camera="front")
     assert verdict(inspection, ["memory: 9 GB are needed"])[:2] == ("bad", "Does not fit: memory: 9 GB are needed")
     assert next_commands(inspection, fits=False) == []
@@ -124,14 +124,19 @@ def test_what_does_not_fit_says_so_and_offers_no_conversion(recorded: Path) -> N
         {},
         {"camera": "my camera's", "image_size": "native", "watchdog_seconds": 3.5},
         {"extra_columns": ("task_index", "observation.force"), "overwrite": True, "episodes": "0:3,5"},
+        {"extra_columns": ("odd,name",)},
     ],
     ids=str,
 )
-def test_flags_give_the_same_settings_back(settings: dict[str, object]) -> None:
-    from lewm_data.cli.commands import _settings
+def test_flags_parse_back_to_the_same_settings(settings: dict[str, object]) -> None:
+    from lewm_data.cli.commands import _config
     from lewm_data.cli.parser import parse
 
     config = ConvertConfig(**settings)  # type: ignore[arg-type]
     line = shlex.join(["convert", "source", "out.h5", *setting_flags(config)])
     parsed = parse(shlex.split(line))
-    assert _settings(parsed.convert) == config
+    assert _config(ConvertConfig, parsed.convert) == config
+
+
+def test_sizes_have_a_suitable_unit() -> None:
+    assert [size(n * 10**6) for n in (0, 5, 9999, 29_300)] == ["0 MB", "5 MB", "9,999 MB", "29.3 GB"]

@@ -1,0 +1,243 @@
+"""The functions for notebooks and scripts; the commands of the same names are thin callers of them.
+
+Settings are keyword arguments with the names of the flags. Each result prints as a short summary, and its ``to_dict()``
+is the object that the command prints with ``--json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lewm_data.config import ConvertConfig, PreviewConfig
+from lewm_data.conversion import merge as merging
+from lewm_data.conversion import pipeline
+from lewm_data.conversion.inspect import Inspection, inspect_source
+from lewm_data.conversion.plan import shortfalls
+from lewm_data.conversion.verify import verify_against, verify_file
+from lewm_data.errors import UsageError
+from lewm_data.resources import Progress, available_memory_bytes
+from lewm_data.results import InspectResult, MergeResult, VerifyResult
+
+if TYPE_CHECKING:
+    from lewm_data.viewing.preview import PreviewResult
+
+type StrPath = str | os.PathLike[str]
+
+
+def _no_progress(what: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+def inspect(
+    source: StrPath, config: ConvertConfig | None = None, *, progress: Progress = _no_progress, **settings: Any
+) -> InspectResult:
+    """Reports what is wrong with a LeRobot dataset and what a conversion would take, without converting anything.
+
+    Args:
+        source: Dataset folder or Hub repo id.
+        config: Settings to start from; None starts from the defaults.
+        progress: Called with what is being read, how much is done, and the total.
+        **settings: Fields of ``ConvertConfig``, such as ``camera="front"``.
+
+    Raises:
+        SourceError: There is no dataset, or it cannot be reached.
+        UsageError: A setting is invalid, or names a camera or column that does not exist.
+
+    Example:
+        >>> import lewm_data
+        >>> result = lewm_data.inspect("recording", camera="front")  # doctest: +SKIP
+        >>> result.verdict.sentence  # doctest: +SKIP
+        'Clean, and ready to convert.'
+    """
+    inspection = inspect_source(
+        _source(source), _config(ConvertConfig, config, settings), any_camera=True, progress=progress
+    )
+    problems: list[str] = []
+    if inspection.plan is not None:
+        problems = shortfalls(
+            inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=sys.maxsize
+        )
+    return InspectResult(inspection=inspection, shortfalls=tuple(problems))
+
+
+def convert(
+    source: StrPath,
+    output: StrPath,
+    config: ConvertConfig | None = None,
+    *,
+    progress: Progress = _no_progress,
+    reporter: pipeline.Reporter | None = None,
+    **settings: Any,
+) -> pipeline.ConversionResult:
+    """Converts a LeRobot dataset to one HDF5 file.
+
+    It resumes by itself after an interruption: finished shards stay in ``<output>.partial`` until the file is complete.
+
+    Args:
+        source: Dataset folder or Hub repo id.
+        output: The HDF5 file to write.
+        config: Settings to start from; None starts from the defaults.
+        progress: Called with what is being done, how much is done, and the total.
+        reporter: Receives every step of the conversion; replaces ``progress``.
+        **settings: Fields of ``ConvertConfig``, such as ``camera="front"``.
+
+    Raises:
+        UsageError: The source, a camera, a setting or the output is invalid.
+        DirtyDataError: The dataset has errors that the dirty-episode policy refuses. Nothing is left behind.
+        ResourceError: Memory or disk does not suffice.
+        InterruptedConversionError: Ctrl-C. Call it again to resume.
+    """
+    return pipeline.convert(
+        _source(source),
+        _path(output),
+        _config(ConvertConfig, config, settings),
+        reporter=reporter or _ProgressReporter(progress),
+    )
+
+
+def verify(path: StrPath, against: StrPath | None = None, *, progress: Progress = _no_progress) -> VerifyResult:
+    """Checks every checksum and invariant of a converted file, and compares it with its source on request.
+
+    Args:
+        path: The file.
+        against: The dataset folder or Hub repo id that it was converted from. Its videos are decoded again, and every
+            frame and row is compared.
+        progress: Called with what is being read, how much is done, and the total.
+
+    Returns:
+        The problems found. To stop on problems, call the result's ``raise_for_problems()``.
+
+    Raises:
+        FormatError: The file is not in lewm_data's format.
+        UsageError: The file holds episodes of several sources, or ``against`` is not its source.
+    """
+    file = _path(path)
+    source = None if against is None else _source(against)
+    compared = 0
+    problems = verify_file(file, progress=progress)
+    if source is not None and not problems:
+        problems, compared = verify_against(file, source, progress=progress)
+    return VerifyResult(path=file, problems=tuple(problems), against=source, frames_compared=compared)
+
+
+def merge(
+    paths: Iterable[StrPath],
+    output: StrPath,
+    *,
+    overwrite: bool = False,
+    allow_duplicates: bool = False,
+    progress: Progress = _no_progress,
+) -> MergeResult:
+    """Joins converted files into one by copying their stored chunks, without compressing anything again.
+
+    Args:
+        paths: The files in the wanted order, or one sharded file.
+        output: The HDF5 file to write.
+        overwrite: Replace an existing output.
+        allow_duplicates: Accept files that hold the same episode of the same source.
+        progress: Called with ``"merge"``, the number of episodes copied, and their total.
+
+    Raises:
+        UsageError: The files do not match, a part is missing, or the output is one of them.
+        OutputError: The output exists, or it cannot be written.
+        DamagedChunkError: A stored frame of an input is damaged.
+    """
+    inputs = [_path(path) for path in paths]
+    if not inputs:
+        raise UsageError("merge needs at least one input file and an output: lewm-data merge FILE.h5... OUTPUT.h5")
+    file = _path(output)
+    header = merging.merge(
+        inputs,
+        file,
+        overwrite=overwrite,
+        allow_duplicates=allow_duplicates,
+        progress=progress,
+    )
+    episodes = sum(len(record.episodes) for record in header.sources)
+    return MergeResult(path=file, num_episodes=episodes, inputs=tuple(map(str, inputs)))
+
+
+def preview(
+    source: StrPath,
+    output: StrPath,
+    config: PreviewConfig | None = None,
+    *,
+    progress: Progress = _no_progress,
+    waiting: Callable[[], None] = lambda: None,
+    **settings: Any,
+) -> PreviewResult:
+    """Makes a page or a contact sheet from which people can judge a dataset, before its conversion or after.
+
+    Args:
+        source: A converted file, a dataset folder, or a Hub repo id.
+        output: The page (``.html``) or the contact sheet (``.png``) to write.
+        config: Settings to start from; None starts from the defaults.
+        progress: Called with what is being read, how much is done, and the total.
+        waiting: Called once if another process is making the same output.
+        **settings: Fields of ``PreviewConfig``, such as ``max_episodes=20``.
+
+    Raises:
+        UsageError: The source cannot be opened, or the output exists or has another suffix.
+        DamagedChunkError: A stored frame of a converted file is damaged.
+    """
+    from lewm_data.viewing.preview import make_preview
+
+    return make_preview(
+        _source(source), _path(output), _config(PreviewConfig, config, settings), progress=progress, waiting=waiting
+    )
+
+
+class _ProgressReporter(pipeline.Reporter):
+    """Passes the steps of a conversion on to a ``Progress`` callback."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+
+    def inspecting(self, what: str, done: int, total: int) -> None:
+        self._progress(f"inspect {what}", done, total)
+
+    def planned(self, inspection: Inspection) -> None:
+        assert inspection.plan is not None
+        self._total = inspection.plan.num_frames
+
+    def resumed(self, num_frames: int) -> None:
+        self.frames(0, "", num_frames)
+
+    def frames(self, episode: int, camera: str, count: int) -> None:
+        self._done += count
+        self._progress("convert", self._done, self._total)
+
+    def joining(self, what: str, done: int, total: int) -> None:
+        self._progress(what, done, total)
+
+
+def _config[C: (ConvertConfig, PreviewConfig)](cls: type[C], config: C | None, settings: dict[str, Any]) -> C:
+    """Applies settings to a configuration.
+
+    Raises:
+        UsageError: There is no setting of that name, or its value is invalid.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in settings:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise UsageError(f"there is no setting {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+    return dataclasses.replace(config or cls(), **settings)
+
+
+def _path(path: StrPath) -> Path:
+    return Path(path).expanduser()
+
+
+def _source(source: StrPath) -> str:
+    """A folder, a file or a Hub repo id; only a path can begin with ``~``."""
+    text = os.fspath(source)
+    return os.path.expanduser(text) if text.startswith("~") else text
