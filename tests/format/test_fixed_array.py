@@ -17,7 +17,7 @@ from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.fixed_array import FixedArray, UnsupportedLayoutError, find_array, read_fixed_array
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
-from tests.loading.test_store import read_all, write_master
+from tests.loading.test_store import read_all
 
 PAGE = 1024  # entries; HDF5's own choice, which h5py offers no way to change
 FILTERS = {"compression": "lzf", "fletcher32": True}
@@ -141,8 +141,8 @@ def test_merged_and_virtual_files_are_read_without_the_library(tmp_path):
     ]
     frames = np.concatenate([shard.data["pixels"] for shard in shards])
     merge([shard.path for shard in shards], tmp_path / "merged.h5")
-    write_master(tmp_path / "master.h5", shards)
-    for name in ("merged.h5", "master.h5"):
+    files.write_virtual(tmp_path / "virtual.h5", shards)
+    for name in ("merged.h5", "virtual.h5"):
         np.testing.assert_array_equal(read_all(FrameStore(tmp_path / name)), frames)
 
 

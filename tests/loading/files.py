@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,25 @@ def write(
         file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
         if ours:
             file.attrs.update(header(codec, len(lengths), height, width, **told))
+    return Written(path, lengths, data)
+
+
+def write_virtual(path: Path, shards: Sequence[Written]) -> Written:
+    """Writes a virtual file beside its shards. Every column is a virtual dataset, as other programs make them."""
+    lengths = np.concatenate([shard.lengths for shard in shards])
+    data = {name: np.concatenate([shard.data[name] for shard in shards]) for name in shards[0].data}
+    with h5py.File(path, "w") as file:
+        for name, values in data.items():
+            layout = h5py.VirtualLayout(values.shape, values.dtype)
+            row = 0
+            for shard in shards:
+                part = shard.data[name]
+                layout[row : row + len(part)] = h5py.VirtualSource(shard.path.name, name, part.shape)
+                row += len(part)
+            file.create_virtual_dataset(name, layout)
+        file["ep_len"] = lengths.astype(np.int32)
+        file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
+        file.attrs.update(header("lzf", len(lengths), *data["pixels"].shape[1:3]))
     return Written(path, lengths, data)
 
 
