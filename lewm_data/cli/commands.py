@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from lewm_data.cli.parser import parse
-from lewm_data.cli.tables import StderrConsole, escape, show_done
+from lewm_data.cli.tables import StderrConsole, show_done, styled
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.watchdog import catch_signals
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, LewmDataError, ResourceError, UsageError
@@ -56,7 +56,7 @@ def _run(command: str, options: Namespace) -> tuple[int, dict[str, Any]]:
     try:
         return _COMMANDS[command](options, console)
     except LewmDataError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        console.print(styled(("error:", "bold red"), f" {error}"), soft_wrap=True)
         return error.exit_status, {"error": _error_json(error)}
     except KeyboardInterrupt:
         status = InterruptedConversionError.exit_status
@@ -138,7 +138,7 @@ def _verify(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     with StagedProgress(console) as progress:
         result = api.verify(options.file, options.against, progress=progress)
     for problem in result.problems:
-        console.print(f"[red]-[/] {escape(problem)}", soft_wrap=True)
+        console.print(styled(("-", "red"), f" {problem}"), soft_wrap=True)
     result.raise_for_problems()
     show_done(console, result.path, str(result).removeprefix(str(result.path)))
     return 0, result.to_dict()
@@ -176,7 +176,7 @@ def _preview(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
             waiting=display.waiting,
         )
     show_done(console, result.path, str(result).removeprefix(str(result.path)))
-    console.print(escape(result.verdict.sentence))
+    console.print(styled(result.verdict.sentence))
     return 0, result.to_dict()
 
 

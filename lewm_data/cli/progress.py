@@ -7,10 +7,11 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from lewm_data.cli.tables import escape, show_inspection
+from lewm_data.cli.tables import show_inspection
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.pipeline import Reporter
 from lewm_data.conversion.plan import MEGABYTE
+from lewm_data.errors import printable
 from lewm_data.findings import count_of
 from lewm_data.format.schema import camera_name
 from lewm_data.resources import resident_memory_bytes
@@ -20,10 +21,10 @@ def progress_bar(console: Console) -> Progress:
     """The progress bar of every command."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -61,11 +62,11 @@ class StagedProgress:
         if what != self._what or self._bar is None:
             self.stop()
             self._bar, self._what = progress_bar(self.console), what
-            self._bar.add_task(escape(what), total=total, note="")
+            self._bar.add_task(printable(what), total=total, note="")
             self._bar.start()
         [task] = self._bar.tasks
         speed = f"{task.speed:,.0f} {unit}/s" if unit and task.speed else ""
-        self._bar.update(task.id, completed=done, total=total, note=escape(", ".join(filter(None, (note, speed)))))
+        self._bar.update(task.id, completed=done, total=total, note=printable(", ".join(filter(None, (note, speed)))))
         if done >= total:
             self.stop()
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape as escape_markup
 from rich.table import Table
+from rich.text import Text
 
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.errors import printable
@@ -36,9 +36,13 @@ class StderrConsole(Console):
         os.close(null)
 
 
-def escape(text: str) -> str:
-    """Escapes rich's markup and the control characters of terminals."""
-    return escape_markup(printable(text))
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Joins plain texts and pairs of text and style.
+
+    The texts may be untrusted: rich's markup has no effect, and control characters become visible escapes.
+    """
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((printable(text), style) for text, style in pairs))
 
 
 def show_inspection(console: Console, inspection: Inspection) -> None:
@@ -84,13 +88,17 @@ def show_findings(console: Console, findings: Iterable[Finding], *, num_episodes
         first = group.first
         style = "red" if first.severity == "error" else "yellow"
         example = "such as: " if group.count > 1 else ""
-        where = f" [dim]({escape(first.file)})[/]" if first.file else ""
         handled = HANDLED.get(first.handling, first.handling)
         table.add_row(
-            f"[{style}]{escape(first.severity)}[/]" + f"\n[dim]x {group.count:,}[/]" * (group.count > 1),
-            f"[bold]{escape(first.code)}[/] in {group.where()} [dim]({escape(handled)})[/]\n"
-            f"{example}expected {escape(first.expected)}, found {escape(first.found)}{where}\n"
-            f"[dim]{escape(_own_remedy(first))}[/]",
+            styled((first.severity, style), (f"\nx {group.count:,}" if group.count > 1 else "", "dim")),
+            styled(
+                (first.code, "bold"),
+                f" in {group.where()} ",
+                (f"({handled})\n", "dim"),
+                f"{example}expected {first.expected}, found {first.found}",
+                (f" ({first.file})" if first.file else "", "dim"),
+                (f"\n{_own_remedy(first)}", "dim"),
+            ),
         )
     console.print(table)
     refused = {found.episode for found in findings if found.handling == "refused"}
@@ -100,7 +108,7 @@ def show_findings(console: Console, findings: Iterable[Finding], *, num_episodes
     if len(groups) > MAX_GROUPS:
         rest = ", ".join(f"{group.first.code} x {group.count:,}" for group in groups[MAX_GROUPS:])
         hidden = count_of(len(groups) - MAX_GROUPS, "more kind")
-        console.print(f"and {hidden}: {escape(rest)} (--json lists all)")
+        console.print(styled(f"and {hidden}: {rest} (--json lists all)"))
 
 
 def _own_remedy(found: Finding) -> str:
@@ -111,7 +119,7 @@ def _own_remedy(found: Finding) -> str:
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """Prints a verdict on one line."""
     symbol = _SYMBOLS[verdict.level][_is_ascii(console)]
-    console.print(f"[{_STYLES[verdict.level]}]{symbol} {escape(verdict.sentence)}[/]", highlight=False)
+    console.print(styled((f"{symbol} {verdict.sentence}", _STYLES[verdict.level])))
 
 
 def show_commands(console: Console, commands: Sequence[Command]) -> None:
@@ -121,13 +129,13 @@ def show_commands(console: Console, commands: Sequence[Command]) -> None:
     console.print("Next:" if len(commands) == 1 else "Next, one of:", style="dim", highlight=False)
     for command in commands:
         purpose = " ".join(command.purpose.split())  # a camera's name must not end the comment
-        console.print(f"  [dim]# {escape(purpose)}[/]", highlight=False)
-        console.print(f"  {escape(command.line)}", soft_wrap=True, highlight=False, style="bold cyan")
+        console.print(styled("  ", (f"# {purpose}", "dim")))
+        console.print(styled("  ", (command.line, "bold cyan")), soft_wrap=True)
 
 
 def show_done(console: Console, subject: object, rest: str) -> None:
     """Prints the line with which a command ends: a file or address, and what became of it."""
-    console.print(f"[bold green]{escape(str(subject))}[/]{escape(rest)}", soft_wrap=True)
+    console.print(styled((str(subject), "bold green"), rest), soft_wrap=True)
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
@@ -135,7 +143,7 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in pairs:
-        table.add_row(label, escape(value))
+        table.add_row(styled(label), styled(value))
     return table
 
 

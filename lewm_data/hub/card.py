@@ -1,38 +1,44 @@
-"""The card of a converted file on the Hub, written from the file's own attributes."""
+"""The card of a converted file on the Hub, written from the file's own attributes.
+
+Text from the file is untrusted: ``_text`` and ``_code`` keep it from becoming markup.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lewm_data.findings import HANDLED, episode_ranges, group_findings
+from lewm_data.errors import printable
+from lewm_data.findings import HANDLED, count_of, episode_ranges, group_findings
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import EP_LEN, camera_name
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
-"""Names by which a converted file is known in a repo, here and in stable-worldmodel."""
+"""Suffixes of converted files in a repo, here and in stable-worldmodel."""
 
-_MOST_DIMENSIONS = 64
-_MOST_TASKS = 20
-_MOST_RANGES = 20
+_MAX_DIMENSIONS = 64
+_MAX_TASKS = 20
+_MAX_RANGES = 20
+_MAX_LETTERS = 500
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGER_SIZES = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CardFacts:
-    """What a card tells of a file.
+    """The facts on a card.
 
     Attributes:
         name: The file's name in the repo, which ends in ``.h5`` or ``.hdf5``.
-        file_bytes: Its size.
-        header: Its root attributes.
-        num_episodes: Episodes in it.
-        num_steps: Steps in it.
+        file_bytes: The file's size.
+        header: The file's root attributes.
+        num_episodes: Number of episodes.
+        num_steps: Number of steps.
         columns: Dataset to (dtype, shape), in the file's order.
     """
 
@@ -45,16 +51,16 @@ class CardFacts:
 
 
 def read_facts(path: Path) -> CardFacts:
-    """Reads what a card tells.
+    """Reads the facts from a file.
 
     Raises:
-        FormatError: Not a file of this format.
+        FormatError: The file is not in lewm_data's format.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
         lengths = file[EP_LEN][:]
         return CardFacts(
-            name=path.name if path.suffix in HDF5_SUFFIXES else f"{path.name}.h5",
+            name=_repo_name(path),
             file_bytes=path.stat().st_size,
             header=header,
             num_episodes=len(lengths),
@@ -67,12 +73,12 @@ def dataset_card(facts: CardFacts, *, repo_id: str, licenses: Mapping[str, Seque
     """Writes the card.
 
     Args:
-        facts: Of the file.
-        repo_id: Where it will be.
-        licenses: Source repo id to the Hub's license identifiers on its own card; empty where that is unknown.
+        facts: The facts of the file.
+        repo_id: The repo that the card is for.
+        licenses: Source repo id to the license identifiers on the source's own card; empty if unknown.
 
     Returns:
-        Markdown with the Hub's metadata in front (``README.md`` of the repo).
+        Markdown that begins with the Hub's metadata: the repo's ``README.md``.
     """
     sections = (
         _title(facts, repo_id),
@@ -101,8 +107,14 @@ def _metadata(facts: CardFacts, repo_id: str, licenses: Mapping[str, Sequence[st
         size_categories=[_size_category(facts.num_steps)],
         source_datasets=sources or None,
         tags=["lewm_data", "hdf5", "world-model", "jepa", "robotics"],
-        viewer=False,  # the Hub's viewer would take every frame for a row of numbers
+        viewer=False,  # the Hub's viewer would show every frame as a row of numbers
     ).to_yaml()
+
+
+def _repo_name(path: Path) -> str:
+    """The file's name in the repo; unusual characters, which could break the card's code blocks, become ``_``."""
+    name = re.sub(r"[^\w. +-]", "_", path.name)
+    return name if name.endswith(HDF5_SUFFIXES) else f"{name}.h5"
 
 
 def _size_category(num_steps: int) -> str:
@@ -115,15 +127,15 @@ def _size_category(num_steps: int) -> str:
 def _title(facts: CardFacts, repo_id: str) -> Iterator[str]:
     header = facts.header
     minutes = facts.num_steps / header.fps / 60
-    cameras = ", ".join(camera_name(key) for key in header.cameras.values())
+    cameras = _text(", ".join(camera_name(key) for key in header.cameras.values()))
+    counts = f"{count_of(facts.num_episodes, 'episode')}, {count_of(facts.num_steps, 'step')}"
     yield f"# {repo_id.split('/')[-1]}"
     yield ""
     yield (
-        f"A robot dataset converted from LeRobot's layout to one HDF5 file, ready for random time windows (LeWM and "
-        f"other world models): **{facts.num_episodes:,} episodes, {facts.num_steps:,} steps, {minutes:,.1f} minutes "
-        f"at {header.fps:g} fps**, cameras {cameras} at {header.image_height}x{header.image_width}, "
-        f"{facts.file_bytes / 1e6:,.0f} MB. Made with lewm_data {header.lewm_data_version}, format version "
-        f"{header.format_version}; every frame carries a checksum."
+        f"A robot dataset, converted from LeRobot's layout to one HDF5 file from which LeWM and other world models "
+        f"draw random time windows: **{counts}, {minutes:,.1f} minutes at {header.fps:g} fps**, cameras {cameras} at "
+        f"{header.image_height}x{header.image_width}, {facts.file_bytes / 1e6:,.0f} MB. It was made with lewm_data "
+        f"{_text(header.lewm_data_version)} in format version {header.format_version}. Every frame has a checksum."
     )
 
 
@@ -143,7 +155,7 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield "# trainer.fit(model, datamodule=dm)"
     yield "```"
     yield ""
-    yield "In stable-worldmodel (importing the adapter registers the format; without it, `format` may be left out):"
+    yield "In stable-worldmodel (importing the adapter registers the format; without it, leave out `format`):"
     yield ""
     yield "```python"
     yield "from pathlib import Path"
@@ -151,11 +163,11 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield "import lewm_data.adapters.stable_worldmodel"
     yield "from stable_worldmodel.data import load_dataset"
     yield ""
-    yield f"path = Path({json.dumps(facts.name)}).absolute()  # a relative one means its own cache folder"
+    yield f"path = Path({json.dumps(facts.name)}).absolute()  # a relative path means its cache folder"
     yield 'dataset = load_dataset(path, format="lewm", num_steps=4, frameskip=5)'
     yield "```"
     yield ""
-    yield "Plain `h5py` reads it as well" + (
+    yield "Plain `h5py` reads it too" + (
         "." if facts.header.compression in ("lzf", "none") else ", after `import hdf5plugin`."
     )
 
@@ -166,24 +178,23 @@ def _sources(header: FileHeader, licenses: Mapping[str, Sequence[str]]) -> Itera
     yield "| source | revision | layout | episodes | license on its own card |"
     yield "|---|---|---|---|---|"
     for record in header.sources:
-        is_hub = record.revision is not None
-        link = f"[{record.repo_id}](https://huggingface.co/datasets/{record.repo_id})" if is_hub else record.repo_id
-        revision = f"`{record.revision}`" if is_hub else "local folder"
-        stated = ", ".join(licenses.get(record.repo_id, ())) or "unknown"
+        name = _text(record.repo_id)
+        if record.revision is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", record.repo_id):
+            name = f"[{name}](https://huggingface.co/datasets/{record.repo_id})"
         yield _row(
-            link if is_hub else _text(link),
-            revision,
-            record.codebase_version,
-            episode_ranges(sorted(set(record.episodes)), _MOST_RANGES),
-            stated,
+            name,
+            "local folder" if record.revision is None else _code(record.revision),
+            _text(record.codebase_version),
+            episode_ranges(sorted(set(record.episodes)), _MAX_RANGES),
+            _text(", ".join(licenses.get(record.repo_id, ()))) or "unknown",
         )
     yield ""
     if all(licenses.values()):
-        yield "The converted file holds the source's recordings, so the source's license goes on to hold."
+        yield "The converted file holds the source's recordings, so the source's license applies to it."
     else:
         yield (
-            "**Where the license is unknown, nobody has said that this data may be used or passed on.** Ask whoever "
-            "recorded it; if that is you, state it in the `license` field at the top of this card."
+            "**An unknown license does not permit anyone to use this data or pass it on.** Ask its owner. If that is "
+            "you, state the license in the `license` field at the top of this card."
         )
 
 
@@ -195,10 +206,10 @@ def _columns(facts: CardFacts) -> Iterator[str]:
     for name, (dtype, shape) in facts.columns.items():
         names = facts.header.feature_names.get(name, ())
         camera = facts.header.cameras.get(name)
-        what = f"RGB frames of `{camera}`" if camera else _text(", ".join(names[:_MOST_DIMENSIONS]))
-        yield _row(f"`{name}`", dtype, f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})", what)
+        what = f"RGB frames of {_code(camera)}" if camera else _text(", ".join(names[:_MAX_DIMENSIONS]))
+        yield _row(_code(name), dtype, f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})", what)
     yield ""
-    yield "All steps follow each other along the first axis; `ep_len` and `ep_offset` say where each episode lies."
+    yield "The first axis is all steps of all episodes. Each episode begins at `ep_offset` and has `ep_len` steps."
 
 
 def _settings(header: FileHeader) -> Iterator[str]:
@@ -206,11 +217,11 @@ def _settings(header: FileHeader) -> Iterator[str]:
     yield ""
     yield "| setting | value |"
     yield "|---|---|"
-    yield _row("frame size", f"{header.image_height}x{header.image_width}, resized by `{header.resize}`")
-    yield _row("codec of the frames", f"`{header.compression}`, lossless")
-    yield _row("end of an episode", f"`{header.done_source}`")
-    yield _row("dirty episodes", f"policy `{header.dirty_episode_policy}`")
-    yield _row("fingerprint", f"`{header.fingerprint}`")
+    yield _row("frame size", f"{header.image_height}x{header.image_width}, resized by {_code(header.resize)}")
+    yield _row("codec of the frames", f"{_code(header.compression)}, lossless")
+    yield _row("end of an episode", _code(header.done_source))
+    yield _row("dirty episodes", f"policy {_code(header.dirty_episode_policy)}")
+    yield _row("fingerprint", _code(header.fingerprint))
 
 
 def _statistics(header: FileHeader) -> Iterator[str]:
@@ -218,43 +229,43 @@ def _statistics(header: FileHeader) -> Iterator[str]:
         return
     yield "## Statistics"
     yield ""
-    yield "Over all steps, per dimension; a trainer should use those of its training episodes only."
+    yield "Over all steps, for each dimension. A trainer should compute its own over the training episodes only."
     yield ""
     yield "| column | dimension | mean | std | min | max |"
     yield "|---|---|---|---|---|---|"
     for column, stats in header.statistics.items():
         names = header.feature_names.get(column, ())
         for place, values in enumerate(zip(stats.mean, stats.std, stats.min, stats.max, strict=True)):
-            if place == _MOST_DIMENSIONS:
-                yield _row(f"`{column}`", f"and {len(stats.mean) - place} more", "", "", "", "")
+            if place == _MAX_DIMENSIONS:
+                yield _row(_code(column), f"and {len(stats.mean) - place:,} more", "", "", "", "")
                 break
             name = _text(names[place]) if place < len(names) else str(place)
-            yield _row(f"`{column}`", name, *(f"{value:.6g}" for value in values))
+            yield _row(_code(column), name, *(f"{value:.6g}" for value in values))
 
 
 def _findings(header: FileHeader) -> Iterator[str]:
     yield "## Findings"
     yield ""
     if not header.findings:
-        yield "None: every check that lewm_data makes of a recording passed."
+        yield "None: the recording passed every check of lewm_data."
         return
-    yield "What lewm_data found in the source, and what it did about it; the file's attributes hold each one."
+    yield "What lewm_data found in the source, and what it did about it. The file's attributes list every finding."
     yield ""
     yield "| severity | finding | count | where | handling | example |"
     yield "|---|---|---|---|---|---|"
     for group in group_findings(header.findings):
         first = group.first
         yield _row(
-            first.severity,
-            f"`{first.code}`",
+            _text(first.severity),
+            _code(first.code),
             f"{group.count:,}",
             group.where(),
-            HANDLED[first.handling],
+            _text(HANDLED.get(first.handling, first.handling)),
             _text(f"expected {first.expected}, found {first.found}"),
         )
     yield ""
-    dropped = episode_ranges(header.dropped_episodes, _MOST_RANGES)
-    yield f"Dropped episodes: {dropped}." if dropped else "No episode was dropped."
+    dropped = episode_ranges(header.dropped_episodes, _MAX_RANGES)
+    yield f"Dropped episodes: {dropped}." if dropped else "No episodes were dropped."
 
 
 def _tasks(header: FileHeader) -> Iterator[str]:
@@ -262,10 +273,10 @@ def _tasks(header: FileHeader) -> Iterator[str]:
         return
     yield "## Tasks"
     yield ""
-    for text in list(header.tasks.values())[:_MOST_TASKS]:
+    for text in list(header.tasks.values())[:_MAX_TASKS]:
         yield f"- {_text(text)}"
-    if len(header.tasks) > _MOST_TASKS:
-        yield f"- and {len(header.tasks) - _MOST_TASKS:,} more"
+    if len(header.tasks) > _MAX_TASKS:
+        yield f"- and {len(header.tasks) - _MAX_TASKS:,} more"
 
 
 def _row(*cells: str) -> str:
@@ -273,6 +284,16 @@ def _row(*cells: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Somebody else's words, so that they neither break a table nor become markup."""
-    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|#!" else c for c in " ".join(text.split()))
-    return escaped[:500]
+    """Escapes untrusted text, so that Markdown shows it as it is, also in a table or a list."""
+    line = _line(text)
+    escaped = re.sub(r"[\\`*_\[\]<>|#!&~$@]|(?<=:)//|(?<=www)\.", lambda found: f"\\{found[0]}", line)
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)  # the start of a list or an underline
+
+
+def _code(text: str) -> str:
+    """Untrusted text as inline code if it is an ordinary name, otherwise as escaped text."""
+    return f"`{text}`" if re.fullmatch(r"[\w./:+-]{1,500}", text) else _text(text)
+
+
+def _line(text: str) -> str:
+    return " ".join(printable(text).split())[:_MAX_LETTERS]
