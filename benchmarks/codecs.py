@@ -83,14 +83,7 @@ def rate(work: Callable[[int], Any], count: int, seconds: float, clock: Clock = 
 def measure_codecs(
     contents: Mapping[str, Frames], codecs: Mapping[str, Codec], num_rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Measures every codec on every kind of frames, interleaved.
-
-    Returns:
-        A row for each pair, with frames per second round by round, and ``psnr_db`` (None: equal).
-
-    Raises:
-        SystemExit: A lossless codec changes a frame.
-    """
+    """Measures every codec on every kind of frames, interleaved; ends the run if a lossless codec changes a frame."""
     cases = [(content, name) for content in contents for name in codecs]
     kept = {case: [codecs[case[1]].encode(frame) for frame in contents[case[0]]] for case in cases}
 

@@ -15,13 +15,7 @@ from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """How a contender's windows compare with the reference.
-
-    Attributes:
-        windows: How many were compared.
-        columns: Columns that are equal bit for bit.
-        psnr_db: Of the frames; None if they are equal, too.
-    """
+    """How many windows were compared, which columns are equal, and the PSNR of the frames (None if equal, too)."""
 
     windows: int
     columns: tuple[str, ...]
@@ -56,16 +50,10 @@ def reference_windows(path: Path, num_windows: int, settings: Settings) -> Array
 
 
 def compare(reference: Arrays, given: Arrays, *, least_psnr_db: float | None = None) -> Comparison:
-    """Compares a contender's windows with the reference.
-
-    Args:
-        reference: Column to array (B, ...).
-        given: The same, possibly with fewer windows and columns. Larger frames are first reduced to the reference's
-            size by averaging areas, as the conversion does.
-        least_psnr_db: The least PSNR of the frames; None asks for equal frames.
+    """Compares a contender's windows with the reference, which may have more windows and columns.
 
     Raises:
-        ValueError: The windows differ.
+        ValueError: A column differs, or a frame if ``least_psnr_db`` is None, or the frames' PSNR is below it.
     """
     num_windows = len(given[PIXELS])
     columns = tuple(name for name in given if name != PIXELS)
@@ -77,7 +65,7 @@ def compare(reference: Arrays, given: Arrays, *, least_psnr_db: float | None = N
         if not np.array_equal(given[PIXELS], wanted):
             raise ValueError("the frames differ from the reference")
         return Comparison(windows=num_windows, columns=(PIXELS, *columns), psnr_db=None)
-    found = psnr_db(_reduce(given[PIXELS], wanted.shape[2]), wanted)
+    found = psnr_db(given[PIXELS], wanted)
     if found < least_psnr_db:
         raise ValueError(f"the frames are {found:.1f} dB from the reference, but must reach {least_psnr_db} dB")
     return Comparison(windows=num_windows, columns=columns, psnr_db=round(found, 2))
@@ -87,18 +75,3 @@ def psnr_db(given: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio over all 8-bit frames together; 138 if they are equal."""
     error = float(np.mean((given.astype(np.float64) - wanted) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def _reduce(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """(B, T, H, W, 3) to (B, T, side, side, 3), through libswscale's AREA."""
-    if pixels.shape[2:4] == (side, side):
-        return pixels
-    import av
-
-    frames = [
-        av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24").to_ndarray(
-            format="rgb24", width=side, height=side, interpolation="AREA"
-        )
-        for frame in pixels.reshape(-1, *pixels.shape[2:])
-    ]
-    return np.stack(frames).reshape(*pixels.shape[:2], side, side, 3)

@@ -17,14 +17,7 @@ from benchmarks.harness import interleaved
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One conversion to measure.
-
-    Attributes:
-        source: A LeRobot dataset's folder.
-        camera: The camera to convert.
-        settings: Further fields of ``ConvertConfig``.
-        facts: What the result's row says about it.
-    """
+    """One conversion: a dataset's folder, its camera, further fields of ``ConvertConfig``, and facts for its row."""
 
     source: Path
     camera: str
@@ -44,17 +37,13 @@ def decode_only(source: Path, camera: str) -> tuple[int, float]:
     key = None if dataset is None else dataset.find_camera(camera)
     if dataset is None or key is None:
         raise ValueError(f"{source} is not a dataset with a camera {camera!r}")
-    files = sorted({file for file in needed_files(dataset, [key]) if file.endswith(".mp4")})
-    threads = num_decode_threads()
-    started = time.perf_counter()
-    frames = 0
-    for file in files:
+    started, frames = time.perf_counter(), 0
+    for file in sorted({file for file in needed_files(dataset, [key]) if file.endswith(".mp4")}):
         with av.open(str(dataset.root / file)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = threads
-            for _ in container.decode(stream):
-                frames += 1
+            stream.codec_context.thread_count = num_decode_threads()
+            frames += sum(1 for _ in container.decode(stream))
     return frames, time.perf_counter() - started
 
 
@@ -73,12 +62,7 @@ def convert_apart(case: Case, output: Path) -> dict[str, Any]:
 def measure_cases(cases: Sequence[Case], num_rounds: int, *, folder: Path) -> list[dict[str, Any]]:
     """Measures all cases in interleaved rounds, after a warm-up that gives the peak memory.
 
-    Returns:
-        For each case its facts, frames per second round by round (``decode_fps``, ``convert_fps``, and ``whole_fps``
-        with the inspection), the ``ratios`` of the first two, ``bytes_per_frame`` and ``peak_memory_bytes``.
-
-    Raises:
-        SystemExit: A conversion does not have as many frames as the video.
+    Rows hold frames per second round by round: of decoding alone, of converting, and of the whole with its inspection.
     """
     from lewm_data.config import ConvertConfig
     from lewm_data.conversion.pipeline import convert

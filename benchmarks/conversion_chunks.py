@@ -33,15 +33,9 @@ def measure_chunks(
     num_rounds: int,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Writes every pair of sizes with one thread, lzf and checksums; returns frames per second round by round.
+    """Writes ``frames`` in every pair of sizes with one thread, lzf and checksums, for at least ``seconds`` each.
 
-    Args:
-        frames: What is written, again and again.
-        micro_batches: Frames written at once.
-        chunk_frames: Frames of a chunk; ``DIRECT`` for our writer.
-        seconds: Least time for each pair.
-        num_rounds: Interleaved rounds.
-        folder: Where temporary files go.
+    Rows hold frames per second, round by round.
     """
     pairs = [(chunk, batch) for chunk in chunk_frames for batch in micro_batches]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -57,11 +51,7 @@ def measure_chunks(
 
 
 def write_frames(path: Path, batch: Frames, chunk_frames: int, seconds: float) -> float:
-    """Writes a micro-batch again and again; returns frames per second, the closing of the file included.
-
-    Raises:
-        SystemExit: The file does not hold what was written.
-    """
+    """Writes a micro-batch again and again and closes the file; returns frames per second."""
     import h5py
 
     from lewm_data.format.codecs import encoder

@@ -43,12 +43,8 @@ def convert_theirs(source: str, output: str, camera: str) -> dict[str, Any]:
         from lewm_data.resources import peak_memory_bytes
 
         began = time.perf_counter()
-        adapter = LeRobotAdapter(
-            "benchmark/source",
-            root=source,
-            primary_camera_key=f"observation.images.{camera}",
-            keys_to_load=["pixels", "action", "proprio"],
-        )
+        key, columns = f"observation.images.{camera}", ["pixels", "action", "proprio"]
+        adapter = LeRobotAdapter("benchmark/source", root=source, primary_camera_key=key, keys_to_load=columns)
         with HDF5Writer(output, mode="overwrite") as writer:
             writer.write_episodes(
                 _episode_to_step_lists(adapter.load_episode(episode), int(length))
@@ -62,15 +58,7 @@ def convert_theirs(source: str, output: str, camera: str) -> dict[str, Any]:
 
 
 def measure_peer(source: Path, camera: str, num_rounds: int, *, folder: Path) -> dict[str, Any]:
-    """Measures both in interleaved rounds, and compares their frames.
-
-    Returns:
-        ``frames``, ``psnr_db`` of their frames against ours, and ``rows`` with frames per second and their ratio to
-        stable-worldmodel's round by round, and the peak memory.
-
-    Raises:
-        SystemExit: The files hold different frames.
-    """
+    """Measures both in interleaved rounds, and compares their frames."""
     source = source.resolve()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         files = {name: Path(scratch).resolve() / f"{name}.h5" for name in LABELS}
@@ -101,11 +89,7 @@ def measure_peer(source: Path, camera: str, num_rounds: int, *, folder: Path) ->
 
 
 def compare_files(ours: Path, theirs: Path) -> float | None:
-    """PSNR between a few frames of two files, spread over all; None if they are equal.
-
-    Raises:
-        SystemExit: The files hold different datasets.
-    """
+    """PSNR between a few frames of two files, spread over all; None if they are equal. Ends the run if they differ."""
     import h5py
 
     with h5py.File(ours) as a, h5py.File(theirs) as b:

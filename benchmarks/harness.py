@@ -136,14 +136,8 @@ def interleaved[T, M](
 ) -> dict[T, list[M]]:
     """Measures every case once per round, in interleaved rounds, and logs each measurement.
 
-    Args:
-        cases: What ``measure`` takes; printed as it is.
-        num_rounds: Rounds.
-        measure: Measures one case once.
-        show: Formats a measurement for the log.
-
     Returns:
-        Case to its measurements, round by round.
+        Case to its measurements, round by round. ``show`` formats them for the log.
     """
     done: dict[T, list[M]] = {case: [] for case in cases}
     for number, order in enumerate(interleave(cases, num_rounds)):

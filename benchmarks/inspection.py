@@ -88,27 +88,14 @@ def write_dataset(root: Path, *, num_episodes: int, num_steps: int) -> Path:
 def _write_rows(path: Path, first_episode: int, num_steps: int) -> None:
     """One row group for each episode, as LeRobot writes them."""
     rng = np.random.default_rng(first_episode)
-    step = np.arange(num_steps)
-
-    def rows(episode: int) -> pa.Table:
-        values = {key: rng.standard_normal(num_steps * WIDTH, np.float32) for key in ("action", "observation.state")}
-        return pa.table(
-            {
-                **{key: pa.FixedSizeListArray.from_arrays(pa.array(v), WIDTH) for key, v in values.items()},
-                "timestamp": (step / FPS).astype(np.float32),
-                "frame_index": step,
-                "episode_index": np.full(num_steps, episode),
-                "index": episode * num_steps + step,
-                "task_index": np.zeros(num_steps, np.int64),
-                "next.done": step == num_steps - 1,
-            }
-        )
-
-    first = rows(first_episode)
-    with pq.ParquetWriter(path, first.schema) as writer:
-        writer.write_table(first)
-        for episode in range(first_episode + 1, first_episode + EPISODES_PER_FILE):
-            writer.write_table(rows(episode))
+    count = EPISODES_PER_FILE * num_steps
+    values = {key: rng.standard_normal(count * WIDTH, np.float32) for key in ("action", "observation.state")}
+    index = np.arange(first_episode * num_steps, first_episode * num_steps + count)
+    step = index % num_steps
+    columns = {key: pa.FixedSizeListArray.from_arrays(pa.array(value), WIDTH) for key, value in values.items()}
+    columns |= {"timestamp": (step / FPS).astype(np.float32), "frame_index": step, "episode_index": index // num_steps}
+    columns |= {"index": index, "task_index": np.zeros(count, np.int64), "next.done": step == num_steps - 1}
+    pq.write_table(pa.table(columns), path, row_group_size=num_steps)
 
 
 def _write_video(path: Path, num_frames: int) -> None:
@@ -123,35 +110,30 @@ def _write_video(path: Path, num_frames: int) -> None:
 
 def _write_metadata(root: Path, num_episodes: int, num_steps: int) -> None:
     index = np.arange(num_episodes)
-    file, place = index // EPISODES_PER_FILE, index % EPISODES_PER_FILE
-    zeros = np.zeros(num_episodes, np.int64)
-    episodes = {
+    file, place = np.divmod(index, EPISODES_PER_FILE)
+    episodes: dict[str, Any] = {
         "episode_index": index,
         "length": np.full(num_episodes, num_steps),
         "tasks": pa.array([["push the block"]] * num_episodes),
-        "data/chunk_index": zeros,
-        "data/file_index": file,
         "dataset_from_index": index * num_steps,
         "dataset_to_index": (index + 1) * num_steps,
-        f"videos/{CAMERA}/chunk_index": zeros,
-        f"videos/{CAMERA}/file_index": file,
         f"videos/{CAMERA}/from_timestamp": place * num_steps / FPS,
         f"videos/{CAMERA}/to_timestamp": (place + 1) * num_steps / FPS,
     }
+    for part in ("data", f"videos/{CAMERA}"):
+        episodes |= {f"{part}/chunk_index": np.zeros_like(index), f"{part}/file_index": file}
     (root / "meta/episodes/chunk-000").mkdir(parents=True)
     pq.write_table(pa.table(episodes), root / "meta/episodes/chunk-000/file-000.parquet")
     pq.write_table(pa.table({"task_index": [0], "task": ["push the block"]}), root / "meta/tasks.parquet")
-    vector = {"dtype": "float32", "shape": [WIDTH], "names": None}
-    features = {
-        CAMERA: {"dtype": "video", "shape": [48, 64, 3], "names": ["height", "width", "channels"]},
-        "action": vector,
-        "observation.state": vector,
-        "next.done": {"dtype": "bool", "shape": [1], "names": None},
-    }
+    shapes = {CAMERA: ("video", [48, 64, 3]), "next.done": ("bool", [1])}
+    shapes |= {key: ("float32", [WIDTH]) for key in ("action", "observation.state")}
+    names = {CAMERA: ["height", "width", "channels"]}
     info = {
         "codebase_version": "v3.0",
         "fps": FPS,
-        "features": features,
+        "features": {
+            key: {"dtype": dtype, "shape": shape, "names": names.get(key)} for key, (dtype, shape) in shapes.items()
+        },
         "total_episodes": num_episodes,
         "total_frames": num_episodes * num_steps,
     }

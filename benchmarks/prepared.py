@@ -19,14 +19,7 @@ from lewm_data.format.schema import ACTION, PIXELS, STATE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """Where the files of each format are.
-
-    Attributes:
-        folder: The folder with all of them.
-        camera: The camera's short name.
-        image_size: Side of the converted frames, in pixels.
-        num_frames: Frames in each format.
-    """
+    """Where the files of each format are, the camera, the side of the frames in pixels, and their number."""
 
     folder: Path
     camera: str
@@ -72,7 +65,7 @@ def prepare(
         source: A LeRobot v3.0 dataset whose data and videos are in one file each.
         data: Folder for prepared datasets.
         camera: Short name of the camera.
-        num_frames: Minimum number of frames; the recording is repeated as often as that takes.
+        num_frames: Minimum number of frames; the recording is repeated.
         image_size: Side of the converted frames, in pixels.
         peers: Contenders that take part; ``swm_hdf5`` and ``swm_lance`` need a file of their own.
     """

@@ -52,11 +52,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def adds(sizes: Sequence[float], costs: Sequence[float]) -> tuple[int, float]:
-    """Fits cost ~ a + c * size by least squares.
-
-    Returns:
-        A step within the measured range, a power of ten and at most a million, and the cost of that step.
-    """
+    """Fits cost ~ a + c * size by least squares; returns a step, a power of ten up to a million, and its cost."""
     step = 10 ** min(6, int(math.log10(max(sizes))))
     return step, step * statistics.linear_regression(sizes, costs).slope
 

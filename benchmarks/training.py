@@ -34,11 +34,10 @@ OPTIONS = {
 
 
 def make_step(device: Any, *, side: int, action_width: int, num_projections: int) -> tuple[Callable[..., Any], int]:
-    """Builds the LeWM and the optimizer of ``train.py``, with their defaults.
+    """Builds a step of ``train.py`` with its defaults, and counts the of parameters.
 
-    Returns:
-        A training step, and the number of parameters. The step takes pixels (B, T, 3, side, side) and action
-        (B, T, action_width), both float, uses bf16 if the device has it, and returns the loss.
+    The step takes pixels (B, T, 3, side, side) and action (B, T, action_width), both float, uses bf16 if the device has
+    it, and returns the loss.
     """
     import torch
 
@@ -68,11 +67,7 @@ def make_step(device: Any, *, side: int, action_width: int, num_projections: int
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Trains on one batch, again and again.
-
-    Raises:
-        SystemExit: The loss is not finite.
-    """
+    """Trains on one batch, again and again; ends the run if the loss is not finite."""
     import torch
 
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -106,11 +106,6 @@ def test_lossy_frames_must_reach_the_least_psnr() -> None:
         compare(_windows(), _windows(pixels=near), least_psnr_db=60)
 
 
-def test_larger_frames_are_reduced_first() -> None:
-    large = _windows()["pixels"].repeat(2, axis=2).repeat(2, axis=3)
-    assert compare(_windows(), _windows(pixels=large), least_psnr_db=45).windows == 3
-
-
 def test_psnr_follows_its_definition() -> None:
     """An error of 16 everywhere: 20 log10(255 / 16)."""
     black = np.zeros((2, 4, 4, 3), np.uint8)

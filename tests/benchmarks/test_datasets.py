@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.datasets import decoded_frames, once, repeat_dataset
-from benchmarks.scenes import STATE_DIM, Scene, cartoon
+from benchmarks.scenes import Scene, cartoon
 from benchmarks.synthetic import Recording, check_encoded, record
 from lewm_data.format.codecs import encoder
 from lewm_data.source.open import open_source
@@ -86,20 +86,9 @@ def test_the_same_seed_gives_the_same_frame() -> None:
 
 def test_things_move_and_the_sensor_is_noisy() -> None:
     scene = Scene(120, 160, 0)
-    here, later = scene.frame(0, 0).astype(int), scene.frame(0, 20).astype(int)
-    changed = np.abs(here - later).max(axis=-1)
-    assert (changed > 30).mean() > 0.02  # where a thing was, or is
-    assert (changed > 0).mean() > 0.5  # noise and light everywhere
-    assert np.abs(scene.state(0, 20) - scene.state(0, 0)).max() > 0.1
-
-
-def test_states_are_within_their_range_and_differ_by_episode() -> None:
-    scene = Scene(48, 64, 0)
-    states = np.stack([scene.state(episode, step) for episode in range(3) for step in range(50)])
-    assert states.shape == (150, STATE_DIM)
-    assert states.min() >= 0
-    assert states.max() <= 1
-    assert not np.allclose(states[:50], states[50:100])
+    changed = np.abs(scene.frame(0, 0).astype(int) - scene.frame(0, 20)).max(axis=-1)
+    assert (changed > 30).mean() > 0.02, "where a thing was, or is"
+    assert (changed > 0).mean() > 0.5, "noise and light everywhere"
 
 
 def test_drawn_frames_compress_far_better_than_camera_like_ones() -> None:
