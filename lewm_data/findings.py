@@ -189,9 +189,21 @@ CATALOGUE: dict[str, Rule] = {
     "video_start_offset": Rule("warning", "Times are counted from the file's first frame."),
     "video_too_large": Rule("error", f"A frame would fill the memory. Scale the video down. Otherwise: {LEAVE_OUT}"),
     "video_size": Rule("warning", "The decoded size is trusted."),
+    "video_rotation": Rule(
+        "error", f"Only quarter turns and flips can be applied. Encode the video again, upright. Otherwise: {LEAVE_OUT}"
+    ),
+    "video_display": Rule(
+        "warning",
+        "Frames are stored as they are decoded, as LeRobot reads them. Check that with lewm-data preview; if you need "
+        "what a player shows, encode the video that way.",
+    ),
     # Video, by its pictures
     "video_timestamps": Rule("error", f"The times of the frames do not say which row a frame belongs to. {LEAVE_OUT}"),
     "video_timestamps_jitter": Rule("warning", "Less than half a frame, so rows and frames still agree."),
+    "video_interlaced": Rule(
+        "warning",
+        "Moving edges look like combs, because a frame shows two moments. Frames are stored as they are decoded.",
+    ),
     "video_size_changes": Rule("error", f"The camera changed its resolution. {LEAVE_OUT}"),
     "video_codec_changes": Rule("error", f"The file was pieced together from different recordings. {LEAVE_OUT}"),
     "decode_error": Rule("error", f"The video is damaged in the middle. {LEAVE_OUT}"),

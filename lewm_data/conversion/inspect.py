@@ -22,6 +22,7 @@ from lewm_data.source.data_files import fetch_files, identity, needed_files
 from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.open import open_source
+from lewm_data.source.scale import SCALER_VERSION
 from lewm_data.source.selection import check_columns, choose_cameras
 
 
@@ -212,7 +213,7 @@ def inspect_source(
 def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
     """Hash of the source as it is now and of the settings."""
     files = needed_files(dataset, tuple(cameras.values()))
-    return config.content_fingerprint(identity(dataset, files))
+    return config.content_fingerprint(f"{identity(dataset, files)} scaler {SCALER_VERSION}")
 
 
 def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:

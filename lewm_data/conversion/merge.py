@@ -231,6 +231,7 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
         ),
         fingerprint=hashlib.sha256("".join(header.fingerprint for header in headers).encode()).hexdigest(),
         part="",
+        scaler_version=headers[0].scaler_version if len({header.scaler_version for header in headers}) == 1 else 0,
     )
     if not headers[0].part:
         return joined

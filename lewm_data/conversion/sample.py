@@ -59,6 +59,7 @@ def sample_frames(
     wanted = parse_image_size(config.image_size)
     size, source_size = wanted, (0, 0)
     frames, stored, seconds = 0, 0, 0.0
+    scaler: Scaler | None = None
     damage: list[Finding] = []
     sizes: dict[tuple[int, int], str] = {}
     with Decoder(dataset.root, threads=config.decode_threads, batch_rows=_FRAMES_PER_EPISODE) as decoder:
@@ -71,12 +72,12 @@ def sample_frames(
                     if not isinstance(event, DecodedFrame):
                         damage += event.findings  # the conversion reports them if it gets that far
                         continue
-                    frame = event.frame
-                    sizes.setdefault((frame.height, frame.width), event.job.file)
-                    size = size or (frame.height, frame.width)
-                    source_size = max(source_size, (frame.height, frame.width))
-                    out = np.empty((*size, 3), np.uint8)
-                    Scaler(*size, config.resize).put(frame, out)
+                    sizes.setdefault(event.size, event.job.file)
+                    source_size = max(source_size, event.size)
+                    if scaler is None:
+                        size = size or event.size
+                        scaler, out = Scaler(*size, config.resize), np.empty((*size, 3), np.uint8)
+                    scaler.put(event.frame, out, orientation=event.orientation)
                     stored += len(encode(out).data)
                     frames += 1
                 seconds += time.perf_counter() - started

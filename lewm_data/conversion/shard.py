@@ -27,7 +27,7 @@ from lewm_data.quality.policy import decide
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, event_bytes
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
 from lewm_data.source.metadata import LAST_STEP
-from lewm_data.source.scale import Scaler
+from lewm_data.source.scale import SCALER_VERSION, Scaler
 from lewm_data.source.selection import file_column
 
 Event = EpisodeData | DecodedFrame | JobEnd
@@ -136,6 +136,7 @@ def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Se
         image_height=inspection.image_size[0],
         image_width=inspection.image_size[1],
         resize=config.resize,
+        scaler_version=SCALER_VERSION,
         compression=config.compression,
         done_source=inspection.report.done_source(dataset),
         columns={name if name in ROW_DTYPES else file_column(name): keys for name, keys in columns.items()},
@@ -233,13 +234,14 @@ class Assembly:
         return len(self._pending)
 
     def _frame(self, event: DecodedFrame, pictures: PictureCheck) -> None:
-        if self._config.image_size == NATIVE and (event.frame.height, event.frame.width) != self._size:
-            self._odd_size = self._odd_size or f"{event.frame.width}x{event.frame.height}"
+        if self._config.image_size == NATIVE and event.size != self._size:
+            height, width = event.size
+            self._odd_size = self._odd_size or f"{width}x{height}"
             return
         if self._odd_size is not None:
             return
         slot = self._buffer[self._filled]
-        self._scaler.put(event.frame, slot)
+        self._scaler.put(event.frame, slot, orientation=event.orientation)
         self._pending.append(self._writer.encode(slot))
         if self._filled == len(self._buffer):
             self._flush(event.job, pictures)

@@ -34,7 +34,7 @@ from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, Decoder
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
 from lewm_data.source.open import open_source
-from lewm_data.source.scale import Scaler
+from lewm_data.source.scale import SCALER_VERSIONS, Scaler
 from lewm_data.source.selection import NO_STATE, column_name
 
 MAX_PROBLEMS = 100
@@ -102,6 +102,11 @@ def verify_against(
             raise UsageError(
                 f"{path}: merged from {len(header.sources)} sources, but verify --against takes a file of one source. "
                 "Verify the files before you merge them."
+            )
+        if header.scaler_version not in SCALER_VERSIONS:
+            raise UsageError(
+                f"{path}: version {header.scaler_version} of the scaler made its frames, but this lewm_data has "
+                f"versions {SCALER_VERSIONS[0]} to {SCALER_VERSIONS[-1]}. Upgrade lewm_data, then verify again."
             )
         inspection = inspect_source(source, _settings(file, header, source))
         problems = _source_problems(inspection, header)
@@ -242,7 +247,9 @@ class _Comparison:
         self._num_frames = sum(self._lengths) * len(header.cameras)
         # Decoding cuts an episode off where the policy keeps it although frames are missing.
         self._shortened = {found.episode for found in header.findings if found.handling == "kept"}
-        self._scaler = Scaler(header.image_height, header.image_width, inspection.config.resize)
+        self._scaler = Scaler(
+            header.image_height, header.image_width, inspection.config.resize, version=header.scaler_version
+        )
         self._frame = np.empty((header.image_height, header.image_width, 3), np.uint8)
 
     def differences(self) -> Iterator[str]:
@@ -280,7 +287,7 @@ class _Comparison:
             for step, event in enumerate(decoder.run(job)):
                 if not isinstance(event, DecodedFrame) or step >= length:
                     break
-                self._scaler.put(event.frame, self._frame)
+                self._scaler.put(event.frame, self._frame, orientation=event.orientation)
                 self.num_compared += 1
                 if not np.array_equal(self._frame, self._file[job.column][offset + step]):
                     yield f"episode {index} step {step}: {job.column!r} differs from the source"

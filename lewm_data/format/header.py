@@ -65,6 +65,8 @@ class FileHeader:
         image_height: Rows of a frame, in pixels.
         image_width: Columns of a frame, in pixels.
         resize: How frames were brought to that size.
+        scaler_version: How frames were made from the source; see ``lewm_data.source.scale``. Files without this
+            attribute have version 1; 0 stands for a merged file whose parts have different versions.
         compression: Codec of the frame chunks.
         done_source: ``next.done``, ``is_terminal`` or ``is_last``; ``run`` where such a flag is set on several last
             steps of an episode; ``last_step`` where the source has no flag.
@@ -98,6 +100,7 @@ class FileHeader:
     dropped_episodes: tuple[int, ...] = ()
     fingerprint: str = ""
     part: str = ""
+    scaler_version: int = 1
     format_version: int = FORMAT_VERSION
 
     def kept_episodes(self) -> dict[int, tuple[str, ...]]:
@@ -187,6 +190,7 @@ class FileHeader:
                 dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
                 fingerprint=str(attributes["fingerprint"]),
                 part=str(attributes.get("part", "")),
+                scaler_version=int(attributes.get("scaler_version", 1)),
             )
             header._check()
             return header

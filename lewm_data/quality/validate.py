@@ -15,8 +15,9 @@ from lewm_data.quality.video_checks import Spans, check_spans, check_video, fram
 from lewm_data.resources import Progress
 from lewm_data.source.episodes import Report
 from lewm_data.source.files import leads_out
+from lewm_data.source.media import MediaError
 from lewm_data.source.metadata import LeRobotDataset
-from lewm_data.source.video import MediaError, VideoHeader, read_header
+from lewm_data.source.video import VideoHeader, read_header
 
 
 def validate(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lewm_data.findings import Finding, finding
+from lewm_data.source.media import MAX_FRAME_PIXELS
 from lewm_data.source.metadata import TIMESTAMP_TOLERANCE_SECONDS
-from lewm_data.source.video import MAX_FRAME_PIXELS, VideoHeader
+from lewm_data.source.video import VideoHeader
 
 
 def check_video(
@@ -44,6 +45,8 @@ def check_video(
             expected="a first frame at 0 s",
             found=f"{header.start_seconds:.4f} s",
         )
+    for change in header.player_changes:
+        yield finding("video_display", file=file, expected="frames that players show as they are stored", found=change)
     sides = sorted(side for side in declared_shape if side not in (1, 3, 4))
     if 0 not in declared_shape and sorted((header.width, header.height)) != sides:
         yield finding(

@@ -15,11 +15,12 @@ from lewm_data.errors import SourceError, raise_machine_error
 from lewm_data.findings import Finding, finding
 from lewm_data.resources import num_cpus
 from lewm_data.source.images import read_images
+from lewm_data.source.media import MediaError
 from lewm_data.source.metadata import TIMESTAMP_TOLERANCE_SECONDS
+from lewm_data.source.orientation import Orientation
 from lewm_data.source.rows import PARQUET_ERRORS, RowCursor
 from lewm_data.source.scale import unknown_colors
-from lewm_data.source.video import MediaError
-from lewm_data.source.video_reader import VideoReader
+from lewm_data.source.video_reader import TimedFrame, VideoReader
 
 _MAX_THREADS = 4
 
@@ -54,10 +55,22 @@ class DecodeJob:
 
 
 class DecodedFrame(NamedTuple):
-    """One frame of a job; frames come in order."""
+    """One frame of a job; frames come in order.
+
+    Attributes:
+        job: The job.
+        frame: The frame as it is stored.
+        orientation: How to turn it upright.
+    """
 
     job: DecodeJob
     frame: av.VideoFrame
+    orientation: Orientation
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the upright frame."""
+        return self.orientation.size(self.frame.height, self.frame.width)
 
 
 class JobEnd(NamedTuple):
@@ -124,7 +137,7 @@ class Decoder:
         """
         yield from _check_frames(job, self._image_frames(job) if job.is_image else self._video_frames(job))
 
-    def _video_frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _video_frames(self, job: DecodeJob) -> Iterator[TimedFrame]:
         video = self._videos.get(job.camera)
         if video is None or video.file != job.file:
             if video is not None:
@@ -132,7 +145,7 @@ class Decoder:
             video = self._videos[job.camera] = VideoReader(self._root, job.file, self._threads, sparse=self._sparse)
         return video.frames(job.start_seconds, job.first_step, job.fps)
 
-    def _image_frames(self, job: DecodeJob) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _image_frames(self, job: DecodeJob) -> Iterator[TimedFrame]:
         """Each picture is in its own row, so it has the time of that row."""
         file, cursor = self._images.get(job.camera, ("", None))
         if cursor is None or file != job.file:
@@ -142,22 +155,26 @@ class Decoder:
             self._images[job.camera] = job.file, cursor
         start = job.first_row + job.first_step
         pictures = read_images(cursor, self._root, start, start + len(job.timestamps))
-        for picture, seconds in zip(pictures, job.timestamps.tolist(), strict=False):
-            yield av.VideoFrame.from_ndarray(picture, format="rgb24"), seconds
+        for (picture, orientation), seconds in zip(pictures, job.timestamps.tolist(), strict=False):
+            yield TimedFrame(av.VideoFrame.from_ndarray(picture, format="rgb24"), orientation, seconds)
 
 
-def _check_frames(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]]) -> Iterator[Event]:
+def _check_frames(job: DecodeJob, frames: Iterator[TimedFrame]) -> Iterator[Event]:
     """Passes a job's frames on after checking the size, integrity, colors and time of each."""
     where: dict[str, Any] = {"episode": job.episode, "file": job.file}
     findings: list[Finding] = []
     count, step, size, worst = 0, job.first_step, None, (0.0, 0)
+    first_interlaced: int | None = None
     try:
-        for frame, seconds in frames:
-            size = size or (frame.width, frame.height)
+        for timed in frames:
+            decoded = DecodedFrame(job, timed.frame, timed.orientation)
+            size = size or decoded.size
             expected_seconds = float(job.timestamps[count])
-            _check_frame(frame, size, seconds, expected_seconds, job.fps)
-            worst = max(worst, (abs(seconds - expected_seconds), step))
-            yield DecodedFrame(job, frame)
+            _check_frame(decoded, size, timed.seconds, expected_seconds)
+            worst = max(worst, (abs(timed.seconds - expected_seconds), step))
+            if first_interlaced is None and timed.frame.interlaced_frame:
+                first_interlaced = step
+            yield decoded
             count += 1
             step += 1
             if count == len(job.timestamps):
@@ -187,21 +204,25 @@ def _check_frames(job: DecodeJob, frames: Iterator[tuple[av.VideoFrame, float]])
                 **where,
             )
         )
+    if first_interlaced is not None:
+        found = f"interlaced ones from step {first_interlaced} on"
+        findings.append(
+            finding("video_interlaced", expected="progressive frames", found=found, step=first_interlaced, **where)
+        )
     yield JobEnd(job, count, tuple(findings))
 
 
-def _check_frame(
-    frame: av.VideoFrame, size: tuple[int, int], seconds: float, expected_seconds: float, fps: float
-) -> None:
+def _check_frame(decoded: DecodedFrame, size: tuple[int, int], seconds: float, expected_seconds: float) -> None:
     """Raises MediaError if a frame is not the one that its row needs, or cannot be converted truthfully."""
-    if (frame.width, frame.height) != size:
-        raise MediaError("video_size_changes", "{}x{} throughout".format(*size), f"{frame.width}x{frame.height}")
-    if frame.is_corrupt:  # h264 and hevc fill in what they cannot decode, and report it nowhere else
+    if decoded.size != size:
+        (height, width), (other_height, other_width) = size, decoded.size
+        raise MediaError("video_size_changes", f"{width}x{height} throughout", f"{other_width}x{other_height}")
+    if decoded.frame.is_corrupt:  # h264 and hevc fill in what they cannot decode, and report it nowhere else
         raise MediaError("decode_error", "a picture", "a damaged one")
-    colors = unknown_colors(frame)
+    colors = unknown_colors(decoded.frame)
     if colors is not None:
         raise MediaError("decode_error", "colors as BT.601, BT.709, BT.2020, FCC or SMPTE 240M", colors)
-    if abs(seconds - expected_seconds) >= 0.5 / fps:
+    if abs(seconds - expected_seconds) >= 0.5 / decoded.job.fps:
         raise MediaError(
             "video_timestamps",
             f"a frame {expected_seconds:.4f} s after the episode's start",

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
 
 from lewm_data.errors import machine_errors
 from lewm_data.paths import is_file
+from lewm_data.source.media import MAX_FRAME_PIXELS, MediaError
+from lewm_data.source.orientation import UPRIGHT, Orientation, orientation_from_exif
 from lewm_data.source.rows import RowCursor
-from lewm_data.source.video import MAX_FRAME_PIXELS, MediaError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CODECS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg8", b"RIFF": "webp"}
 """First bytes of an encoded picture -> imagecodecs' name of its codec."""
 
+_EXIF_MARKERS = (b"Exif", b"eXIf", b"EXIF")
+"""Where JPEG, PNG and WebP keep EXIF. Pillow decodes a whole PNG to look for it."""
 
-def read_images(cursor: RowCursor, root: Path, start: int, stop: int) -> Iterator[np.ndarray]:
+_ORIENTATION_TAG = 0x0112
+
+
+def read_images(cursor: RowCursor, root: Path, start: int, stop: int) -> Iterator[tuple[np.ndarray, Orientation]]:
     """Decodes the pictures of consecutive rows.
 
     Args:
@@ -29,7 +40,8 @@ def read_images(cursor: RowCursor, root: Path, start: int, stop: int) -> Iterato
         stop: Last row, exclusive.
 
     Yields:
-        One uint8 RGB array of shape (H, W, 3) per row; fewer if the file ends early.
+        For each row a uint8 RGB array of shape (H, W, 3), and how to turn it upright (EXIF); fewer if the file ends
+        early.
 
     Raises:
         MediaError: A cell holds no picture, or one that cannot be decoded (``decode_error``).
@@ -39,12 +51,12 @@ def read_images(cursor: RowCursor, root: Path, start: int, stop: int) -> Iterato
             yield _decode(_encoded_bytes(value.as_py(), root))
 
 
-def _decode(data: bytes) -> np.ndarray:
+def _decode(data: bytes) -> tuple[np.ndarray, Orientation]:
     """Decodes one picture: gray is repeated over three channels, alpha is dropped, 16 bits are cut to 8."""
     name = next((codec for magic, codec in _CODECS.items() if data.startswith(magic)), None)
     if name is None:
         raise _undecodable(f"bytes that begin with {data[:8]!r}")
-    _check_size(data)
+    orientation = _read_header(data)
     try:
         picture = getattr(imagecodecs, f"{name}_decode")(data)
     except (RuntimeError, ValueError) as error:  # imagecodecs' own errors derive from RuntimeError
@@ -53,26 +65,36 @@ def _decode(data: bytes) -> np.ndarray:
         picture = (picture >> 8).astype(np.uint8)
     if picture.ndim == 2 or picture.shape[2] < 3:
         picture = np.repeat(picture.reshape(*picture.shape[:2], -1)[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(picture[:, :, :3])
+    return np.ascontiguousarray(picture[:, :, :3]), orientation
 
 
 def _undecodable(found: str) -> MediaError:
     return MediaError("decode_error", "a PNG, JPEG or WebP", found)
 
 
-def _check_size(data: bytes) -> None:
-    """Checks the size in the picture's header: a few bytes can claim gigabytes, which decoding would allocate."""
+def _read_header(data: bytes) -> Orientation:
+    """Reads the orientation, after checking the size: decoding a few bytes can allocate the gigabytes they claim."""
     from PIL import Image  # 20 MB, which only pictures in Parquet need
 
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
             is_small = picture.width * picture.height <= MAX_FRAME_PIXELS
+            if is_small and any(marker in data for marker in _EXIF_MARKERS):
+                return _exif_orientation(picture)
     except Image.DecompressionBombError:
         is_small = False
     except OSError as error:  # Pillow's own, about the bytes: no file is read here
         raise _undecodable(str(error)) from error
     if not is_small:
         raise _undecodable(f"a picture of more than {MAX_FRAME_PIXELS:,} pixels")
+    return UPRIGHT
+
+
+def _exif_orientation(picture: Image.Image) -> Orientation:
+    try:
+        return orientation_from_exif(picture.getexif().get(_ORIENTATION_TAG))
+    except (KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error):  # the picture itself may be whole
+        return UPRIGHT
 
 
 def _encoded_bytes(value: object, root: Path) -> bytes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 
 from lewm_data.resources import return_free_memory
-from lewm_data.source.video import MAX_FRAME_PIXELS, MediaError
+from lewm_data.source.media import MAX_FRAME_PIXELS, MediaError
+from lewm_data.source.orientation import Orientation, frame_orientation
 
 _SKIP_SECONDS = 2.0
 """Decode through a gap this short instead of seeking, because seeking flushes the decoder."""
@@ -16,6 +18,20 @@ _SKIP_SECONDS = 2.0
 _SPARSE_KEYFRAMES = 3
 """When single frames are wanted, seek over a gap of more than this many keyframes. With LeRobot's AV1 (a keyframe every
 2 frames, 12 pictures of 290) this is 5 times as fast; where keyframes are rare, a seek decodes more than it saves."""
+
+
+class TimedFrame(NamedTuple):
+    """A decoded frame.
+
+    Attributes:
+        frame: The frame as it is stored.
+        orientation: How to turn it upright.
+        seconds: Its time since the episode's start.
+    """
+
+    frame: av.VideoFrame
+    orientation: Orientation
+    seconds: float
 
 
 class VideoReader:
@@ -39,6 +55,8 @@ class VideoReader:
         self._decoded: Iterator[av.VideoFrame] = iter(())
         self._next: av.VideoFrame | None = None
         self._size = (0, 0)  # width and height in the file's header
+        self._rotation = 0
+        self._orientation: Orientation | None = None
         self._drained = False  # a decoder that has reached the end accepts no more packets
 
     def close(self) -> None:
@@ -51,7 +69,7 @@ class VideoReader:
             self._container = None
             return_free_memory()
 
-    def frames(self, start_seconds: float, first_step: int, fps: float) -> Iterator[tuple[av.VideoFrame, float]]:
+    def frames(self, start_seconds: float, first_step: int, fps: float) -> Iterator[TimedFrame]:
         """Decodes frames in presentation order, up to the end of the file.
 
         Args:
@@ -60,23 +78,24 @@ class VideoReader:
             fps: Steps per second.
 
         Yields:
-            Each frame with its time in seconds since the episode's start.
+            Each frame with its orientation and its time.
 
         Raises:
-            MediaError: The frame size changes, or a frame has no presentation time.
+            MediaError: The frame size changes, a frame has no presentation time, or it is turned by anything but
+                quarter turns.
             av.FFmpegError: FFmpeg cannot read or decode the file.
         """
         try:
             self._position(start_seconds + first_step / fps, fps)
             while (frame := self._take()) is not None:
-                seconds = self._seconds(frame) - start_seconds
+                orientation = self._orientation_of(frame)
                 if (frame.width, frame.height) != self._size:  # also if it changed in an earlier episode
+                    width, height = orientation.size(*self._size)
+                    found_width, found_height = orientation.size(frame.width, frame.height)
                     raise MediaError(
-                        "video_size_changes",
-                        "{}x{} throughout".format(*self._size),
-                        f"{frame.width}x{frame.height} {seconds:.4f} s into the episode",
+                        "video_size_changes", f"{width}x{height} throughout", f"{found_width}x{found_height}"
                     )
-                yield frame, seconds
+                yield TimedFrame(frame, orientation, self._seconds(frame) - start_seconds)
         except av.FFmpegError:
             self.close()  # the decoder may be in any state
             raise
@@ -130,6 +149,16 @@ class VideoReader:
     def _take(self) -> av.VideoFrame | None:
         frame, self._next = self._peek(), None
         return frame
+
+    def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
+        """Reads the display matrix of the first frame, and again when the angle changes.
+
+        Reading it ties a frame into a reference cycle, which keeps its memory until Python collects garbage. A
+        container has one matrix for all frames; a stream may change it.
+        """
+        if self._orientation is None or frame.rotation != self._rotation:
+            self._rotation, self._orientation = frame.rotation, frame_orientation(frame)
+        return self._orientation
 
     def _seconds(self, frame: av.VideoFrame) -> float:
         """Time since the file's first frame."""

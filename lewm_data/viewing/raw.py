@@ -107,13 +107,13 @@ class RawDataset:
                     if not isinstance(event, DecodedFrame):
                         self._note(event.findings)
                         continue
-                    frame = event.frame
                     if scaler is None or size is None:
-                        share = min(1.0, height / frame.height)
-                        size = max(1, round(frame.height * share)), max(1, round(frame.width * share))
+                        full_height, full_width = event.size
+                        share = min(1.0, height / full_height)
+                        size = max(1, round(full_height * share)), max(1, round(full_width * share))
                         scaler = Scaler(*size, "stretch")
                     picture = np.empty((*size, 3), np.uint8)
-                    scaler.put(frame, picture)
+                    scaler.put(event.frame, picture, orientation=event.orientation)
             yield picture
 
     def close(self) -> None:

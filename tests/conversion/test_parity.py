@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import shutil
 from pathlib import Path
 
 import av
@@ -11,8 +14,13 @@ import numpy as np
 import pytest
 
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion import shard
 from lewm_data.conversion.pipeline import convert
+from lewm_data.conversion.verify import verify_against
+from lewm_data.errors import UsageError
+from lewm_data.source.scale import SCALER_VERSION, Scaler
 from tests.recording import EPISODE_LENGTHS, LAYOUTS, camera_key, read_camera, read_code
+from tests.source.media import area_average, set_matrix
 
 V3_LAYOUTS = [name for name in LAYOUTS if name not in ("recorded_v21", "recorded_v20", "recorded_hevc")]
 
@@ -94,3 +102,46 @@ def test_selected_episodes_are_found_by_seeking(layout: str, request: pytest.Fix
         codes = [read_code(frame) for frame in file["pixels"]]
         assert list(file["ep_len"]) == [EPISODE_LENGTHS[episode] for episode in (1, 2, 4)]
     assert codes == [(episode, step) for episode in (1, 2, 4) for step in range(EPISODE_LENGTHS[episode])]
+
+
+@pytest.mark.parametrize("image_size", ["native", "60x40"])
+def test_rotated_recording_is_stored_upright(image_size: str, recorded: Path, tmp_path: Path) -> None:
+    config = ConvertConfig(image_size=image_size, camera="front")
+    convert(str(recorded), tmp_path / "lying.h5", dataclasses.replace(config, image_size="96x128"))
+    root = shutil.copytree(recorded, tmp_path / "recording")
+    for path in root.rglob("*.mp4"):
+        set_matrix(path, (0, 1, -1, 0))
+    convert(str(root), tmp_path / "upright.h5", config)
+    with h5py.File(tmp_path / "upright.h5") as file, h5py.File(tmp_path / "lying.h5") as lying:
+        assert file["pixels"].shape[1:3] == ((128, 96) if image_size == "native" else (60, 40))
+        for row, frame in enumerate(file["pixels"]):
+            height, width = frame.shape[:2]
+            expected = area_average(np.rot90(lying["pixels"][row], -1), height, width)
+            assert np.abs(frame - expected).max() <= 2.5
+    assert verify_against(tmp_path / "upright.h5", str(root)) == ([], sum(EPISODE_LENGTHS))
+
+
+def test_file_of_an_older_scaler_is_verified_with_it(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, config = tmp_path / "old.h5", ConvertConfig(image_size=40, camera="front")
+    with monkeypatch.context() as patch:
+        patch.setattr(shard, "Scaler", functools.partial(Scaler, version=1))
+        patch.setattr(shard, "SCALER_VERSION", 1)
+        convert(str(recorded), path, config)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["attributes_sha256"], file.attrs["scaler_version"]  # as such a file is
+    assert verify_against(path, str(recorded)) == ([], sum(EPISODE_LENGTHS))
+    with h5py.File(path, "r+") as file:
+        file.attrs["scaler_version"] = 2
+    assert "differs from the source" in verify_against(path, str(recorded))[0][0]
+    with h5py.File(path, "r+") as file:
+        file.attrs["scaler_version"] = 9
+    with pytest.raises(UsageError, match="version 9 of the scaler made its frames"):
+        verify_against(path, str(recorded))
+
+
+def test_new_files_name_their_scaler(recorded: Path, tmp_path: Path) -> None:
+    convert(str(recorded), tmp_path / "new.h5", ConvertConfig(image_size=40, camera="front"))
+    with h5py.File(tmp_path / "new.h5") as file:
+        assert file.attrs["scaler_version"] == SCALER_VERSION

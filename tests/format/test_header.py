@@ -77,7 +77,8 @@ def test_another_version_is_refused_with_what_to_do(version: int) -> None:
 @pytest.mark.parametrize(
     "key",
     sorted(
-        set(HEADER.to_attributes()) - {"lewm_data_version", "format_version", ATTRIBUTES_CHECKSUM, "part", "columns"}
+        set(HEADER.to_attributes())
+        - {"lewm_data_version", "format_version", ATTRIBUTES_CHECKSUM, "part", "columns", "scaler_version"}
     ),
 )
 def test_a_missing_attribute_is_named(key: str) -> None:

@@ -271,8 +271,15 @@ def retime(name: str, time: Callable[[int, int], int | None], *, rate: int = 30)
     return lambda root: remux(root / name, time=time, rate=rate)
 
 
-def repaint(name: str, paint: Callable[[int, np.ndarray], np.ndarray], *, fps: int = 30, gop: int = 2) -> Spoil:
-    """Encodes a video's frames anew, each as ``paint`` makes it of its number and picture; it may change the size."""
+def repaint(
+    name: str,
+    paint: Callable[[int, np.ndarray], np.ndarray] = lambda number, picture: picture,
+    *,
+    fps: int = 30,
+    gop: int = 2,
+    x264: str = "",
+) -> Spoil:
+    """Encodes a video again. ``paint`` makes each frame from its number and picture, and may change the size."""
 
     def spoil(root: Path) -> None:
         import av
@@ -294,12 +301,17 @@ def repaint(name: str, paint: Callable[[int, np.ndarray], np.ndarray], *, fps: i
                     encoder = av.CodecContext.create("libx264", "w")
                     encoder.height, encoder.width, encoder.pix_fmt = *picture.shape[:2], "yuv420p"
                     encoder.time_base, encoder.framerate = Fraction(1, fps), fps
-                    encoder.options = {"bf": "0", "g": str(gop), "qp": "8", "x264-params": "log=-1:repeat-headers=1"}
+                    encoder.options = {
+                        "bf": "0",
+                        "g": str(gop),
+                        "qp": "8",
+                        "x264-params": f"log=-1:repeat-headers=1{x264}",
+                    }
                     size = picture.shape
                 if stream is None:
                     stream = output.add_stream("libx264", rate=fps)
                     stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
-                    stream.options = {"x264-params": "log=-1"}
+                    stream.options = {"x264-params": f"log=-1{x264}"}
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
                 frame.pts, frame.time_base = number, encoder.time_base
                 _mux(output, stream, encoder.encode(frame))
@@ -402,6 +414,17 @@ def second_description(*, fourcc: bytes | None = None, size: tuple[int, int] | N
             length = struct.unpack(">I", content[start : start + 4])[0]
             content[start : start + 4] = struct.pack(">I", length + len(entry))
         (root / VIDEO).write_bytes(content)
+
+    return spoil
+
+
+def rotate(*matrix: float) -> Spoil:
+    """Writes a, b, c, d of a display matrix into an MP4's track header (ISO/IEC 14496-12, 8.3.2)."""
+
+    def spoil(root: Path) -> None:
+        a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+        start = (root / VIDEO).read_bytes().index(b"tkhd") + 44
+        overwrite(root / VIDEO, start, struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30))
 
     return spoil
 
@@ -1124,7 +1147,22 @@ def _video_dirt() -> list[Dirt]:
             absurd_size,
             expected="67,108,864 pixels",
             found="16000x16000",
-            also=frozenset({"video_size"}),
+            also=frozenset({"video_size", "video_display"}),
+        ),
+        dirt(
+            "video_rotation",
+            "by-30-degrees",
+            rotate(0.866, 0.5, -0.5, 0.866),
+            expected="quarter turns",
+            found="0.866, 0.5, -0.5, 0.866",
+        ),
+        dirt(
+            "video_display",
+            "pixels-that-are-not-square",
+            repaint(VIDEO, x264=":sar=4/3"),
+            episode=None,
+            expected="as they are stored",
+            found="pixels of 4:3",
         ),
         dirt(
             "video_codec_changes",
@@ -1239,6 +1277,14 @@ def _decoded_dirt() -> list[Dirt]:
             retime(VIDEO_V2, lambda number, pts: pts + (100 if number == 5 else 0)),
             **v2,
             found="0.006510 s off at step 5",
+        ),
+        dirt(
+            "video_interlaced",
+            "throughout",
+            repaint(VIDEO_V2, x264=":tff=1"),
+            **v2,
+            expected="progressive",
+            found="from step 0 on",
         ),
         dirt("frames_black", "two", repaint(VIDEO, _flat(8, 10, (0, 0, 0))), found="2 black frames"),
         dirt("frames_constant", "three", repaint(VIDEO, _flat(8, 11, (200, 30, 90))), found="3 frames of one color"),

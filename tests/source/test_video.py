@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lewm_data.source.video import MediaError, read_header
+from lewm_data.source.media import MediaError
+from lewm_data.source.video import read_header
+from tests.source.media import add_clean_aperture, encode_video
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,38 @@ def test_file_that_only_starts_like_an_mp4_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\0\0\0\4ftypisom" + bytes(100))
     with pytest.raises(MediaError, match="video_truncated"):
         read_header(path)
+
+
+GRAY = np.full((48, 64, 3), 128, np.uint8)
+
+
+def test_ordinary_video_needs_no_change_by_a_player(tmp_path: Path) -> None:
+    assert read_header(encode_video(tmp_path / "video.mp4", [GRAY])).player_changes == ()
+
+
+def test_pixels_that_are_not_square_are_reported(tmp_path: Path) -> None:
+    path = encode_video(tmp_path / "video.mp4", [GRAY], sample_aspect_ratio=Fraction(4, 3))
+    header = read_header(path)
+    assert header.player_changes == ("pixels of 4:3, which players stretch to squares",)
+    assert (header.height, header.width) == (48, 64)
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_reported(transfer: int, name: str, tmp_path: Path) -> None:
+    path = encode_video(
+        tmp_path / "video.mp4", [GRAY], codec="libx265", pixel_format="yuv420p10le", color_trc=transfer, colorspace=9
+    )
+    assert read_header(path).player_changes == (f"HDR colors ({name}), which players tone-map",)
+
+
+def test_cut_by_the_container_is_reported(tmp_path: Path) -> None:
+    path = encode_video(tmp_path / "video.mp4", [GRAY])
+    add_clean_aperture(path, 60, 40)
+    assert read_header(path).player_changes == ("frames that players cut to 60x40",)
+    add_clean_aperture(encode_video(path, [GRAY]), 64, 48)
+    assert read_header(path).player_changes == ()
+
+
+def test_cut_by_the_stream_is_applied(tmp_path: Path) -> None:
+    path = encode_video(tmp_path / "video.mp4", [np.full((50, 66, 3), 128, np.uint8)])  # coded as 64x80
+    assert (read_header(path).height, read_header(path).width) == (50, 66)
