@@ -67,6 +67,8 @@ class LeWMDataModule(lightning.LightningDataModule):
         resize: Resize = "stretch",
         compression: Compression = "lzf",
         dirty_episode_policy: DirtyEpisodePolicy = "fail",
+        action: str | None = None,
+        state: str | None = None,
         extra_columns: Sequence[str] = (),
         num_steps: int = 4,
         frameskip: int = 5,
@@ -100,6 +102,10 @@ class LeWMDataModule(lightning.LightningDataModule):
             resize: ``stretch``, ``crop`` or ``pad``.
             compression: Codec of the frames.
             dirty_episode_policy: ``fail``, ``skip`` or ``keep`` episodes with errors.
+            action: Columns that make up ``action``: ``KEY[,KEY...]``, where a trailing ``*`` takes every numeric column
+                with that prefix; None takes ``action``, else ``actions``.
+            state: Columns that make up ``state``, likewise; ``none`` leaves it out. None takes ``observation.state``,
+                else ``state``.
             extra_columns: Further numeric columns to convert, by their LeRobot keys.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
@@ -150,6 +156,8 @@ class LeWMDataModule(lightning.LightningDataModule):
             cameras=cameras,
             compression=compression,
             dirty_episode_policy=dirty_episode_policy,
+            action=action,
+            state=state,
             extra_columns=tuple(extra_columns),
             revision=revision,
             min_episode_steps=num_steps * frameskip,

@@ -17,7 +17,7 @@ from lewm_data.format.codecs import CODECS, ChunkCodec
 from lewm_data.format.data_file import DataFile, LocalFile
 from lewm_data.format.hdf5 import read_values
 from lewm_data.format.header import FileHeader
-from lewm_data.format.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, PIXELS, ROW_DTYPES, is_pixels
+from lewm_data.format.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, PIXELS, ROW_DTYPES, STATE, is_pixels
 from lewm_data.format.segments import Column
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 
@@ -125,7 +125,8 @@ def storage_problems(data_file: DataFile, file: h5py.File, header: FileHeader) -
 def _required(header: FileHeader | None) -> tuple[str, ...]:
     if header is None:
         return (*EPISODE_DTYPES, PIXELS)
-    return tuple(dict.fromkeys([*EPISODE_DTYPES, PIXELS, *ROW_DTYPES, *header.cameras, *header.statistics]))
+    rows = [name for name in ROW_DTYPES if name != STATE]  # a source may have no state; else it has statistics
+    return tuple(dict.fromkeys([*EPISODE_DTYPES, PIXELS, *rows, *header.cameras, *header.columns, *header.statistics]))
 
 
 def _broken_entries(file: h5py.File, header: FileHeader | None) -> Iterator[BrokenRule]:

@@ -97,6 +97,8 @@ class Diagnosis:
         if math.isfinite(self.mean_r2):
             can = "can" if self.mean_r2 > 0 else "cannot"
             rest += f", and state {can} be read from them (R2 {self.mean_r2:.2f})"
+        elif not self.probe_r2:
+            rest += ", and the data has no state to read from them"
         if self.blindness >= 1:
             return f"Blind: {seen}, so it predicts no better than that; {rest}."
         if self.versus_mean >= 1:

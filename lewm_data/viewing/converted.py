@@ -54,6 +54,7 @@ class ConvertedFile:
         self.dimensions = {
             column: _names(column, self._width(column), header.feature_names.get(column, ()))
             for column in (ACTION, STATE)
+            if column in self._store.columns
         }
         self.frame_size: tuple[int, int] | None = (header.image_height, header.image_width)
         self.tasks = header.tasks

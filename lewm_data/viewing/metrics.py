@@ -93,7 +93,7 @@ class EpisodeMetrics(NamedTuple):
     """The measurements of one episode.
 
     Attributes:
-        still: Share of the time in which the robot is still, in [0, 1]; NaN if the episode is too short.
+        still: Share of the time in which the robot is still, in [0, 1]; NaN without a state, or in a short episode.
         extreme: The value farthest from its mean.
         jump: The largest change from one step to the next.
     """
@@ -107,15 +107,17 @@ def measure(rows: Mapping[str, NDArray[np.float64]], scales: Mapping[str, Scale]
     """Measures one episode.
 
     Args:
-        rows: ``action`` and ``state``, each (L, D).
+        rows: ``action`` and, if there is one, ``state``, each (L, D).
         scales: Scale of each of these columns.
         fps: Steps per second.
     """
-    distances = {name: np.abs(rows[name] - scales[name].mean) for name in (ACTION, STATE)}
-    changes = {name: np.abs(np.diff(rows[name], axis=0)) for name in (ACTION, STATE)}
+    names = [name for name in (ACTION, STATE) if name in rows]
+    distances = {name: np.abs(rows[name] - scales[name].mean) for name in names}
+    changes = {name: np.abs(np.diff(rows[name], axis=0)) for name in names}
     extreme = max((_peak(name, distances[name], scales[name].std, 0) for name in distances), key=_size)
     jump = max((_peak(name, changes[name], scales[name].std, 1) for name in changes), key=_size)
-    return EpisodeMetrics(still_share(rows[STATE], scales[STATE].std, fps), extreme, jump)
+    still = still_share(rows[STATE], scales[STATE].std, fps) if STATE in rows else float("nan")
+    return EpisodeMetrics(still, extreme, jump)
 
 
 def still_share(state: NDArray[np.float64], std: NDArray[np.float64], fps: float) -> float:
