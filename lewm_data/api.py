@@ -21,6 +21,7 @@ from lewm_data.conversion.inspect import Inspection, inspect_source
 from lewm_data.conversion.plan import shortfalls
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError
+from lewm_data.paths import expand, local_path
 from lewm_data.resources import Progress, available_memory_bytes
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 
@@ -61,7 +62,10 @@ def inspect(
     problems: list[str] = []
     if inspection.plan is not None:
         problems = shortfalls(
-            inspection.plan, available_memory_bytes=available_memory_bytes(), free_disk_bytes=sys.maxsize
+            inspection.plan,
+            config=inspection.config,
+            available_memory_bytes=available_memory_bytes(),
+            free_disk_bytes=sys.maxsize,
         )
     return InspectResult(inspection=inspection, shortfalls=tuple(problems))
 
@@ -95,7 +99,7 @@ def convert(
     """
     return pipeline.convert(
         _source(source),
-        _path(output),
+        local_path(output, "output"),
         _config(ConvertConfig, config, settings),
         reporter=reporter or _ProgressReporter(progress),
     )
@@ -151,7 +155,7 @@ def merge(
     inputs = [_path(path) for path in paths]
     if not inputs:
         raise UsageError("merge needs at least one input file and an output: lewm-data merge FILE.h5... OUTPUT.h5")
-    file = _path(output)
+    file = local_path(output, "output")
     header = merging.merge(
         inputs,
         file,
@@ -189,7 +193,11 @@ def preview(
     from lewm_data.viewing.preview import make_preview
 
     return make_preview(
-        _source(source), _path(output), _config(PreviewConfig, config, settings), progress=progress, waiting=waiting
+        _source(source),
+        local_path(output, "output"),
+        _config(PreviewConfig, config, settings),
+        progress=progress,
+        waiting=waiting,
     )
 
 
@@ -234,10 +242,10 @@ def _config[C: (ConvertConfig, PreviewConfig)](cls: type[C], config: C | None, s
 
 
 def _path(path: StrPath) -> Path:
-    return Path(path).expanduser()
+    return expand(path)
 
 
 def _source(source: StrPath) -> str:
     """A folder, a file or a Hub repo id; only a path can begin with ``~``."""
     text = os.fspath(source)
-    return os.path.expanduser(text) if text.startswith("~") else text
+    return str(expand(text)) if text.startswith("~") else text

@@ -103,7 +103,9 @@ class ConvertConfig:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "extra_columns", tuple(self.extra_columns))
+        given: object = self.extra_columns  # one text with commas, as for the other lists, is taken too
+        columns = filter(None, map(str.strip, given.split(","))) if isinstance(given, str) else self.extra_columns
+        object.__setattr__(self, "extra_columns", tuple(columns))
         parse_image_size(self.image_size)
         if self.episodes is not None:
             parse_episodes(self.episodes)

@@ -23,6 +23,7 @@ from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.sampler import WindowOrder, WindowSampler, check_batch_size
 from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
+from lewm_data.paths import local_path
 
 _log = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
@@ -148,7 +149,7 @@ class LeWMDataModule(lightning.LightningDataModule):
                 raise UsageError(f"{name} is {choice!r}, but must be one of {', '.join(choices)}.")
         if not 0 <= val_fraction < 1:
             raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
-        self.data_dir = Path(data_dir)
+        self.data_dir = local_path(data_dir, "data_dir")
         self.config = ConvertConfig(
             image_size=image_size,
             resize=resize,

@@ -22,6 +22,7 @@ import psutil
 
 from lewm_data.demo_policy import PushPolicy
 from lewm_data.errors import OutputError, UsageError
+from lewm_data.paths import local_path
 
 FPS = 10
 """PushT's control rate, in steps per second."""
@@ -62,7 +63,7 @@ def record_demo(
         UsageError: LeRobot's recorder or gym-pusht is not installed.
         OutputError: ``root`` is there but holds something else, or cannot be written.
     """
-    root = Path(root)
+    root = local_path(root, "dir")
     if _is_complete(root, num_episodes):
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):

@@ -45,7 +45,8 @@ def local_path(place: str | os.PathLike[str], name: str) -> Path:
     Raises:
         UsageError: It is an address, or there is no home folder for ``~``.
     """
-    if is_address(place):
+    drive = Path(place).parts[:1]
+    if is_address(place) or (len(drive) == 1 and drive[0].endswith(":")):  # Path("s3://bucket") is s3:/bucket
         raise UsageError(
             f"{name} is {place}, an address, but must be a path on this machine. Give such a path, then copy the file."
         )

@@ -143,3 +143,8 @@ def test_what_changes_only_the_way_does_not(values: dict[str, Any]) -> None:
 
 def test_another_source_has_another_fingerprint() -> None:
     assert ConvertConfig().content_fingerprint("a") != ConvertConfig().content_fingerprint("b")
+
+
+def test_columns_may_be_one_text_with_commas() -> None:
+    assert ConvertConfig(extra_columns="task_index, timestamp,").extra_columns == ("task_index", "timestamp")  # type: ignore[arg-type]
+    assert ConvertConfig(extra_columns=["task_index"]).extra_columns == ("task_index",)  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -23,6 +22,7 @@ from lewm_data.cli.tables import StderrConsole, show_done, styled
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.watchdog import catch_signals
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, LewmDataError, ResourceError, UsageError
+from lewm_data.paths import expand, local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -185,10 +185,10 @@ def _view(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data.findings import count_of
     from lewm_data.viewing.viewer import view_episode
 
-    save = None if options.save is None else _path(options.save)
+    save = None if options.save is None else local_path(options.save, "save")
     with StagedProgress(console) as progress:
         viewed = view_episode(
-            _path(options.file), options.episode, save=save, overwrite=options.overwrite, progress=progress
+            expand(options.file), options.episode, save=save, overwrite=options.overwrite, progress=progress
         )
     where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {shlex.quote(str(save))}"
     show_done(console, f"Episode {options.episode}", f" ({count_of(viewed.num_steps, 'step')}) {where}")
@@ -204,7 +204,7 @@ def _push(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     quiet_hub_bars(console)
     with StagedProgress(console) as progress:
         pushed = push(
-            _path(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
+            expand(options.file), options.repo_id, public=options.public, overwrite=options.overwrite, progress=progress
         )
     visibility = "private" if pushed.is_private else "public"
     what = " was there already" if pushed.was_there else f", {size(pushed.file_bytes)}, and its card"
@@ -224,7 +224,7 @@ def _pull(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     with ConversionDisplay(console) as display:
         pulled = pull(
             options.repo_id,
-            _path(options.output),
+            local_path(options.output, "output"),
             revision=options.revision,
             file=options.file,
             checksums=options.checksums,
@@ -246,13 +246,9 @@ def _pull(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 def _demo(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data.demo import record_demo
 
-    root = record_demo(_path(options.dir))
+    root = record_demo(local_path(options.dir, "dir"))
     show_done(console, root, ": a PushT dataset, recorded by LeRobot")
     return 0, {"path": str(root)}
-
-
-def _path(path: str) -> Path:
-    return Path(path).expanduser()
 
 
 _COMMANDS = {

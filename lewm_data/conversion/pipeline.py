@@ -13,7 +13,7 @@ from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, inspect_source
 from lewm_data.conversion.join import join_shards
 from lewm_data.conversion.output import check_output, free_disk_bytes, output_place, work_folder
-from lewm_data.conversion.plan import MEGABYTE, cut_shards, shortfalls
+from lewm_data.conversion.plan import MEGABYTE, cut_shards, memory_remedies, shortfalls
 from lewm_data.conversion.shard import write_shard
 from lewm_data.conversion.watchdog import Heartbeat, raise_if_interrupted
 from lewm_data.conversion.work_folder import WorkFolder, kept_bytes, remove_leftovers
@@ -21,6 +21,7 @@ from lewm_data.errors import DirtyDataError, InterruptedConversionError, Resourc
 from lewm_data.findings import Finding
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION
+from lewm_data.paths import local_path
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 
 _MAX_COMPRESS_THREADS = 4
@@ -129,7 +130,7 @@ def convert(
     config = config or ConvertConfig()
     reporter = reporter or Reporter()
     started = time.perf_counter()
-    output = Path(output)
+    output = local_path(output, "output")
     remove_leftovers(output)
     check_output(output, overwrite=config.overwrite)
     try:
@@ -144,6 +145,7 @@ def convert(
         assert inspection.plan is not None
         problems = shortfalls(
             inspection.plan,
+            config=inspection.config,
             available_memory_bytes=available_memory_bytes(),
             free_disk_bytes=free_disk_bytes(output) + kept_bytes(output),
         )
@@ -159,8 +161,7 @@ def convert(
         ) from None
     except MemoryError as error:
         raise ResourceError(
-            f"{source}: out of memory. Lower --micro_batch or --image_size, or close other programs; then run the same "
-            "command again to resume."
+            f"{source}: out of memory. {memory_remedies(config, 1)} Then run the same command again to resume."
         ) from error
 
 

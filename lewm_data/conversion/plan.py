@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
 
 MEBIBYTE = 1 << 20
@@ -193,21 +194,52 @@ def cut_part(lengths: Sequence[int], number: int, num_parts: int) -> range:
     return range(int(starts[number]), int(starts[number + 1]))
 
 
-def shortfalls(plan: Plan, *, available_memory_bytes: int, free_disk_bytes: int) -> list[str]:
-    """Why a plan does not fit, each reason with its remedy; empty if it fits."""
+def shortfalls(plan: Plan, *, config: ConvertConfig, available_memory_bytes: int, free_disk_bytes: int) -> list[str]:
+    """Why a plan does not fit, each reason with its remedies; empty if it fits.
+
+    Args:
+        plan: The plan.
+        config: The settings that it was made under. A remedy that they contain already is not suggested.
+        available_memory_bytes: Memory that the conversion may use.
+        free_disk_bytes: Space on the output's disk.
+    """
+    num_cameras = plan.num_frames // max(plan.num_steps, 1)
     problems = []
     if plan.peak_memory_bytes > available_memory_bytes:
         problems.append(
             f"memory: {plan.peak_memory_bytes / MEGABYTE:,.0f} MB are needed at the peak, but "
-            f"{available_memory_bytes / MEGABYTE:,.0f} MB are available. Lower --micro_batch or --image_size, "
-            "convert fewer --cameras at a time, or close other programs."
+            f"{available_memory_bytes / MEGABYTE:,.0f} MB are available. {memory_remedies(config, num_cameras)}"
         )
     if plan.temporary_bytes > free_disk_bytes:
+        is_copied = plan.temporary_bytes > plan.output_bytes
+        remedies = [
+            "a smaller --image_size",
+            "--compression blosc2 (the smallest files)" if config.compression != "blosc2" else "",
+            "fewer --cameras at a time" if num_cameras > 1 else "",
+            "fewer --episodes" if plan.num_episodes > 1 else "",
+            "--layout sharded (no second copy)" if is_copied else "",
+            "another disk",
+        ]
         problems.append(
             f"disk: {plan.temporary_bytes / MEGABYTE:,.0f} MB are needed (output "
             f"{plan.output_bytes / MEGABYTE:,.0f} MB in {plan.num_shards} shards), but "
-            f"{free_disk_bytes / MEGABYTE:,.0f} MB are free. Choose a smaller --image_size, "
-            "--compression blosc2 (the smallest here), fewer --episodes, --layout sharded (no second copy), or another "
-            "disk."
+            f"{free_disk_bytes / MEGABYTE:,.0f} MB are free. What helps: {_listed(remedies)}."
         )
     return problems
+
+
+def memory_remedies(config: ConvertConfig, num_cameras: int) -> str:
+    """What helps where memory does not suffice, as a sentence."""
+    remedies = [
+        "a lower --micro_batch" if config.micro_batch > 1 else "",
+        "a smaller --image_size",
+        "fewer --cameras at a time" if num_cameras > 1 else "",
+        "closing other programs",
+    ]
+    return f"What helps: {_listed(remedies)}."
+
+
+def _listed(remedies: Sequence[str]) -> str:
+    """Those remedies that apply, as an enumeration."""
+    *first, last = filter(None, remedies)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -16,6 +16,7 @@ from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageErro
 from lewm_data.format.schema import safe_name
 from lewm_data.format.writer import replace_durably
 from lewm_data.locks import exclusive
+from lewm_data.paths import expand, is_file, is_folder, local_path
 from lewm_data.source.data_files import identity, needed_files
 from lewm_data.source.open import open_source
 from lewm_data.source.selection import choose_cameras
@@ -42,10 +43,10 @@ def prepare_file(source: str, data_dir: Path, config: ConvertConfig) -> Path:
     Raises:
         LewmDataError: Any error of ``conversion.pipeline.convert``.
     """
-    data_dir = Path(data_dir)
+    data_dir = local_path(data_dir, "data_dir")
     pointer = _pointer(source, data_dir, config)
     output = _output(source, data_dir, config)
-    if output.is_file() and _pointed_file(pointer) == output.name:
+    if is_file(output) and _pointed_file(pointer) == output.name:
         remove_leftovers(output)
         return output
     try:
@@ -53,7 +54,7 @@ def prepare_file(source: str, data_dir: Path, config: ConvertConfig) -> Path:
         with exclusive(pointer.with_suffix(".lock")):
             output = _output(source, data_dir, config)  # another process may have changed the source meanwhile
             remove_leftovers(output)
-            if not output.is_file():
+            if not is_file(output):
                 _convert_in_child(source, output, config)
             temporary = pointer.with_suffix(".tmp")
             temporary.write_text(json.dumps({"file": output.name, "source": source}) + "\n", encoding="utf-8")
@@ -69,21 +70,23 @@ def prepared_file(source: str, data_dir: Path, config: ConvertConfig) -> Path:
     Raises:
         OutputError: The file was never made here, or has been removed since.
     """
-    name = _pointed_file(_pointer(source, Path(data_dir), config))
+    data_dir = local_path(data_dir, "data_dir")
+    name = _pointed_file(_pointer(source, data_dir, config))
     if name is None:
         raise OutputError(
             f"{source}: not converted yet in {data_dir} with these settings. Call prepare_data() first (a Trainer "
             "does), or give h5_path."
         )
-    path = Path(data_dir) / name
-    if not path.is_file():
+    path = data_dir / name
+    if not is_file(path):
         raise OutputError(f"{path}: is gone. Call prepare_data() again to convert {source}.")
     return path
 
 
 def _pointer(source: str, data_dir: Path, config: ConvertConfig) -> Path:
     """The small file that names the converted file for a request."""
-    where = str(Path(source).resolve()) if Path(source).exists() else source
+    folder = expand(source)
+    where = str(folder.resolve()) if is_folder(folder) else source
     request = json.dumps([where, config.revision, config.content_fingerprint("")])
     digest = hashlib.sha256(request.encode()).hexdigest()[:16]
     return data_dir / f"{safe_name(Path(source).name) or 'dataset'}-{digest}.json"
@@ -129,7 +132,7 @@ def _convert_in_child(source: str, output: Path, config: ConvertConfig) -> None:
             raise
     if child.returncode == 0:
         return
-    if output.is_file():
+    if is_file(output):
         return  # another process made it meanwhile, under another name of the same revision
     try:
         error = json.loads(stdout)["error"]

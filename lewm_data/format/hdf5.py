@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import FormatError, LewmDataError, ResourceError, raise_machine_error
-from lewm_data.paths import is_file, is_folder
+from lewm_data.paths import expand, is_file, is_folder
 from lewm_data.resources import available_memory_bytes
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
@@ -29,6 +29,7 @@ def open_file(path: Path) -> h5py.File:
     """
     import hdf5plugin  # noqa: F401  registers the codecs with HDF5
 
+    path = expand(path)
     if is_folder(path):
         raise FormatError(
             f"{path}: a folder, not a converted file. Convert it first: lewm-data convert {path} OUTPUT.h5"

@@ -24,6 +24,7 @@ from lewm_data.errors import (
 from lewm_data.findings import count_of
 from lewm_data.format.writer import replace_durably
 from lewm_data.hub.card import HDF5_SUFFIXES
+from lewm_data.paths import local_path
 from lewm_data.resources import Progress
 from lewm_data.source.hub import hub_errors
 
@@ -95,7 +96,7 @@ def pull(
     """
     from huggingface_hub import HfApi
 
-    output = Path(output)
+    output = local_path(output, "output")
     check_output(output, overwrite=overwrite)
     api = HfApi(library_name="lewm_data", library_version=lewm_data.__version__)
     with hub_errors(repo_id, revision=revision, offline=_OFFLINE):

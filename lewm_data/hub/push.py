@@ -15,6 +15,7 @@ from lewm_data.errors import InterruptedConversionError, LewmDataError, OutputEr
 from lewm_data.findings import count_of
 from lewm_data.hub.card import dataset_card, read_facts
 from lewm_data.hub.licenses import source_licenses
+from lewm_data.paths import local_path
 from lewm_data.resources import Progress
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    path = Path(path)
+    path = local_path(path, "file")
     _refuse_damaged(path, progress)
     facts = read_facts(path)
     if get_token() is None:

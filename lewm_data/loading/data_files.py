@@ -24,7 +24,7 @@ from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.metadata_cache import cached_metadata, open_metadata, parts_of
 from lewm_data.loading.remote.reader import RemoteReader
 from lewm_data.loading.remote.remote_object import RemoteObject
-from lewm_data.paths import is_address
+from lewm_data.paths import expand, is_address, is_file, is_folder
 from lewm_data.resources import Progress
 
 _DOWNLOAD_BYTES = 16 << 20
@@ -99,10 +99,10 @@ def open_data_file(place: str | Path, remote: RemoteConfig | None = None) -> Dat
         config = remote or RemoteConfig()
         obj = RemoteObject(place, config)
         return RemoteFile(obj, cached_metadata(obj, config))
-    path = Path(place)
-    if path.is_dir():
+    path = expand(place)
+    if is_folder(path):
         raise UsageError(f"{path}: a folder, not a converted file. Pass a dataset's folder as root instead.")
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{path}: no such file. Convert a dataset first: lewm-data convert SOURCE OUTPUT.h5")
     return LocalFile.at(path)
 

@@ -13,6 +13,7 @@ from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import FormatError, UsageError
 from lewm_data.findings import Verdict, count_of
 from lewm_data.format.writer import replace_durably
+from lewm_data.paths import expand
 from lewm_data.resources import Progress
 from lewm_data.viewing import html, sheet
 from lewm_data.viewing.converted import ConvertedFile
@@ -125,7 +126,7 @@ def open_recording(
     Raises:
         UsageError: There is no such file or dataset, or the file is not in lewm_data's format.
     """
-    path = Path(source)
+    path = expand(source)
     if path.is_file():
         return ConvertedFile(path)
     if path.suffix in (".h5", ".hdf5") and not path.exists():

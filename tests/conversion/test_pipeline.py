@@ -14,6 +14,7 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
+import lewm_data
 from lewm_data.config import COMPRESSIONS, ConvertConfig
 from lewm_data.conversion import pipeline
 from lewm_data.conversion.pipeline import Reporter, convert
@@ -293,10 +294,10 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
 def test_too_little_memory_or_disk_is_refused(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "available_memory_bytes", lambda: 64 << 20)
-        with pytest.raises(ResourceError, match="memory: .* 67 MB are available. Lower --micro_batch"):
+        with pytest.raises(ResourceError, match="memory: .* 67 MB are available. What helps: a lower --micro_batch"):
             convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front"))
     monkeypatch.setattr(pipeline, "free_disk_bytes", lambda output: 1 << 20)
-    with pytest.raises(ResourceError, match="disk: .* 1 MB are free. Choose a smaller --image_size"):
+    with pytest.raises(ResourceError, match="disk: .* 1 MB are free. What helps: a smaller --image_size"):
         convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front"))
     assert os.listdir(tmp_path) == []
 
@@ -389,7 +390,7 @@ def test_running_out_of_memory_names_the_remedy(recorded: Path, tmp_path: Path) 
         def frames(self, episode: int, camera: str, count: int) -> None:
             raise MemoryError
 
-    with pytest.raises(ResourceError, match="out of memory. Lower --micro_batch"):
+    with pytest.raises(ResourceError, match="out of memory. What helps: a lower --micro_batch"):
         convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front"), reporter=Exhausted())
     assert not (tmp_path / "out.h5").exists()
 
@@ -452,3 +453,21 @@ def test_a_folder_of_another_program_is_left_alone(recorded: Path, tmp_path: Pat
     with pytest.raises(OutputError, match="is in the way and was not made by lewm_data"):
         convert(str(recorded), tmp_path / "out.h5", ConvertConfig(camera="front"))
     assert (tmp_path / "out.h5.partial" / "thesis.tex").read_text() == "precious"
+
+
+def test_an_output_that_is_an_address_is_refused_and_makes_no_folder(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^output is s3://bucket/out\.h5, an address, but must be a path"):
+        convert(str(recorded), "s3://bucket/out.h5", ConvertConfig(camera="front"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_tilde_in_the_output_is_the_home_folder(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = convert(str(recorded), "~/out.h5", ConvertConfig(camera="front", image_size=16, episodes="0"))
+    assert result.path == tmp_path / "out.h5"
+    assert lewm_data.verify("~/out.h5").problems == ()

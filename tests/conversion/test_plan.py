@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lewm_data.config import ConvertConfig
 from lewm_data.conversion.plan import Plan, Sample, cut_shards, make_plan, shortfalls
 
 SAMPLE = Sample(frames=8, bytes_per_frame=100_000.0, frames_per_second=400.0, source_height=480, source_width=640)
@@ -56,9 +57,27 @@ def test_shards_need_the_output_twice() -> None:
     assert (sharded.num_shards, sharded.temporary_bytes) == (2, 2 * sharded.output_bytes)
 
 
-def test_what_does_not_fit_names_the_knob() -> None:
-    assert shortfalls(plan(), available_memory_bytes=1 << 40, free_disk_bytes=1 << 40) == []
-    memory, disk = shortfalls(plan(), available_memory_bytes=1 << 20, free_disk_bytes=1 << 20)
-    assert "memory:" in memory
-    assert "1 MB are available. Lower --micro_batch or --image_size" in memory
-    assert "1 MB are free. Choose a smaller --image_size, --compression blosc2" in disk
+def shortfalls_of(made: Plan, config: ConvertConfig) -> list[str]:
+    return shortfalls(made, config=config, available_memory_bytes=1 << 20, free_disk_bytes=1 << 20)
+
+
+def test_a_plan_that_does_not_fit_names_its_remedies() -> None:
+    config = ConvertConfig()
+    assert shortfalls(plan(), config=config, available_memory_bytes=1 << 40, free_disk_bytes=1 << 40) == []
+    memory, disk = shortfalls_of(plan(shard_bytes=1, num_cameras=2), config)
+    assert memory.startswith("memory: ")
+    assert memory.endswith(
+        "1 MB are available. What helps: a lower --micro_batch, a smaller --image_size, fewer --cameras at a time or "
+        "closing other programs."
+    )
+    assert disk.endswith(
+        "1 MB are free. What helps: a smaller --image_size, --compression blosc2 (the smallest files), fewer --cameras "
+        "at a time, fewer --episodes, --layout sharded (no second copy) or another disk."
+    )
+
+
+def test_a_remedy_that_is_set_already_is_not_suggested() -> None:
+    config = ConvertConfig(micro_batch=1, compression="blosc2", layout="sharded", episodes="3")
+    memory, disk = shortfalls_of(plan(lengths=[100], shard_bytes=1, stays_sharded=True, micro_batch=1), config)
+    assert memory.endswith("What helps: a smaller --image_size or closing other programs.")
+    assert disk.endswith("What helps: a smaller --image_size or another disk.")

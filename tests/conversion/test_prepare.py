@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -91,3 +92,26 @@ print(prepare_file({str(recorded)!r}, pathlib.Path({str(tmp_path)!r}), ConvertCo
     assert [process.returncode for process in processes] == [0, 0], results
     assert results[0][0] == results[1][0]
     assert sum("5 episodes" in err for _, err in results) == 1  # one of them converted
+
+
+def test_a_data_dir_that_is_an_address_is_refused(recorded: Path) -> None:
+    with pytest.raises(UsageError, match="^data_dir is s3://bucket/data, an address"):
+        prepare_file(str(recorded), "s3://bucket/data", CONFIG)  # type: ignore[arg-type]
+
+
+def test_a_prepared_folder_serves_without_a_lock_or_a_write(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare_file(str(recorded), tmp_path / "data", CONFIG)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    def locked(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(prepare, "exclusive", locked)
+    monkeypatch.setattr(Path, "mkdir", locked)
+    assert prepare_file(str(recorded), tmp_path / "data", CONFIG) == first
+    assert prepared_file(str(recorded), tmp_path / "data", CONFIG) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(OutputError, match=r"data: cannot be written \(Read-only file system\)"):
+        prepare_file(str(recorded), tmp_path / "data", ConvertConfig(camera="top", image_size=32))

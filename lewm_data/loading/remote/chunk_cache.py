@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lewm_data.config import RemoteConfig
 from lewm_data.format.segments import Segment
 from lewm_data.loading.remote.remote_object import RemoteObject
+from lewm_data.paths import local_path
 from lewm_data.resources import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def remote_folder(config: RemoteConfig) -> Path:
         OSError: It cannot be made.
         RuntimeError: This user has no home directory.
     """
-    folder = Path(config.cache_dir).expanduser() if config.cache_dir else cache_folder() / "remote"
+    folder = local_path(config.cache_dir, "cache_dir") if config.cache_dir else cache_folder() / "remote"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
