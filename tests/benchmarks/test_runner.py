@@ -89,7 +89,8 @@ def test_two_checkouts_are_compared_in_turn(tmp_path: Path, monkeypatch: pytest.
     def run(command: list[str], *, cwd: Path, **keywords: Any) -> Any:
         runs.append((Path(cwd).name, command))
         rate = len(runs) * (2.0 if cwd == other else 1.0)
-        row = {"name": "ram_thread", "windows_per_second": {"median": rate}}
+        cpu = {"cpu_seconds_per_1000_windows": {"median": 1000 / rate}}
+        row = {"name": "ram_thread", "windows_per_second": {"median": rate}, **cpu}
         Path(command[command.index("--output") + 1]).write_text(json.dumps({"rows": [row]}))
         return argparse.Namespace(returncode=0)
 
@@ -99,4 +100,5 @@ def test_two_checkouts_are_compared_in_turn(tmp_path: Path, monkeypatch: pytest.
     assert [name for name, _ in runs] == [against.ROOT.name, "other", "other", against.ROOT.name]
     assert runs[1][1][:4] == [str(other / ".venv" / "bin" / "python"), "-m", "benchmarks.throughput", "--quick"]
     assert runs[1][1][4:6] == ["--rounds", "1"]
-    assert "| ram_thread | 2.50 (1.00 to 4.00) | 5.00 (4.00 to 6.00) | 0.46 (0.25 to 0.67) |" in table
+    for unit in ("windows/s", "windows/cpu s"):
+        assert f"| ram_thread, {unit} | 2.50 (1.00 to 4.00) | 5.00 (4.00 to 6.00) | 0.46 (0.25 to 0.67) |" in table
