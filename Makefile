@@ -41,8 +41,8 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# In this order: training looks at what throughput found.
-BENCHMARKS := throughput conversion codecs scaling training
+# Training comes after throughput, whose loaders it shows.
+BENCHMARKS := throughput conversion codecs scaling training inspection
 
 bench: install
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
