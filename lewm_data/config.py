@@ -22,6 +22,8 @@ Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2"]
 
 Resize = Literal["stretch", "crop", "pad"]
 
+StateDtype = Literal["float32", "float64"]
+
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)
 
 RESIZES: tuple[str, ...] = get_args(Resize)
@@ -64,6 +66,8 @@ class ConvertConfig:
             takes every numeric column with that prefix. Without it: ``action``, else ``actions``.
         state: Columns that make up ``state``, in the same form; ``none`` leaves the state out. Without it:
             ``observation.state``, else ``state``.
+        state_dtype: How ``action`` and ``state`` are stored. ``float64`` keeps values that float32 would merge, such as
+            a clock in seconds since 1970 or a GPS position.
         extra_columns: Further numeric columns to take over, by their LeRobot keys.
         revision: Branch, tag or commit on the Hub.
         overwrite: Replace an output that exists.
@@ -91,6 +95,7 @@ class ConvertConfig:
     episodes: str | None = None
     action: str | None = None
     state: str | None = None
+    state_dtype: StateDtype = "float32"
     extra_columns: tuple[str, ...] = ()
     revision: str | None = None
     overwrite: bool = False
@@ -115,6 +120,7 @@ class ConvertConfig:
             ("resize", self.resize, RESIZES),
             ("compression", self.compression, COMPRESSIONS),
             ("dirty_episode_policy", self.dirty_episode_policy, POLICIES),
+            ("state_dtype", self.state_dtype, get_args(StateDtype)),
             ("layout", self.layout, get_args(Layout)),
             ("engine", self.engine, get_args(Engine)),
         ):

@@ -123,6 +123,12 @@ CATALOGUE: dict[str, Rule] = {
     "column_dtype": Rule("error", "Only numbers can be converted: correct the dataset's features."),
     "column_width": Rule("error", "Every row must be as wide as meta/info.json says: correct the rows or the shape."),
     "column_derived": Rule("warning", "The order of the rows says the same, so the values are derived from it."),
+    "precision_lost": Rule(
+        "error",
+        "Keep the values with --state_dtype float64, which stores action and state in double precision; leave an extra "
+        "column out of --extra_columns.",
+        keepable=True,
+    ),
     "state_absent": Rule("warning", "The file has no state. To add one, name its columns with --state KEY[,KEY...]."),
     "total_mismatch": Rule(
         "error",

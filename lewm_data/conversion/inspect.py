@@ -188,6 +188,7 @@ def inspect_source(
         dataset,
         cameras=tuple(cameras.values()),
         extra_columns=config.extra_columns,
+        state_dtype=config.state_dtype,
         min_episode_steps=config.min_episode_steps,
         whole=whole,
         progress=progress,
@@ -220,7 +221,9 @@ def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:
     dataset, config = inspection.dataset, inspection.config
     assert dataset is not None
     kept = inspection.kept_rows()
-    reader = EpisodeReader(dataset, inspection.report, inspection.cameras, config.extra_columns)
+    reader = EpisodeReader(
+        dataset, inspection.report, inspection.cameras, config.extra_columns, state_dtype=config.state_dtype
+    )
     picked = sorted({kept[0], kept[len(kept) // 2], kept[-1]})
     sampled = sample_frames(dataset, reader, [dataset.episode(row) for row in picked], config, progress)
     if sampled.size is None:

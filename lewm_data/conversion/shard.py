@@ -65,7 +65,9 @@ def write_shard(
     rows = inspection.rows_by_episode()
     findings: list[Finding] = []
     written: list[int] = []
-    with EpisodeReader(dataset, inspection.report, inspection.cameras, config.extra_columns) as reader:
+    with EpisodeReader(
+        dataset, inspection.report, inspection.cameras, config.extra_columns, state_dtype=config.state_dtype
+    ) as reader:
         shape = FileShape(
             cameras=tuple(inspection.cameras),
             height=inspection.image_size[0],

@@ -30,6 +30,7 @@ from lewm_data.format.schema import (
     is_value,
 )
 from lewm_data.format.statistics import column_statistics, rows_at_once
+from lewm_data.quality.checks import lost_precision
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, Decoder
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
@@ -206,6 +207,7 @@ def _settings(file: h5py.File, header: FileHeader, source: str) -> ConvertConfig
         dirty_episode_policy="keep",
         action=",".join(header.columns.get(ACTION, ())) or None,
         state=_state_setting(header),
+        state_dtype=file[ACTION].dtype.name,
         extra_columns=tuple(next((key for key in keys if column_name(key) == name), name) for name in extra),
         revision=revision,
         episodes=",".join(map(str, episodes)) or None if len(episodes) < len(present) else None,
@@ -246,7 +248,9 @@ class _Comparison:
         self._lengths, self._offsets = file[EP_LEN][:].tolist(), file[EP_OFFSET][:].tolist()
         self._num_frames = sum(self._lengths) * len(header.cameras)
         # Decoding cuts an episode off where the policy keeps it although frames are missing.
-        self._shortened = {found.episode for found in header.findings if found.handling == "kept"}
+        kept = [found for found in header.findings if found.handling == "kept"]
+        self._shortened = {found.episode for found in kept if found.code != "precision_lost"}
+        self._coarse = {found.episode for found in kept if found.code == "precision_lost"}
         self._scaler = Scaler(
             header.image_height, header.image_width, inspection.config.resize, version=header.scaler_version
         )
@@ -259,7 +263,7 @@ class _Comparison:
         rows = {int(index): row for row, index in enumerate(dataset.episodes.index.tolist())}
         num_differences = 0
         with (
-            EpisodeReader(dataset, report, self._header.cameras, config.extra_columns) as reader,
+            EpisodeReader(dataset, report, self._header.cameras, config.extra_columns, state_dtype="float64") as reader,
             Decoder(dataset.root, threads=config.decode_threads, batch_rows=16) as decoder,
         ):
             for position, index in enumerate(self._header.sources[0].episodes):
@@ -280,9 +284,17 @@ class _Comparison:
             yield f"episode {index}: {length} steps in the file, {data.length} in the source"
         for name, values in data.columns.items():
             stored = self._file[name][offset : offset + length]
-            is_equal = np.array_equal(stored, values[:length], equal_nan=stored.dtype.kind == "f")
+            with np.errstate(over="ignore"):  # an Inf that was kept on request
+                expected = values[:length].astype(stored.dtype)
+            is_equal = np.array_equal(stored, expected, equal_nan=stored.dtype.kind == "f")
             if not is_equal and not (name == DONE and is_shortened):
                 yield f"episode {index}: column {name!r} differs from the source"
+            if index not in self._coarse:
+                for lost in lost_precision(values.reshape(data.length, -1), stored.dtype):
+                    yield (
+                        f"episode {index}: {name!r} dimension {lost.dimension} has {lost.num_distinct} distinct values "
+                        f"in the source, but {lost.num_left} in the file ({stored.dtype})"
+                    )
         for job in data.jobs:
             for step, event in enumerate(decoder.run(job)):
                 if not isinstance(event, DecodedFrame) or step >= length:

@@ -17,7 +17,17 @@ from lewm_data.format.codecs import CODECS, ChunkCodec
 from lewm_data.format.data_file import DataFile, LocalFile
 from lewm_data.format.hdf5 import read_values
 from lewm_data.format.header import FileHeader
-from lewm_data.format.schema import EP_LEN, EP_OFFSET, EPISODE_DTYPES, PIXELS, ROW_DTYPES, STATE, is_pixels
+from lewm_data.format.schema import (
+    ACTION,
+    EP_LEN,
+    EP_OFFSET,
+    EPISODE_DTYPES,
+    FLOAT_DTYPES,
+    PIXELS,
+    ROW_DTYPES,
+    STATE,
+    is_pixels,
+)
 from lewm_data.format.segments import Column
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 
@@ -164,6 +174,14 @@ def _broken_datasets(file: h5py.File, header: FileHeader | None) -> Iterator[Bro
             )
 
 
+def _dtypes(name: str) -> tuple[str, ...]:
+    """The dtypes that a column may have; empty if the format does not define the column."""
+    if name in (ACTION, STATE):
+        return FLOAT_DTYPES
+    dtype = {**ROW_DTYPES, **EPISODE_DTYPES}.get(name)
+    return () if dtype is None else (dtype,)
+
+
 def _broken_frames(name: str, dataset: h5py.Dataset, header: FileHeader | None) -> Iterator[BrokenRule]:
     shape = dataset.shape[1:]
     is_rgb = dataset.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
@@ -182,9 +200,9 @@ def _broken_values(name: str, dataset: h5py.Dataset, header: FileHeader | None) 
         yield BrokenRule(f"dataset {name!r} has shape {dataset.shape}, but holds one number per episode")
     if header is None:
         return
-    dtype = {**ROW_DTYPES, **EPISODE_DTYPES}.get(name)
-    if dtype is not None and dataset.dtype != np.dtype(dtype):
-        yield BrokenRule(f"dataset {name!r} is {dataset.dtype}, not {dtype}", is_fatal=name in ROW_DTYPES)
+    dtypes = _dtypes(name)
+    if dtypes and dataset.dtype not in map(np.dtype, dtypes):
+        yield BrokenRule(f"dataset {name!r} is {dataset.dtype}, not {' or '.join(dtypes)}", is_fatal=name in ROW_DTYPES)
     if not dataset.is_virtual:
         claimed, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
         if claimed > stored:

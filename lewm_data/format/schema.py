@@ -8,8 +8,8 @@ no other datasets, so that stable-worldmodel's ``HDF5Dataset`` reads it as it is
 dataset                        dtype    shape           chunk
 =============================  =======  ==============  =========================================
 ``pixels``, ``pixels_<name>``  uint8    (N, H, W, 3)    (1, H, W, 3): one RGB frame
-``action``                     float32  (N, A)          many rows
-``state``                      float32  (N, S)          many rows
+``action``                     float32  (N, A)          many rows; or float64
+``state``                      float32  (N, S)          many rows; or float64, or absent
 ``done``                       bool     (N,)            many rows
 ``episode_idx``, ``step_idx``  int32    (N,)            many rows; position in this file, 0-based
 extra columns                  any      (N, ...)        many rows
@@ -27,7 +27,7 @@ key         dtype    shape                               meaning
 ==========  =======  ==================================  ==================================================
 ``pixels``  uint8    (B, T, 3, H, W), channels last      frames at t0 + k*K
 ``action``  float32  (B, T, K*A)                         all actions of [t0 + k*K, t0 + (k+1)*K), in order
-``state``   float32  (B, T, S)                           at the kept frames
+``state``   float32  (B, T, S)                           at the kept frames; both float64 where the file has that
 ``done``    bool     (B, T)                              the episode ends within [t0 + k*K, t0 + (k+1)*K)
 ==========  =======  ==================================  ==================================================
 """
@@ -50,7 +50,10 @@ ROW_DTYPES: dict[str, str] = {
     EPISODE_IDX: "int32",
     STEP_IDX: "int32",
 }
-"""dtype of every column that each file has besides its frames."""
+"""dtype of each column that the format defines besides frames. A file may have no ``state``."""
+
+FLOAT_DTYPES = ("float32", "float64")
+"""dtypes that ``action`` and ``state`` may have; the second one with ``--state_dtype float64``."""
 
 EPISODE_DTYPES: dict[str, str] = {EP_LEN: "int32", EP_OFFSET: "int64"}
 RESERVED_NAMES = frozenset({PIXELS, *ROW_DTYPES, *EPISODE_DTYPES})

@@ -257,7 +257,8 @@ def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[s
 def _load(store: FrameStore, name: str) -> NDArray[Any]:
     values = store.read_column(name)
     if name in (ACTION, STATE):
-        return np.ascontiguousarray(values, np.float32)
+        is_double = store.header is not None and values.dtype == np.float64  # converted with --state_dtype float64
+        return np.ascontiguousarray(values, np.float64 if is_double else np.float32)
     if name == DONE:
         return np.ascontiguousarray(values, np.bool_)
     return np.ascontiguousarray(values, values.dtype.newbyteorder("="))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from lewm_data.format.schema import is_pixels
@@ -19,8 +19,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
 _ROWS_AT_ONCE = 1 << 16
-_LEAST_RELATIVE_STD = 1e-7
-"""A spread below one unit in the last place of float32 is rounding, not signal."""
+_LEAST_RELATIVE_STD = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-14}
+"""A smaller spread is the rounding of the column's dtype and of the sums, not signal."""
 
 
 class Sample(NamedTuple):
@@ -41,20 +41,21 @@ class Normalizer:
     """``(x - mean) / std`` for each dimension of a column. A constant dimension is only centered.
 
     Attributes:
-        mean: (D,) float32.
-        std: (D,) float32; 1 for a constant dimension.
+        mean: (D,) float32; float64 for a column in double precision, such as a clock in seconds since 1970.
+        std: (D,) of the same dtype; 1 for a constant dimension.
     """
 
-    def __init__(self, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
+    def __init__(self, mean: NDArray[np.float64], std: NDArray[np.float64], *, dtype: DTypeLike = np.float32) -> None:
         """Makes a normalizer from statistics.
 
         Args:
             mean: (D,) mean of each dimension.
             std: (D,) population standard deviation of each dimension; 0 for a constant one.
+            dtype: float64 for a column in double precision, else float32.
         """
-        varies = std > _LEAST_RELATIVE_STD * np.abs(mean)
-        self.mean = torch.from_numpy(np.asarray(mean, np.float32))
-        self.std = torch.from_numpy(np.where(varies, std, 1.0).astype(np.float32))
+        varies = std > _LEAST_RELATIVE_STD[np.dtype(dtype)] * np.abs(mean)
+        self.mean = torch.from_numpy(np.asarray(mean, dtype))
+        self.std = torch.from_numpy(np.where(varies, std, 1.0).astype(dtype))
         self._on_device: dict[Any, tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -75,7 +76,8 @@ class Normalizer:
         mean = total / has_any
         for piece, is_finite, weight in _pieces(samples):
             squares += weight * np.square(piece - mean).sum(axis=0, where=is_finite)
-        return cls(mean, np.sqrt(squares / has_any))
+        is_double = samples[0].values.dtype == np.float64
+        return cls(mean, np.sqrt(squares / has_any), dtype=np.float64 if is_double else np.float32)
 
     def normalize(self, values: Tensor) -> Tensor:
         """Normalizes values.
@@ -130,6 +132,8 @@ def normalize_batch(
             normal[name] = normalize_pixels(values, dtype)
         elif name in normalizers:
             values = normalizers[name].normalize(values)
+            if dtype != torch.float64 and values.dtype == torch.float64:
+                values = values.to(torch.float32)  # near 0 and 1, float32 is precise enough
             normal[name] = values.to(dtype) if precision.endswith("true") else values
     return normal
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
 from lewm_data.quality.clock import Frames, check_clock
 from lewm_data.source.metadata import NUMBER_DTYPES, Feature, LeRobotDataset
+
+_ROUNDING = 64
+"""Differences of up to so many units in the last place come from rounding, not from motion."""
 
 MAX_EPISODE_BYTES = 1 << 30
 """Rows of one episode, which are held in memory at once: ten days of a robot arm at 30 fps."""
@@ -79,6 +83,7 @@ def check_rows(
     features: Mapping[str, Feature],
     columns: Mapping[str, Sequence[str]],
     frames: Frames,
+    state_dtype: StateDtype = "float32",
 ) -> Iterator[Finding]:
     """Reports everything that the Parquet rows of one episode show.
 
@@ -90,6 +95,7 @@ def check_rows(
         features: LeRobot's key to what ``meta/info.json`` says of it.
         columns: Our column name to the keys that make it up.
         frames: How the episode's frames relate to its rows.
+        state_dtype: dtype that action and state will have in the file.
     """
     where: dict[str, Any] = {"episode": rows.episode, "file": rows.file}
     count = rows.length
@@ -111,7 +117,9 @@ def check_rows(
         for key in keys:
             if key in rows.columns:
                 values = rows.columns[key].reshape(count, -1)
-                yield from _check_values(name, values, features[key], where)
+                stored = np.dtype(state_dtype if name in (ACTION, STATE) else ROW_DTYPES.get(name, features[key].dtype))
+                yield from _check_values(values, stored, features[key], where)
+                yield from _check_precision(values, stored, features[key], where)
     yield from _check_motion(rows, columns, where)
     for key in columns.get(DONE, ()):
         if key in rows.columns and rows.columns[key].size:
@@ -119,13 +127,12 @@ def check_rows(
             yield from _check_done(done, key, where)
 
 
-def _check_values(column: str, values: np.ndarray, feature: Feature, where: dict[str, Any]) -> Iterator[Finding]:
+def _check_values(values: np.ndarray, stored: np.dtype, feature: Feature, where: dict[str, Any]) -> Iterator[Finding]:
     """Width, finiteness and dtype of a column's values, shape (L, width)."""
     if values.shape[1] != feature.width:
         yield finding(
             "column_width", expected=f"{feature.key!r} {feature.width} wide", found=f"{values.shape[1]}", **where
         )
-    stored = np.dtype(ROW_DTYPES.get(column, feature.dtype))
     if values.dtype.kind != "f":
         yield from _check_range(values, stored, feature, where)
         return
@@ -164,6 +171,81 @@ def _check_range(values: np.ndarray, stored: np.dtype, feature: Feature, where: 
             found=f"{low if low < limits.min else high}",
             **where,
         )
+
+
+def _check_precision(
+    values: np.ndarray, stored: np.dtype, feature: Feature, where: dict[str, Any]
+) -> Iterator[Finding]:
+    """Reports dimensions of which the stored dtype merges values that differ from one step to the next."""
+    for lost in lost_precision(values, stored):
+        name = feature.names[lost.dimension] if lost.dimension < len(feature.names) else f"number {lost.dimension}"
+        yield finding(
+            "precision_lost",
+            expected=f"{feature.key!r} ({name}) to keep its {lost.num_distinct} distinct values",
+            found=f"{lost.num_left} of them left as {stored}, because neighbors such as {lost.example[0]!r} and "
+            f"{lost.example[1]!r} become equal",
+            step=lost.step,
+            **where,
+        )
+
+
+class LostPrecision(NamedTuple):
+    """A dimension that a dtype is too coarse for.
+
+    Attributes:
+        dimension: Its number.
+        num_distinct: Distinct values in the source.
+        num_left: Distinct values once they are stored.
+        step: The first step whose value differs from the step before and does not once it is stored.
+        example: Both values.
+    """
+
+    dimension: int
+    num_distinct: int
+    num_left: int
+    step: int
+    example: tuple[float, float]
+
+
+def lost_precision(values: np.ndarray, stored: np.dtype) -> list[LostPrecision]:
+    """Finds dimensions that change from step to step, but no longer once they are stored.
+
+    Of whole numbers, one lost change is enough. Of floating-point numbers, a quarter of the changes must be lost, and
+    changes by the rounding of float64 arithmetic do not count: a joint at rest trembles in its last digits.
+
+    Args:
+        values: (L, D) numbers, as the source has them. NaN and infinite values are left out.
+        stored: The dtype that they will be stored as.
+
+    Example:
+        >>> clock = 1.7e9 + 0.1 * np.arange(50)[:, None]
+        >>> [(lost.num_distinct, lost.num_left) for lost in lost_precision(clock, np.dtype("float32"))]
+        [(50, 1)]
+        >>> lost_precision(clock, np.dtype("float64"))
+        []
+    """
+    if stored.kind != "f" or values.dtype.kind not in "iuf" or np.can_cast(values.dtype, stored) or len(values) < 2:
+        return []
+    is_float = values.dtype.kind == "f"
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = values.astype(stored)
+        before, after = values[:-1], values[1:]
+        is_change = before != after
+        if is_float:
+            size = np.maximum(np.abs(before), np.abs(after))
+            is_change &= np.abs(after - before) > _ROUNDING * np.finfo(values.dtype).eps * size
+            is_change &= np.isfinite(before) & np.isfinite(after)
+        is_lost = is_change & (kept[:-1] == kept[1:])
+    num_lost, num_changes = is_lost.sum(axis=0), is_change.sum(axis=0)
+    found = []
+    for dimension in np.flatnonzero(num_lost * 4 >= num_changes if is_float else num_lost > 0).tolist():
+        if num_lost[dimension]:
+            step = int(is_lost[:, dimension].argmax()) + 1
+            column, left = values[:, dimension], kept[:, dimension]
+            distinct, num_left = np.unique(column[np.isfinite(column)]), np.unique(left[np.isfinite(left)])
+            pair = column[step - 1].item(), column[step].item()
+            found.append(LostPrecision(dimension, len(distinct), len(num_left), step, pair))
+    return found
 
 
 def _check_motion(rows: EpisodeRows, columns: Mapping[str, Sequence[str]], where: dict[str, Any]) -> Iterator[Finding]:

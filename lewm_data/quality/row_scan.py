@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lewm_data.config import StateDtype
 from lewm_data.errors import machine_errors
 from lewm_data.findings import LEAVE_OUT, Finding, finding
 from lewm_data.format.schema import DONE
@@ -52,6 +53,7 @@ class RowScan:
         cameras: Cameras to convert.
         extra_columns: Further columns to convert.
         frames: episode_index to how its frames relate to its rows.
+        state_dtype: dtype that action and state will have in the file.
         whole: Whether the table holds all episodes, so that rows of others are worth a warning.
 
     Attributes:
@@ -68,8 +70,10 @@ class RowScan:
         extra_columns: tuple[str, ...],
         *,
         frames: Mapping[int, Frames],
+        state_dtype: StateDtype,
         whole: bool,
     ) -> None:
+        self._state_dtype = state_dtype
         self.first_rows: dict[int, int] = {}
         self.relocated: dict[int, str] = {}
         self.drifts: dict[int, float] = {}
@@ -245,6 +249,7 @@ class RowScan:
                         features=self._dataset.features,
                         columns=self._columns,
                         frames=self._frames.get(rows.episode, "equal"),
+                        state_dtype=self._state_dtype,
                     )
                 )
                 findings += found

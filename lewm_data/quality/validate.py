@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
 from lewm_data.quality import checks
 from lewm_data.quality.clock import Frames, drift_remedy
@@ -25,6 +26,7 @@ def validate(
     *,
     cameras: Sequence[str],
     extra_columns: Sequence[str] = (),
+    state_dtype: StateDtype = "float32",
     min_episode_steps: int = 1,
     whole: bool = True,
     progress: Progress = lambda what, done, total: None,
@@ -35,6 +37,7 @@ def validate(
         dataset: A dataset whose metadata was read and whose files are on this machine, as far as they can be.
         cameras: Keys of the cameras to convert.
         extra_columns: Further columns to convert, by LeRobot's keys.
+        state_dtype: dtype that action and state will have in the file.
         min_episode_steps: Episodes shorter than this get a warning.
         whole: Whether the table holds all episodes; else frames between the chosen ones mean nothing.
         progress: Called after each file.
@@ -62,7 +65,7 @@ def validate(
             videos.file(camera, file, members)
             done += 1
             progress("video headers", done, total)
-    scan = RowScan(dataset, cameras, tuple(extra_columns), frames=videos.frames, whole=whole)
+    scan = RowScan(dataset, cameras, tuple(extra_columns), frames=videos.frames, state_dtype=state_dtype, whole=whole)
     for index, length in zip(table.index.tolist(), table.length.tolist(), strict=True):
         findings += checks.check_length(index, length, min_episode_steps, scan.max_steps)
     for file, members in data_files.items():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from lewm_data.config import StateDtype
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
 from lewm_data.source.decode import DecodeJob, lost_source
@@ -74,6 +75,7 @@ class EpisodeReader:
         report: Its report, which says where rows begin.
         cameras: Frame column to LeRobot camera key.
         extra_columns: Further columns, by LeRobot's keys.
+        state_dtype: dtype of action and state.
     """
 
     def __init__(
@@ -82,7 +84,10 @@ class EpisodeReader:
         report: Report,
         cameras: Mapping[str, str],
         extra_columns: Sequence[str],
+        *,
+        state_dtype: StateDtype = "float32",
     ) -> None:
+        self._state_dtype = state_dtype
         self._dataset = dataset
         self._report = report
         self._cameras = dict(cameras)
@@ -171,7 +176,7 @@ class EpisodeReader:
             features = [self._dataset.features[key] for key in keys]
             width = sum(feature.width for feature in features)
             if name in (ACTION, STATE):
-                shapes[name] = ROW_DTYPES[name], width
+                shapes[name] = self._state_dtype, width
             elif name != DONE:
                 shapes[name] = features[0].dtype, None if width == 1 else width
         return {**shapes, DONE: (ROW_DTYPES[DONE], None)}

@@ -48,7 +48,7 @@ def test_values_that_are_not_finite_do_not_count():
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3), (2, 4, 15)])
 def test_normalizing_can_be_undone_also_for_steps_side_by_side(shape):
-    data = np.random.default_rng(0).normal([1, 2, 3], [4, 5, 6], (1000, 3))
+    data = np.random.default_rng(0).normal([1, 2, 3], [4, 5, 6], (1000, 3)).astype(np.float32)
     normalizer = Normalizer.fit(Sample(data, np.ones(1000, bool)))
     values = torch.randn(shape)
     normal = normalizer.normalize(values)
