@@ -24,7 +24,7 @@ def small(recorded: Path, tmp_path: Path) -> Path:
 def _wrong_dtype(file: h5py.File) -> None:
     values = file["action"][:]
     del file["action"]
-    file["action"] = values.astype(np.float64)
+    file["action"] = values.astype(np.float16)
 
 
 def _shorter(file: h5py.File) -> None:
@@ -44,7 +44,7 @@ def _set(name: str, index: object, value: object) -> Callable[[h5py.File], None]
     ("change", "words"),
     [
         (lambda file: file.__delitem__("state"), "dataset 'state' is missing"),
-        (_wrong_dtype, "dataset 'action' is float64, not float32"),
+        (_wrong_dtype, "dataset 'action' is float16, not float32 or float64"),
         (_shorter, "dataset 'done' has 53 rows, but 'pixels' has 54"),
         (lambda file: file.create_group("more"), "'more' is a group; the format has none"),
         (_set("ep_len", 0, 8), "'ep_offset' is not the running sum"),

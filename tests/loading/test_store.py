@@ -174,7 +174,7 @@ def replace(name, values):
             "'ep_len' holds -7, but an episode has 0 steps",
         ),
         (replace("ep_offset", np.array([0, 30, 55, 60], np.int64)), "'ep_offset' is not the running sum of 'ep_len'"),
-        (replace("action", np.zeros((83, 2))), "'action' is float64, not float32"),
+        (replace("action", np.zeros((83, 2), np.int64)), "'action' is int64, not float32 or float64"),
         (replace("state", np.zeros((82, 2), np.float32)), "'state' has 82 rows, but 'pixels' has 83"),
         (replace("pixels", np.zeros((83, 8, 8, 4), np.uint8)), r"'pixels' is uint8 \(8, 8, 4\), not uint8"),
     ],
