@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,8 +69,9 @@ class ConvertConfig:
         extra_columns: Further numeric columns to take over, by their LeRobot keys.
         revision: Branch, tag or commit on the Hub.
         overwrite: Replace an output that exists.
-        min_episode_steps: Episodes shorter than this are reported (a warning): the steps of one training window,
-            ``num_steps * frameskip``.
+        min_episode_steps: Episodes shorter than this get a warning, which the file records. Set it to the steps of
+            your training window, ``num_steps * frameskip``. ``LeWMDataModule`` leaves it at 1, so that one file serves
+            every window.
         shard_bytes: Size at which a shard is closed, in bytes; an interruption costs at most one shard.
         decode_threads: Threads of the video decoder; 0 means as many as there are processors.
         layout: ``single`` makes one file; ``sharded`` leaves the shards as they are, in a folder beside the output,
@@ -141,18 +140,9 @@ class ConvertConfig:
             if not number >= least:
                 raise UsageError(f"{name} is {number}, but must be {least} or more.")
 
-    def content_fingerprint(self, source_identity: str) -> str:
-        """Hash of everything that decides the file's content.
-
-        Args:
-            source_identity: Commit sha of the source, or a hash of a local folder's metadata and file sizes.
-
-        Returns:
-            64 hexadecimal digits. Settings that change only speed or safety do not enter.
-        """
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_CONTENT}
-        text = json.dumps([FORMAT_VERSION, source_identity, content], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def content_settings(self) -> dict[str, Any]:
+        """The settings that can change the file's content; the others change only speed, safety or place."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_CONTENT}
 
     def to_json(self) -> dict[str, Any]:
         """All fields as a JSON-ready dictionary."""

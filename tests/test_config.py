@@ -106,45 +106,6 @@ def test_settings_survive_json() -> None:
     assert ConvertConfig(**json.loads(json.dumps(config.to_json()))) == config
 
 
-# --- the fingerprint
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"image_size": 64},
-        {"resize": "pad"},
-        {"camera": "top"},
-        {"cameras": "all"},
-        {"compression": "none"},
-        {"dirty_episode_policy": "skip"},
-        {"episodes": "0"},
-        {"extra_columns": ("task_index",)},
-    ],
-)
-def test_what_changes_the_content_changes_the_fingerprint(values: dict[str, Any]) -> None:
-    assert ConvertConfig(**values).content_fingerprint("sha") != ConvertConfig().content_fingerprint("sha")
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"micro_batch": 8},
-        {"watchdog_seconds": 1.0},
-        {"overwrite": True},
-        {"shard_bytes": 1000},
-        {"decode_threads": 1},
-        {"revision": "main"},
-    ],
-)
-def test_what_changes_only_the_way_does_not(values: dict[str, Any]) -> None:
-    assert ConvertConfig(**values).content_fingerprint("sha") == ConvertConfig().content_fingerprint("sha")
-
-
-def test_another_source_has_another_fingerprint() -> None:
-    assert ConvertConfig().content_fingerprint("a") != ConvertConfig().content_fingerprint("b")
-
-
 def test_columns_may_be_one_text_with_commas() -> None:
     assert ConvertConfig(extra_columns="task_index, timestamp,").extra_columns == ("task_index", "timestamp")  # type: ignore[arg-type]
     assert ConvertConfig(extra_columns=["task_index"]).extra_columns == ("task_index",)  # type: ignore[arg-type]

@@ -305,7 +305,7 @@ def test_a_source_is_converted_by_prepare_data_and_found_by_setup(written, tmp_p
     )
     data.prepare_data()
     data.setup()
-    config = ConvertConfig(image_size=96, cameras="all", min_episode_steps=10)
+    config = ConvertConfig(image_size=96, cameras="all", min_episode_steps=1)
     assert calls == [(str(tmp_path / "recorded"), tmp_path, config)] * 2
     assert next(iter(data.train_dataloader()))["pixels"].shape == (4, 2, 3, 24, 20)
 

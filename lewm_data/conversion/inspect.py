@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
 from lewm_data.config import ConvertConfig, parse_part
+from lewm_data.conversion.fingerprint import source_fingerprint
 from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
 from lewm_data.errors import DirtyDataError, SourceError
@@ -18,11 +19,10 @@ from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
 from lewm_data.quality.policy import Decision, decide
 from lewm_data.quality.validate import validate
 from lewm_data.resources import Progress
-from lewm_data.source.data_files import fetch_files, identity, needed_files
+from lewm_data.source.data_files import fetch_files
 from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.open import open_source
-from lewm_data.source.scale import SCALER_VERSION
 from lewm_data.source.selection import check_columns, choose_cameras
 
 
@@ -209,12 +209,6 @@ def inspect_source(
     if decision.refused or not inspection.kept_rows() or not cameras:
         return inspection
     return _with_plan(inspection, progress)
-
-
-def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
-    """Hash of the source as it is now and of the settings."""
-    files = needed_files(dataset, tuple(cameras.values()))
-    return config.content_fingerprint(f"{identity(dataset, files)} scaler {SCALER_VERSION}")
 
 
 def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion.fingerprint import source_fingerprint
 from lewm_data.conversion.output import write_failure
 from lewm_data.conversion.work_folder import remove_leftovers
 from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageError, error_for_status
@@ -17,7 +18,6 @@ from lewm_data.format.schema import safe_name
 from lewm_data.format.writer import replace_durably
 from lewm_data.locks import exclusive
 from lewm_data.paths import expand, is_file, is_folder, local_path
-from lewm_data.source.data_files import identity, needed_files
 from lewm_data.source.open import open_source
 from lewm_data.source.selection import choose_cameras
 
@@ -87,7 +87,7 @@ def _pointer(source: str, data_dir: Path, config: ConvertConfig) -> Path:
     """The small file that names the converted file for a request."""
     folder = expand(source)
     where = str(folder.resolve()) if is_folder(folder) else source
-    request = json.dumps([where, config.revision, config.content_fingerprint("")])
+    request = json.dumps([where, config.revision, config.content_settings()])
     digest = hashlib.sha256(request.encode()).hexdigest()[:16]
     return data_dir / f"{safe_name(Path(source).name) or 'dataset'}-{digest}.json"
 
@@ -114,8 +114,7 @@ def _fingerprint(source: str, config: ConvertConfig) -> str:
     )
     if opened.dataset is None:
         return hashlib.sha256(source.encode()).hexdigest()  # the child refuses it, with the findings
-    cameras = tuple(choose_cameras(opened.dataset, config).values())
-    return config.content_fingerprint(identity(opened.dataset, needed_files(opened.dataset, cameras)))
+    return source_fingerprint(opened.dataset, choose_cameras(opened.dataset, config), config)
 
 
 def _convert_in_child(source: str, output: Path, config: ConvertConfig) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lewm_data
 from lewm_data.conversion.output import lock_path, work_folder
-from lewm_data.errors import FormatError, OutputError
+from lewm_data.errors import FormatError, MachineError, OutputError
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import PIXELS
@@ -217,7 +217,7 @@ def remove_leftovers(output: Path) -> None:
     folder = work_folder(output)
     if not output.is_file() or not (folder.exists() or lock_exists(lock_path(output))):
         return
-    with contextlib.suppress(OSError), exclusive_if_free(lock_path(output)) as held:
+    with contextlib.suppress(OSError, MachineError), exclusive_if_free(lock_path(output)) as held:
         if not held or not folder.is_dir():
             return
         state = WorkState.read(output)

@@ -8,12 +8,18 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 
+import pyarrow.parquet as pq
+
 from lewm_data.errors import machine_errors
 from lewm_data.paths import is_file
 from lewm_data.source.hub import Location
 from lewm_data.source.info import INFO_FILE
 from lewm_data.source.metadata import LeRobotDataset
-from lewm_data.source.strays import EPISODES_FILE, parquet_files
+from lewm_data.source.rows import PARQUET_ERRORS, leaf_paths
+from lewm_data.source.strays import EPISODES_FILE, data_files, parquet_files, stray_files
+
+_MIN_PICTURE_BYTES = 32
+"""The smallest PNG, JPEG and WebP files are larger."""
 
 
 def fetch_files(location: Location, dataset: LeRobotDataset, cameras: Iterable[str], *, all_episodes: bool) -> None:
@@ -28,15 +34,15 @@ def fetch_files(location: Location, dataset: LeRobotDataset, cameras: Iterable[s
 
 
 def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
-    """What tells this dataset from every other: the commit sha, or a hash of a local folder.
+    """Identifies the content of a dataset: by the commit sha, or by a hash of a local folder.
 
     Args:
         dataset: The dataset.
-        files: Data and video files that matter, relative to its folder.
+        files: Data, video and picture files that matter, relative to its folder.
 
     Returns:
-        The sha; for a folder, a hash of the bytes of the metadata files that are read, and of each data and video
-        file's size and modification time.
+        The sha; for a folder, a hash of its name, of the bytes of the metadata files that are read, of the names of
+        ignored files (the findings name them), and of each other file's size and modification time.
     """
     if dataset.revision is not None:
         return f"{dataset.repo_id}@{dataset.revision}"
@@ -49,7 +55,11 @@ def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
         with machine_errors(path), path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    for name in sorted(set(files)):
+    for stray in stray_files(dataset.root, dataset.paths, is_legacy=dataset.is_legacy()):
+        digest.update(os.fsencode(stray.found))
+    digest.update(os.fsencode(dataset.repo_id))
+    elsewhere = () if dataset.is_legacy() else data_files(dataset.root, dataset.paths.data)  # where rows may lie, too
+    for name in sorted({*files, *elsewhere}):
         path = dataset.root / name
         if not is_file(path):  # the inspection reports it
             continue
@@ -73,6 +83,53 @@ def needed_files(dataset: LeRobotDataset, cameras: Sequence[str]) -> Iterator[st
     for row in range(len(dataset.episodes)):
         paths = [dataset.data_path(row), *(dataset.video_path(row, camera) for camera in video_cameras)]
         yield from (path for path in paths if path is not None)
+
+
+def picture_files(dataset: LeRobotDataset, cameras: Sequence[str]) -> Iterator[str]:
+    """Every picture file that the rows of the chosen episodes and cameras name, relative to the folder.
+
+    Reads no pictures: the statistics of a Parquet file tell whether its cells hold their bytes.
+    """
+    image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
+    if not image_cameras:
+        return
+    for name in dict.fromkeys(dataset.data_path(row) for row in range(len(dataset.episodes))):
+        if name is None or not is_file(dataset.root / name):
+            continue
+        try:
+            with machine_errors(dataset.root / name), pq.ParquetFile(dataset.root / name) as file:
+                for leaf in _path_leaves(file.metadata, image_cameras):
+                    yield from _texts(file, leaf)
+        except PARQUET_ERRORS:  # the inspection reports it
+            continue
+
+
+def _path_leaves(metadata: pq.FileMetaData, cameras: Sequence[str]) -> Iterator[str]:
+    """The columns that hold paths of pictures, of those cameras whose cells do not all hold pictures."""
+    leaves = leaf_paths(metadata)
+    for camera in cameras:
+        if camera in leaves:  # not a pair of bytes and path, but one of them
+            yield camera
+        elif f"{camera}.path" in leaves:
+            position = leaves.index(f"{camera}.bytes") if f"{camera}.bytes" in leaves else None
+            groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+            if position is None or not all(_holds_pictures(group.column(position)) for group in groups):
+                yield f"{camera}.path"
+
+
+def _holds_pictures(column: pq.ColumnChunkMetaData) -> bool:
+    """Whether every cell of a column of bytes holds a picture, rather than null, or nothing."""
+    statistics = column.statistics
+    has_nulls = statistics is None or not statistics.has_null_count or statistics.null_count > 0
+    return not has_nulls and column.total_uncompressed_size >= _MIN_PICTURE_BYTES * column.num_values
+
+
+def _texts(file: pq.ParquetFile, leaf: str) -> Iterator[str]:
+    for batch in file.iter_batches(columns=[leaf], use_threads=False):
+        for value in batch.column(0).to_pylist():
+            text = value.get("path") if isinstance(value, dict) else value
+            if isinstance(text, str):
+                yield text
 
 
 def _pattern(template: str, camera: str) -> str:

@@ -1,0 +1,51 @@
+"""The fingerprint of a conversion: equal for the same content, different for any other.
+
+It covers what the output depends on, as the conversion understands it: ``--camera front`` and
+``--camera observation.images.front`` make the same file, and so do ``224`` and ``224x224``. Of a local dataset's data,
+video and picture files it takes size and modification time, since their bytes may be terabytes. Settings of a training
+window are not part of it: they do not change the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lewm_data.config import FORMAT_VERSION, ConvertConfig, parse_image_size
+from lewm_data.source.data_files import identity, needed_files, picture_files
+from lewm_data.source.metadata import LeRobotDataset
+from lewm_data.source.scale import SCALER_VERSION
+
+_RESOLVED = frozenset({"image_size", "camera", "cameras", "episodes", "action", "state", "extra_columns"})
+"""Settings that can say the same in several ways. What they come to is covered instead."""
+
+
+def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
+    """Hash of everything that the output of a conversion depends on.
+
+    Args:
+        dataset: The source as it is now.
+        cameras: Frame column to LeRobot camera key.
+        config: The settings.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    keys = tuple(cameras.values())
+    files = [*needed_files(dataset, keys), *picture_files(dataset, keys)]
+    settings = {name: value for name, value in config.content_settings().items() if name not in _RESOLVED}
+    content = [FORMAT_VERSION, SCALER_VERSION, identity(dataset, files), settings, _resolved(dataset, cameras, config)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _resolved(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> dict[str, Any]:
+    """What the settings come to for this dataset."""
+    is_selection = config.episodes is not None  # a check of the whole dataset reports more than one of some episodes
+    return {
+        "image_size": parse_image_size(config.image_size),
+        "cameras": dict(cameras),
+        "columns": dataset.row_columns(config.extra_columns),
+        "episodes": dataset.episodes.index.tolist() if is_selection else None,
+    }
