@@ -24,7 +24,7 @@ from benchmarks.conversion_peer import measure_peer
 from benchmarks.datasets import SYNTHETIC, decoded_frames, recorded, repeated, source_folder
 from benchmarks.harness import log
 from benchmarks.runner import Benchmark, Option
-from benchmarks.synthetic import STANDARD, Recording
+from benchmarks.synthetic import LONG, STANDARD, Recording
 from lewm_data.config import COMPRESSIONS
 
 HEIGHTS = {240: 320, 360: 480, 480: 640, 720: 1280, 1080: 1920}
@@ -38,8 +38,7 @@ OPTIONS = {
     "rounds": Option("counted runs of each codec; of the rest one fewer", 1, 3, 7),
     "compression": Option("codecs of the file", tuple(COMPRESSIONS), choices=COMPRESSIONS),
     "sections": Option("parts to measure", SECTIONS, choices=SECTIONS),
-    "recording": Option("", Recording(num_episodes=1, num_steps=24, **_SMALL), STANDARD,
-                        Recording(num_episodes=1, num_steps=1200)),
+    "recording": Option("", Recording(num_episodes=1, num_steps=24, **_SMALL), STANDARD, LONG),
     "peer_recording": Option("", Recording(num_episodes=2, num_steps=8, **_SMALL),
                              Recording(num_episodes=2, num_steps=167), Recording(num_episodes=6, num_steps=167)),
     "source_steps": Option("", 12, 60, 500),

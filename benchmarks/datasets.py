@@ -48,7 +48,7 @@ def apart[**P, R](function: Callable[P, R], *arguments: P.args, **keywords: P.kw
             [sys.executable, "-c", _CALL, str(answer)],
             input=pickle.dumps((function, arguments, keywords)),
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
         )
         if done.returncode:
             raise RuntimeError(f"{function.__module__}.{function.__qualname__} failed, see above")

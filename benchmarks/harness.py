@@ -66,9 +66,6 @@ class Spread:
         """Takes one value or more."""
         return cls(median=statistics.median(values), min=min(values), max=max(values))
 
-    def __str__(self) -> str:
-        return f"{self.median:,.2f} ({self.min:,.2f} to {self.max:,.2f})"
-
 
 def measure_round(
     batches: Callable[[], Iterator[int]],

@@ -47,11 +47,6 @@ class Recording:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
 
     @property
-    def num_frames(self) -> int:
-        """Frames in all."""
-        return self.num_episodes * self.num_steps
-
-    @property
     def name(self) -> str:
         """A folder name with every setting."""
         size = f"{self.width}x{self.height}"
