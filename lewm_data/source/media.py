@@ -1,9 +1,16 @@
-"""What is wrong with a video or a picture."""
+"""What is wrong with a video or a picture, and what is not: the machine may be to blame."""
 
 from __future__ import annotations
 
+import numpy as np
+
+from lewm_data.resources import available_memory_bytes
+
 MAX_FRAME_PIXELS = 1 << 26
 """8192x8192, twice the pixels of 8K video. A decoder holds about twenty frames at a time."""
+
+_PROBE_BYTES = 1 << 28
+"""More than the largest frame takes in any common pixel format."""
 
 
 class MediaError(Exception):
@@ -18,3 +25,18 @@ class MediaError(Exception):
     def __init__(self, code: str, expected: str, found: str) -> None:
         super().__init__(f"{code}: expected {expected}, found {found}")
         self.code, self.expected, self.found = code, expected, found
+
+
+def lacks_memory() -> bool:
+    """Whether the machine is to blame for an allocation that failed, rather than a damaged file.
+
+    FFmpeg reports both as ENOMEM: a damaged count asks for more memory than any machine has. Ask before you free
+    anything.
+    """
+    if available_memory_bytes() < _PROBE_BYTES:
+        return True
+    try:
+        np.empty(_PROBE_BYTES, np.uint8)  # takes address space only, which may have a limit of its own
+    except MemoryError:
+        return True
+    return False

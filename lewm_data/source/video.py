@@ -10,7 +10,7 @@ import av
 from lewm_data.errors import machine_errors
 from lewm_data.paths import is_file
 from lewm_data.source.files import is_lfs_pointer
-from lewm_data.source.media import MediaError
+from lewm_data.source.media import MediaError, lacks_memory
 from lewm_data.source.mp4 import Mp4Index, Mp4Track, read_mp4
 from lewm_data.source.orientation import UPRIGHT, required_orientation
 
@@ -58,6 +58,7 @@ def read_header(path: Path) -> VideoHeader:
     Raises:
         MediaError: The file is missing, empty, a Git LFS pointer, cut off or unreadable, has no video stream, declares
             more than one codec or frame size, or is turned by anything but quarter turns.
+        MachineError, MemoryError: The machine does not let it be read.
     """
     if not is_file(path):
         raise MediaError("file_missing", "the file", "no such file")
@@ -75,6 +76,8 @@ def read_header(path: Path) -> VideoHeader:
             with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
                 return _stream_header(container, track)
     except av.FFmpegError as error:
+        if isinstance(error, MemoryError) and lacks_memory():
+            raise
         raise MediaError("video_unreadable", "a video", error.strerror or str(error)) from error
     except OSError as error:
         raise MediaError("video_unreadable", "a file that can be read", f"{error.strerror}") from error
@@ -98,12 +101,8 @@ def _check_mp4(index: Mp4Index, size: int) -> Mp4Track | None:
 
 
 def _stream_header(container: av.container.InputContainer, track: Mp4Track | None) -> VideoHeader:
-    if not container.streams.video:
-        raise MediaError("video_no_stream", "a video stream", "none")
-    stream = container.streams.video[0]
+    stream = first_video_stream(container)
     codec, rate, start, duration = stream.codec_context, stream.average_rate, stream.start_time, stream.duration
-    if codec is None:
-        raise MediaError("video_unreadable", "a codec that can be decoded", "an unknown one")
     # in containers other than MP4, only decoded frames show it
     orientation = UPRIGHT if track is None else required_orientation(track.matrix)
     height, width = orientation.size(codec.height, codec.width)
@@ -118,6 +117,20 @@ def _stream_header(container: av.container.InputContainer, track: Mp4Track | Non
         base_fps=float(stream.base_rate) if stream.base_rate else None,
         player_changes=tuple(_player_changes(stream, track)),
     )
+
+
+def first_video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first video stream of an open file.
+
+    Raises:
+        MediaError: There is none, or its codec is unknown.
+    """
+    if not container.streams.video:
+        raise MediaError("video_no_stream", "a video stream", "none")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise MediaError("video_unreadable", "a codec that can be decoded", "an unknown one")
+    return stream
 
 
 def _player_changes(stream: av.VideoStream, track: Mp4Track | None) -> list[str]:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import av
 
 from lewm_data.resources import return_free_memory
-from lewm_data.source.media import MAX_FRAME_PIXELS, MediaError
+from lewm_data.source.media import MAX_FRAME_PIXELS, MediaError, lacks_memory
 from lewm_data.source.orientation import Orientation, frame_orientation
+from lewm_data.source.video import first_video_stream
 
 _SKIP_SECONDS = 2.0
 """Decode through a gap this short instead of seeking, because seeking flushes the decoder."""
@@ -84,6 +85,7 @@ class VideoReader:
             MediaError: The frame size changes, a frame has no presentation time, or it is turned by anything but
                 quarter turns.
             av.FFmpegError: FFmpeg cannot read or decode the file.
+            MemoryError: The machine has too little memory.
         """
         try:
             self._position(start_seconds + first_step / fps, fps)
@@ -96,8 +98,11 @@ class VideoReader:
                         "video_size_changes", f"{width}x{height} throughout", f"{found_width}x{found_height}"
                     )
                 yield TimedFrame(frame, orientation, self._seconds(frame) - start_seconds)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            is_starved = isinstance(error, MemoryError) and lacks_memory()
             self.close()  # the decoder may be in any state
+            if isinstance(error, MemoryError) and not is_starved:
+                raise MediaError("decode_error", "a picture", f"sizes that no memory holds ({error})") from error
             raise
 
     def _position(self, start_seconds: float, fps: float) -> None:
@@ -123,7 +128,7 @@ class VideoReader:
             self.close()
         if self._container is None:
             self._container = av.open(self._path, metadata_errors="replace")  # titles need not be UTF-8
-            stream = self._container.streams.video[0]
+            stream = first_video_stream(self._container)
             self._size = stream.codec_context.width, stream.codec_context.height
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self._threads

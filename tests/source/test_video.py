@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from lewm_data.source import media
 from lewm_data.source.media import MediaError
 from lewm_data.source.video import read_header
+from lewm_data.source.video_reader import VideoReader
 from tests.source.media import add_clean_aperture, encode_video
 
 
@@ -127,3 +133,54 @@ def test_cut_by_the_container_is_reported(tmp_path: Path) -> None:
 def test_cut_by_the_stream_is_applied(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "video.mp4", [np.full((50, 66, 3), 128, np.uint8)])  # coded as 64x80
     assert (read_header(path).height, read_header(path).width) == (50, 66)
+
+
+@pytest.fixture
+def absurd(tmp_path: Path) -> Path:
+    """A video whose table of times claims four billion entries, for which FFmpeg reports that memory ran out."""
+    path = encode_video(tmp_path / "video.mp4", [GRAY] * 2)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"stts") + 8
+    content[start : start + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    return path
+
+
+def test_absurd_count_is_damage_and_no_lack_of_memory(absurd: Path) -> None:
+    with pytest.raises(MediaError, match="video_unreadable: .*Cannot allocate memory"):
+        read_header(absurd)
+    reader = VideoReader(absurd.parent, absurd.name, 1, sparse=False)
+    with pytest.raises(MediaError, match="decode_error: .*sizes that no memory holds"):
+        list(reader.frames(0.0, 0, 30.0))
+
+
+def test_lack_of_memory_is_no_damage(absurd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "available_memory_bytes", lambda: 1 << 20)
+    with pytest.raises(MemoryError):
+        read_header(absurd)
+    with pytest.raises(MemoryError):
+        list(VideoReader(absurd.parent, absurd.name, 1, sparse=False).frames(0.0, 0, 30.0))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not enforce the limit")
+def test_limit_on_address_space_is_no_damage() -> None:
+    code = """
+import resource
+from lewm_data.source.media import lacks_memory
+print(lacks_memory())
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (int(open("/proc/self/statm").read().split()[0]) * 4096 + (1 << 27), hard))
+print(lacks_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("spoil", [lambda content: content.replace(b"vide", b"soun"), lambda content: b"\0" * 64])
+def test_video_that_was_replaced_after_inspection_is_an_error_of_the_media(
+    spoil: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = encode_video(tmp_path / "video.mp4", [GRAY] * 2)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises((MediaError, av.FFmpegError)):
+        list(VideoReader(tmp_path, path.name, 1, sparse=False).frames(0.0, 0, 30.0))
