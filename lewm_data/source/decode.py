@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from lewm_data.errors import SourceError, raise_machine_error
+from lewm_data.errors import SourceError, machine_errors, raise_machine_error
 from lewm_data.findings import Finding, finding
 from lewm_data.resources import num_cpus
 from lewm_data.source.images import read_images
-from lewm_data.source.media import MediaError
+from lewm_data.source.media import MediaError, require_readable
 from lewm_data.source.metadata import TIMESTAMP_TOLERANCE_SECONDS
 from lewm_data.source.orientation import Orientation
 from lewm_data.source.rows import PARQUET_ERRORS, RowCursor
@@ -132,10 +132,14 @@ class Decoder:
             The job's frames in presentation order, then its end.
 
         Raises:
-            SourceError: The machine cannot read the file any more.
+            SourceError: The file is gone.
+            MachineError: The machine cannot read the file.
             MemoryError: Too little memory to decode a frame.
         """
-        yield from _check_frames(job, self._image_frames(job) if job.is_image else self._video_frames(job))
+        for event in _check_frames(job, self._image_frames(job) if job.is_image else self._video_frames(job)):
+            if isinstance(event, JobEnd) and not job.is_image and _is_damaged(event):
+                _require_readable(job, self._root / job.file)
+            yield event
 
     def _video_frames(self, job: DecodeJob) -> Iterator[TimedFrame]:
         video = self._videos.get(job.camera)
@@ -228,6 +232,18 @@ def _check_frame(decoded: DecodedFrame, size: tuple[int, int], seconds: float, e
             f"a frame {expected_seconds:.4f} s after the episode's start",
             f"one at {seconds:.4f} s",
         )
+
+
+def _is_damaged(end: JobEnd) -> bool:
+    return any(found.code in ("decode_error", "video_frames_short") for found in end.findings)
+
+
+def _require_readable(job: DecodeJob, path: Path) -> None:
+    try:
+        with machine_errors(f"episode {job.episode}: {job.file}"):
+            require_readable(path)
+    except OSError as error:
+        raise lost_source(job.episode, job.file, error) from error
 
 
 def lost_source(episode: int, file: str, error: Exception) -> SourceError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from lewm_data.resources import available_memory_bytes
@@ -11,6 +13,8 @@ MAX_FRAME_PIXELS = 1 << 26
 
 _PROBE_BYTES = 1 << 28
 """More than the largest frame takes in any common pixel format."""
+
+_READ_BYTES = 1 << 20
 
 
 class MediaError(Exception):
@@ -25,6 +29,19 @@ class MediaError(Exception):
     def __init__(self, code: str, expected: str, found: str) -> None:
         super().__init__(f"{code}: expected {expected}, found {found}")
         self.code, self.expected, self.found = code, expected, found
+
+
+def require_readable(path: Path) -> None:
+    """Reads a file through once, before it is called damaged.
+
+    FFmpeg reports a read error of the disk or the mount as the end of the data, or as invalid data.
+
+    Raises:
+        OSError: The machine cannot read the file.
+    """
+    with path.open("rb", buffering=0) as file:
+        while file.read(_READ_BYTES):
+            pass
 
 
 def lacks_memory() -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import av
 
-from lewm_data.errors import machine_errors
+from lewm_data.errors import machine_errors, raise_machine_error
 from lewm_data.paths import is_file
 from lewm_data.source.files import is_lfs_pointer
-from lewm_data.source.media import MediaError, lacks_memory
+from lewm_data.source.media import MediaError, lacks_memory, require_readable
 from lewm_data.source.mp4 import Mp4Index, Mp4Track, read_mp4
 from lewm_data.source.orientation import UPRIGHT, required_orientation
 
@@ -64,23 +64,30 @@ def read_header(path: Path) -> VideoHeader:
         raise MediaError("file_missing", "the file", "no such file")
     try:
         with machine_errors(path):
-            size = path.stat().st_size
-            if size == 0:
-                raise MediaError("video_empty", "a video", "0 bytes")
-            if is_lfs_pointer(path):
-                raise MediaError("lfs_pointer", "the file itself", "a Git LFS pointer")
-            track = None
-            with path.open("rb") as file:
-                if file.read(8)[4:] == b"ftyp":
-                    track = _check_mp4(read_mp4(file, size), size)
-            with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
-                return _stream_header(container, track)
+            track = _check_file(path)
+        with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
+            return _stream_header(container, track)
     except av.FFmpegError as error:
-        if isinstance(error, MemoryError) and lacks_memory():
+        if not isinstance(error, MemoryError):
+            raise_machine_error(error, path)
+        elif lacks_memory():
             raise
+        with machine_errors(path):
+            require_readable(path)
         raise MediaError("video_unreadable", "a video", error.strerror or str(error)) from error
     except OSError as error:
         raise MediaError("video_unreadable", "a file that can be read", f"{error.strerror}") from error
+
+
+def _check_file(path: Path) -> Mp4Track | None:
+    """Checks what needs no decoder; returns the video track of an MP4."""
+    size = path.stat().st_size
+    if size == 0:
+        raise MediaError("video_empty", "a video", "0 bytes")
+    if is_lfs_pointer(path):
+        raise MediaError("lfs_pointer", "the file itself", "a Git LFS pointer")
+    with path.open("rb") as file:
+        return _check_mp4(read_mp4(file, size), size) if file.read(8)[4:] == b"ftyp" else None
 
 
 def _check_mp4(index: Mp4Index, size: int) -> Mp4Track | None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -184,3 +187,87 @@ def test_video_that_was_replaced_after_inspection_is_an_error_of_the_media(
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises((MediaError, av.FFmpegError)):
         list(VideoReader(tmp_path, path.name, 1, sparse=False).frames(0.0, 0, 30.0))
+
+
+READ_FAILS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Reading beyond byte FAIL_AT of a video fails with error number FAIL_WITH. */
+ssize_t read(int descriptor, void *buffer, size_t count) {
+    ssize_t (*original)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length < 0 ? 0 : length] = 0;
+    if (strstr(path, "failing.")) {
+        off_t here = lseek(descriptor, 0, SEEK_CUR), limit = atol(getenv("FAIL_AT"));
+        if (here >= limit) { errno = atoi(getenv("FAIL_WITH")); return -1; }
+        if (here + (off_t)count > limit) count = limit - here;
+    }
+    return original(descriptor, buffer, count);
+}
+"""
+
+DECODE = """
+import sys
+from pathlib import Path
+import numpy as np
+from lewm_data.source.decode import Decoder, DecodeJob
+path = Path(sys.argv[1])
+job = DecodeJob(
+    episode=0, column="pixels", camera="front", file=path.name, is_image=False, start_seconds=0.0, first_row=0,
+    timestamps=np.arange(40) / 30, fps=30,
+)
+try:
+    with Decoder(path.parent, threads=1, batch_rows=16) as decoder:
+        *_, end = decoder.run(job)
+    print("damaged", end.num_frames, *(found.code for found in end.findings))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def failing_reads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler")
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(READ_FAILS)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
+    return folder / "shim.so"
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "ETIMEDOUT", "ENOMEM", "EACCES"])
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])  # an MP4 has its index at the end, and FFmpeg only sees it missing
+def test_failing_read_keeps_its_name_and_is_no_damage(
+    kind: str, name: str, failing_reads: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    path = encode_video(tmp_path / f"failing.{kind}", list(random.integers(0, 256, (40, 48, 64, 3), np.uint8)))
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(failing_reads),
+        "FAIL_AT": str(path.stat().st_size // 2),
+        "FAIL_WITH": str(getattr(errno, name)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE, str(path)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert f"({name})" in done.stdout
+    assert "damaged" not in done.stdout
+
+
+def test_video_that_is_really_damaged_stays_a_finding(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    path = encode_video(tmp_path / "video.mkv", list(random.integers(0, 256, (40, 48, 64, 3), np.uint8)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = subprocess.run([sys.executable, "-c", DECODE, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("damaged ")
+    assert "decode_error" in done.stdout or "video_frames_short" in done.stdout
