@@ -163,7 +163,8 @@ def replace(name, values):
         (lambda file: file.attrs.modify("format_version", 99), "format version 99"),
         (lambda file: file.attrs.__delitem__("fps"), "incomplete or malformed"),
         (lambda file: file.__delitem__("ep_len"), "'ep_len' is missing"),
-        (lambda file: file.__delitem__("state"), "'state' is missing"),
+        (lambda file: file.__delitem__("action"), "'action' is missing"),
+        (lambda file: file.attrs.modify("columns", '{"force": ["force"]}'), "'force' is missing"),
         (
             replace("ep_len", np.array([30, 25, 7, 20], np.int32)),
             "'ep_len' adds up to 82 steps, but 'pixels' has 83 rows",
