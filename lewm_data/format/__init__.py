@@ -1,1 +1,1 @@
-"""The file, in both directions: HDF5 with plain names, read and written. No torch, no video."""
+"""The HDF5 file, read and written: names, codecs, rules, chunk index. No torch, no video."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lewm_data.config import FORMAT_VERSION, MAX_IMAGE_SIDE
 from lewm_data.errors import FormatError, raise_machine_error
 from lewm_data.findings import Finding
+from lewm_data.format.attributes import as_integers, as_list, as_object, hash_attributes, integer, number, parse
+from lewm_data.format.hdf5 import HDF5_ERRORS
 
 ATTRIBUTES_CHECKSUM = "attributes_sha256"
-"""Root attribute with the names of all others and a hash of their values, which HDF5 has no checksum of its own for."""
+"""Root attribute with the names of the others and a hash of their values: HDF5 has no checksum for attributes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,12 +118,12 @@ class FileHeader:
         attributes = {
             key: value if isinstance(value, (int, float, str)) else json.dumps(value) for key, value in plain.items()
         }
-        checksum = {"of": sorted(attributes), "sha256": _hash(attributes, sorted(attributes))}
+        checksum = {"of": sorted(attributes), "sha256": hash_attributes(attributes, sorted(attributes))}
         return {**attributes, ATTRIBUTES_CHECKSUM: json.dumps(checksum)}
 
     @staticmethod
     def is_as_written(attributes: Mapping[str, Any]) -> bool:
-        """Whether root attributes are those that were written; of a file without their checksum nobody can tell.
+        """Whether root attributes match their checksum. True for a file without one.
 
         Args:
             attributes: The root attributes of an open file.
@@ -130,9 +131,9 @@ class FileHeader:
         try:
             if ATTRIBUTES_CHECKSUM not in attributes:
                 return True
-            told = json.loads(attributes[ATTRIBUTES_CHECKSUM])
-            return bool(told["sha256"] == _hash(attributes, told["of"]))
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            stated = parse(attributes, ATTRIBUTES_CHECKSUM, dict)
+            return bool(stated["sha256"] == hash_attributes(attributes, [str(name) for name in as_list(stated["of"])]))
+        except HDF5_ERRORS as error:
             raise_machine_error(error, "the root attributes")
             return False
 
@@ -151,11 +152,11 @@ class FileHeader:
             FormatError: The file is not of this format, or of a newer version of it.
         """
         try:
-            ours = "lewm_data_version" in attributes
-            version = int(attributes["format_version"]) if "format_version" in attributes and ours else None
-        except (ArithmeticError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            is_ours = "lewm_data_version" in attributes and "format_version" in attributes
+            version = integer(attributes, "format_version") if is_ours else None
+        except HDF5_ERRORS as error:
             raise_machine_error(error, path)
-            raise FormatError(f"{path}: its root attributes cannot be read; the file is damaged ({error}).") from error
+            raise FormatError(f"{path}: the root attributes cannot be read; the file is damaged ({error}).") from error
         if version is None:
             raise FormatError(
                 f"{path}: not a lewm_data file (it has no root attribute 'format_version'). "
@@ -167,39 +168,45 @@ class FileHeader:
                 "Upgrade lewm_data, or convert the dataset again with this one."
             )
         try:
-            header = cls(
-                format_version=version,
-                lewm_data_version=str(attributes["lewm_data_version"]),
-                sources=tuple(
-                    SourceRecord(**{**record, "episodes": tuple(record["episodes"])})
-                    for record in json.loads(attributes["sources"])
-                ),
-                fps=float(attributes["fps"]),
-                cameras=json.loads(attributes["cameras"]),
-                image_height=int(attributes["image_height"]),
-                image_width=int(attributes["image_width"]),
-                resize=str(attributes["resize"]),
-                compression=str(attributes["compression"]),
-                done_source=str(attributes["done_source"]),
-                columns={k: tuple(v) for k, v in json.loads(attributes.get("columns", "{}")).items()},
-                feature_names={k: tuple(v) for k, v in json.loads(attributes["feature_names"]).items()},
-                tasks={int(k): v for k, v in json.loads(attributes["tasks"]).items()},
-                statistics={k: _statistics(v) for k, v in json.loads(attributes["statistics"]).items()},
-                dirty_episode_policy=str(attributes["dirty_episode_policy"]),
-                findings=tuple(Finding.from_json(item) for item in json.loads(attributes["findings"])),
-                dropped_episodes=tuple(json.loads(attributes["dropped_episodes"])),
-                fingerprint=str(attributes["fingerprint"]),
-                part=str(attributes.get("part", "")),
-                scaler_version=int(attributes.get("scaler_version", 1)),
-            )
+            header = cls._from(attributes, version)
             header._check()
             return header
-        except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except HDF5_ERRORS as error:
             raise_machine_error(error, path)
             raise FormatError(
                 f"{path}: root attributes of format version {version} are incomplete or malformed "
                 f"({type(error).__name__}: {error}). Convert the dataset again."
             ) from error
+
+    @classmethod
+    def _from(cls, attributes: Mapping[str, Any], version: int) -> FileHeader:
+        """Raises KeyError for an attribute that is missing and ValueError for one that is malformed."""
+        columns = parse(attributes, "columns", dict) if "columns" in attributes else {}
+        return cls(
+            format_version=version,
+            lewm_data_version=str(attributes["lewm_data_version"]),
+            sources=tuple(_source(item) for item in parse(attributes, "sources", list)),
+            fps=number(attributes, "fps"),
+            cameras=parse(attributes, "cameras", dict),
+            image_height=integer(attributes, "image_height"),
+            image_width=integer(attributes, "image_width"),
+            resize=str(attributes["resize"]),
+            compression=str(attributes["compression"]),
+            done_source=str(attributes["done_source"]),
+            columns={name: tuple(map(str, as_list(keys))) for name, keys in columns.items()},
+            feature_names={
+                name: tuple(map(str, as_list(names)))
+                for name, names in parse(attributes, "feature_names", dict).items()
+            },
+            tasks={int(index): str(text) for index, text in parse(attributes, "tasks", dict).items()},
+            statistics={name: _statistics(v) for name, v in parse(attributes, "statistics", dict).items()},
+            dirty_episode_policy=str(attributes["dirty_episode_policy"]),
+            findings=tuple(_finding(item) for item in parse(attributes, "findings", list)),
+            dropped_episodes=as_integers(parse(attributes, "dropped_episodes", list)),
+            fingerprint=str(attributes["fingerprint"]),
+            part=str(attributes.get("part", "")),
+            scaler_version=integer(attributes, "scaler_version") if "scaler_version" in attributes else 1,
+        )
 
     def _check(self) -> None:
         """Raises ValueError for values that no file of this format has."""
@@ -211,12 +218,31 @@ class FileHeader:
             raise ValueError(f"fps {self.fps}")
 
 
-def _hash(attributes: Mapping[str, Any], names: Iterable[str]) -> str:
-    """SHA-256 of attributes, as numbers and text of Python whatever h5py makes of them."""
-    values = [[name, getattr(attributes[name], "item", lambda value=attributes[name]: value)()] for name in names]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+def _source(value: Any) -> SourceRecord:
+    record = as_object(value)
+    return SourceRecord(
+        repo_id=str(record["repo_id"]),
+        revision=None if record["revision"] is None else str(record["revision"]),
+        codebase_version=str(record["codebase_version"]),
+        episodes=as_integers(record["episodes"]),
+    )
 
 
-def _statistics(data: Mapping[str, Any]) -> ColumnStatistics:
-    dimensions = {name: tuple(data[name]) for name in ("mean", "std", "min", "max")}
-    return ColumnStatistics(count=int(data["count"]), **dimensions)
+def _finding(value: Any) -> Finding:
+    try:
+        return Finding.from_json(as_object(value))
+    except TypeError as error:  # a field is missing
+        raise ValueError(f"findings: {error}") from error
+
+
+def _statistics(value: Any) -> ColumnStatistics:
+    stated = as_object(value)
+    if not isinstance(stated["count"], int):
+        raise ValueError(f"statistics: count is {stated['count']!r}")
+    return ColumnStatistics(
+        count=stated["count"],
+        mean=tuple(as_list(stated["mean"])),
+        std=tuple(as_list(stated["std"])),
+        min=tuple(as_list(stated["min"])),
+        max=tuple(as_list(stated["max"])),
+    )

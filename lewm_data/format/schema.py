@@ -1,8 +1,8 @@
-"""The meeting point of the two wings: file format version 1 and the batch contract.
+"""File format version 1 and the batch contract: names, dtypes and shapes.
 
 One HDF5 file holds all steps of all episodes, episode after episode, along the first axis N. Its root holds
 column datasets of shape (N, ...), ``ep_len`` and ``ep_offset`` of shape (E,), and root attributes; no groups and
-no other datasets, so that stable-worldmodel's ``HDF5Dataset`` reads it as it is.
+no other datasets, so that stable-worldmodel's ``HDF5Dataset`` reads it unchanged.
 
 =============================  =======  ==============  =========================================
 dataset                        dtype    shape           chunk
@@ -58,11 +58,11 @@ FLOAT_DTYPES = ("float32", "float64")
 EPISODE_DTYPES: dict[str, str] = {EP_LEN: "int32", EP_OFFSET: "int64"}
 RESERVED_NAMES = frozenset({PIXELS, *ROW_DTYPES, *EPISODE_DTYPES})
 ROWS_PER_CHUNK = 4096
-"""Most rows in a chunk of a small column: a few hundred kilobytes for wide states, one chunk for a short episode."""
+"""Maximum rows in a chunk of a small column: a few hundred kilobytes for wide states."""
 
 CHUNK_BYTES = 1 << 20
-"""What a chunk of a small column takes at most, unless one row takes more: HDF5's cache of chunks holds as much, and a
-chunk that it cannot hold is read, checked and written again for every episode."""
+"""Maximum size of a chunk of a small column, unless one row is larger. HDF5's chunk cache has this size; it reads,
+checks and writes a larger chunk again for every episode."""
 
 
 def rows_per_chunk(row_bytes: int) -> int:
@@ -80,7 +80,7 @@ def is_pixels(column: str) -> bool:
 
 
 def pixels_column(camera: str) -> str:
-    """Column of a further camera.
+    """The column of an additional camera.
 
     Args:
         camera: LeRobot's feature key, such as ``observation.images.top``.
@@ -93,7 +93,7 @@ def pixels_column(camera: str) -> str:
 
 
 def is_value(column: str) -> bool:
-    """Whether a column holds one value per step that was recorded: no frames, no indices, no episode table."""
+    """Whether a column holds recorded values per step: no frames, no indices, no episode table."""
     return not is_pixels(column) and column not in (EPISODE_IDX, STEP_IDX, *EPISODE_DTYPES)
 
 
@@ -106,5 +106,5 @@ def camera_name(camera: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Replaces what HDF5 paths and batch keys should not hold with ``_``."""
+    """Replaces characters that HDF5 paths and batch keys should not have with ``_``."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)

@@ -1,4 +1,4 @@
-"""Statistics of the small columns, over the whole file, the same however it was sharded."""
+"""Statistics of the small columns over the whole file. Sharding does not change them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from lewm_data.format.header import ColumnStatistics
 from lewm_data.format.schema import is_value, rows_per_chunk
 
 _BLOCK_VALUES = 1 << 18
-"""Values read at once, unless one chunk holds more: 2 MB in float64, and a few times that while they are summed."""
+"""Values to read at once, unless one chunk has more: 2 MB in float64, and a few times that during a sum."""
 
 
 def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:
-    """Count, mean, standard deviation, minimum and maximum of every numeric column but frames and indices.
+    """Count, mean, standard deviation, minimum and maximum of every numeric column except frames and indices.
 
     Args:
         file: An open file of this format.
 
     Returns:
-        Column name to statistics, per flattened dimension. Two passes in blocks whose size depends on
-        the column's width alone, so that the result depends on the rows alone.
+        Column name to statistics, per flattened dimension. The block size depends only on the column's width, so the
+        result depends only on the rows.
     """
     return {name: column_statistics(file[name]) for name in file if is_value(name) and file[name].dtype.kind in "iuf"}
 
 
 def column_statistics(column: h5py.Dataset | np.ndarray) -> ColumnStatistics:
-    """Statistics of one column of shape (N, ...); values that are not finite are left out."""
+    """Statistics of one column of shape (N, ...), in two passes. NaN and infinite values are left out."""
     num_rows = len(column)
     width = math.prod(column.shape[1:])
     counts = np.zeros(width, np.int64)
@@ -57,7 +57,7 @@ def column_statistics(column: h5py.Dataset | np.ndarray) -> ColumnStatistics:
 
 
 def rows_at_once(column: h5py.Dataset | np.ndarray) -> int:
-    """Rows of a small column to read at once: whole chunks, of bounded size however wide it is."""
+    """Rows of a small column to read at once: a number of whole chunks that bounds the memory of wide columns."""
     width = math.prod(column.shape[1:])
     unit = rows_per_chunk(column.dtype.itemsize * width)
     return max(unit, _BLOCK_VALUES // max(1, width) // unit * unit)

@@ -1,4 +1,4 @@
-"""Micro-batches -> one HDF5 file of format version 1, whole or not at all."""
+"""Writes episodes to one HDF5 file of format version 1. The file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from lewm_data.format.schema import (
 from lewm_data.format.statistics import file_statistics
 
 LIBVER = ("v110", "v110")
-"""File format that HDF5 1.10 and newer read; "latest" would write one that only HDF5 2.0 does."""
+"""The file format that HDF5 1.10 and newer read. "latest" would write one that only HDF5 2.0 reads."""
 
 
 SYNC_BYTES = 256 << 20
-"""Written frames are brought to the disk each time so much has gathered, so that the last flush is a short one: a
-flush shows no progress, and the watchdog must not take a slow disk for a hang."""
+"""Frames are flushed to the disk whenever this much has accumulated, so that the final flush is short. A flush reports
+no progress, and the watchdog must not mistake a slow disk for a hang."""
 
 
 _INDICES: dict[str, tuple[str, int | None]] = {name: (ROW_DTYPES[name], None) for name in (EPISODE_IDX, STEP_IDX)}
 
 
 class FileShape(NamedTuple):
-    """What a file's datasets look like, but for the number of rows.
+    """A file's datasets, except for the number of rows.
 
     Attributes:
         cameras: Frame columns, in order.
         height: Rows of a frame.
         width: Columns of a frame.
-        columns: Value column to (dtype, numbers per row); None stands for plain numbers, shape (N,). The writer adds
-            the indices ``episode_idx`` and ``step_idx`` itself.
+        columns: Value column to (dtype, numbers per row); None means one number per row, shape (N,). The writer adds
+            ``episode_idx`` and ``step_idx`` itself.
         compression: Codec of the frames.
     """
 
@@ -60,15 +60,23 @@ class FileShape(NamedTuple):
 
 
 class FileWriter:
-    """Writes episodes to a file that appears under its name only when ``finish`` was called.
+    """Writes episodes to a file that appears under its name only when ``finish`` is called.
 
-    Used as a context manager: entering makes the file, leaving without ``finish`` removes what was written.
+    Use it as a context manager: entering creates the file, and leaving without ``finish`` removes it.
 
     Args:
-        path: The file to make; it is written as ``<path>.tmp``, flushed to disk, then renamed.
+        path: The file to make; it is written as ``<path>.tmp``, flushed to the disk, then renamed.
         shape: Its datasets.
-        num_rows: Steps at most; fewer may be written.
-        threads: Threads that compress.
+        num_rows: Maximum number of steps.
+        threads: Threads that compress frames.
+
+    Example:
+        >>> shape = FileShape(("pixels",), 8, 8, {"action": ("float32", 2), "done": ("bool", None)}, "lzf")
+        >>> with FileWriter(path, shape, num_rows=1) as writer:
+        ...     writer.write_rows({"action": np.zeros((1, 2)), "done": np.ones(1, bool)})
+        ...     writer.write_chunks("pixels", [writer.encode(np.zeros((8, 8, 3), np.uint8)).result()], start=0)
+        ...     writer.end_episode(1)
+        ...     writer.finish(header)
     """
 
     def __init__(self, path: Path, shape: FileShape, *, num_rows: int, threads: int = 1) -> None:
@@ -88,22 +96,26 @@ class FileWriter:
             self._file = h5py.File(self._temporary, "w", libver=LIBVER, locking=False)
             self._create_datasets(self._file, self._num_rows)
         except BaseException:
-            self.__exit__(None, None, None)
+            self._discard()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
+        """Stops compressing and removes the temporary file, which ``finish`` has renamed if the file is complete."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         if self._file is not None:
             self._close_quietly()
-        self._temporary.unlink(missing_ok=True)  # gone under its own name if it was finished
+        self._temporary.unlink(missing_ok=True)
 
     @property
     def num_episodes(self) -> int:
-        """Episodes ended so far."""
+        """Number of episodes that have ended."""
         return len(self._lengths)
 
     def write_rows(self, columns: Mapping[str, np.ndarray]) -> None:
@@ -122,10 +134,10 @@ class FileWriter:
             self._file[name][self._rows : self._rows + count] = values
 
     def encode(self, frame: np.ndarray) -> Future[StoredChunk]:
-        """Compresses a frame, in another thread if there are several.
+        """Compresses a frame, in another thread if the writer has several.
 
         Args:
-            frame: uint8, shape (H, W, 3), C-contiguous; it must stay as it is until the result is there.
+            frame: uint8, shape (H, W, 3), C-contiguous. Do not change it before the result is ready.
         """
         if self._pool is not None:
             return self._pool.submit(self._encode, frame)
@@ -138,8 +150,8 @@ class FileWriter:
 
         Args:
             column: Frame column.
-            chunks: Frames in order, as ``encode`` makes them.
-            start: Step of the first of them.
+            chunks: Frames in order, from ``encode``.
+            start: Step of the first frame.
         """
         assert self._file is not None
         dataset = self._file[column].id
@@ -152,7 +164,7 @@ class FileWriter:
             self._unsynced_bytes = 0
 
     def end_episode(self, length: int) -> None:
-        """Ends the current episode after ``length`` steps; without this call the next one overwrites it."""
+        """Ends the current episode after ``length`` steps. Without this call, the next episode overwrites it."""
         self._lengths.append(length)
         self._rows += length
 
@@ -162,11 +174,11 @@ class FileWriter:
         self._file[DONE][self._rows + step] = True
 
     def finish(self, header: FileHeader, *, complete: Callable[[h5py.File], None] = lambda file: None) -> None:
-        """Completes the file, brings it to the disk and gives it its name.
+        """Completes the file, flushes it to the disk and renames it.
 
         Args:
-            header: The root attributes; their statistics are computed here.
-            complete: Called with the open file, to add what this writer does not know of.
+            header: The root attributes; the writer computes the statistics.
+            complete: Called with the open file, to add more datasets.
         """
         assert self._file is not None
         file = self._file
@@ -211,7 +223,7 @@ class FileWriter:
             )
 
     def _close_quietly(self) -> None:
-        """Closes after a failure: on a full disk, closing fails as well, and the file is removed anyway."""
+        """Closes after a failure. On a full disk, closing fails too, but the file is removed anyway."""
         try:
             if self._file is not None:
                 self._file.close()
@@ -221,14 +233,14 @@ class FileWriter:
 
 
 def replace_durably(temporary: Path, path: Path) -> None:
-    """Renames a finished file so that it is whole under its name even after a loss of power."""
+    """Renames a finished file so that it is complete under its name even after a power loss."""
     sync(temporary)
     temporary.replace(path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Brings a file's content, or a folder's entries, to the disk."""
+    """Flushes a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
