@@ -79,7 +79,7 @@ class FrameIndex:
 
         try:
             dataset.id.chunk_iter(note)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, IndexError) as error:  # the last one for a row that does not exist
             raise_machine_error(error, dataset.file.filename)
             raise FormatError(
                 f"{dataset.file.filename}: the chunk index of {dataset.name!r} cannot be read ({error}). "
