@@ -18,7 +18,7 @@ if sys.platform == "win32":
     raise ImportError(_REFUSAL)
 
 if TYPE_CHECKING:
-    from lewm_data.api import convert, inspect, merge, preview, verify
+    from lewm_data.api import assess, convert, inspect, merge, preview, verify
     from lewm_data.config import ConvertConfig, RemoteConfig
     from lewm_data.datamodule import LeWMDataModule
     from lewm_data.loading.batches import whole_batch
@@ -29,6 +29,7 @@ _MODULES = {
     "LeWMDataModule": "lewm_data.datamodule",
     "RemoteConfig": "lewm_data.config",
     "WindowDataset": "lewm_data.loading.dataset",
+    "assess": "lewm_data.api",
     "convert": "lewm_data.api",
     "inspect": "lewm_data.api",
     "merge": "lewm_data.api",
@@ -44,6 +45,7 @@ __all__ = [
     "RemoteConfig",
     "WindowDataset",
     "__version__",
+    "assess",
     "convert",
     "inspect",
     "merge",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lewm_data.config import ConvertConfig, PreviewConfig
+from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
 from lewm_data.conversion import merge as merging
 from lewm_data.conversion import pipeline
 from lewm_data.conversion.inspect import Inspection, inspect_source
@@ -26,6 +26,8 @@ from lewm_data.resources import Progress, available_memory_bytes
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 
 if TYPE_CHECKING:
+    from lewm_data.quality.assess.assessment import Assessment
+    from lewm_data.quality.assess.footage import Footage
     from lewm_data.viewing.preview import PreviewResult
 
 type StrPath = str | os.PathLike[str]
@@ -201,6 +203,68 @@ def preview(
     )
 
 
+def assess(
+    source: StrPath, config: AssessConfig | None = None, *, progress: Progress = _no_progress, **settings: Any
+) -> Assessment:
+    """Judges, without a GPU, whether a world model can learn from a recording.
+
+    It decodes each camera once, at 96 pixels, and asks whether the robot stands still, whether a camera is out of step
+    with the joints, what each camera sees, whether the state follows the action, and whether there are enough episodes.
+    An answer without enough evidence is None. Of a long recording, evenly chosen episodes are looked at.
+
+    Args:
+        source: A converted file, a dataset folder, or a Hub repo id.
+        config: Settings to start from; None starts from the defaults.
+        progress: Called with what is being done, how much is done, and the total.
+        **settings: Fields of ``AssessConfig``, such as ``frameskip=10``.
+
+    Raises:
+        UsageError: The source, a camera or a setting is invalid, or no episode can be read.
+        DirtyDataError: The metadata is too damaged to read anything.
+
+    Example:
+        >>> import lewm_data
+        >>> result = lewm_data.assess("recording")  # doctest: +SKIP
+        >>> result.verdict  # doctest: +SKIP
+        'ready'
+    """
+    from lewm_data.quality.assess.assessment import answer
+    from lewm_data.quality.assess.judge import judge
+
+    settled = _config(AssessConfig, config, settings)
+    name = _source(source)
+    footage = _footage(name, settled, progress)
+    return judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip)
+
+
+def _footage(source: str, config: AssessConfig, progress: Progress) -> Footage:
+    """Reads a converted file or a dataset as small arrays."""
+    from lewm_data.quality.assess import reading
+
+    if Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
+        return reading.read_converted(Path(source), camera=config.camera, progress=progress)
+    settings = ConvertConfig(
+        camera=config.camera,
+        episodes=config.episodes,
+        action=config.action,
+        state=config.state,
+        revision=config.revision,
+        dirty_episode_policy="keep",
+    )
+    inspection = inspect_source(source, settings, any_camera=True, progress=progress)
+    if inspection.dataset is None:
+        inspection.refuse_if_dirty()
+        raise AssertionError("a dataset whose metadata cannot be read is refused")
+    return reading.read_dataset(
+        inspection.dataset,
+        inspection.report,
+        source=source,
+        cameras=tuple(inspection.cameras.values()),
+        skip=inspection.decision.dropped,
+        progress=progress,
+    )
+
+
 class _ProgressReporter(pipeline.Reporter):
     """Passes the steps of a conversion on to a ``Progress`` callback."""
 
@@ -227,7 +291,9 @@ class _ProgressReporter(pipeline.Reporter):
         self._progress(what, done, total)
 
 
-def _config[C: (ConvertConfig, PreviewConfig)](cls: type[C], config: C | None, settings: dict[str, Any]) -> C:
+def _config[C: (AssessConfig, ConvertConfig, PreviewConfig)](
+    cls: type[C], config: C | None, settings: dict[str, Any]
+) -> C:
     """Applies settings to a configuration.
 
     Raises:

@@ -186,6 +186,33 @@ class PreviewConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AssessConfig:
+    """What ``assess`` looks at.
+
+    Attributes:
+        camera: Look through this camera only: its LeRobot key or short name. None looks through all of them.
+        frameskip: The frameskip that you mean to train with.
+        episodes: Which episodes, by episode_index, such as ``0:50,60``. None takes all of them.
+        action: Columns that make up ``action``, as in ``convert``.
+        state: Columns that make up ``state``, as in ``convert``.
+        revision: Branch, tag or commit on the Hub.
+    """
+
+    camera: str | None = None
+    frameskip: int = 5
+    episodes: str | None = None
+    action: str | None = None
+    state: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes is not None:
+            parse_episodes(self.episodes)
+        if self.frameskip < 1:
+            raise UsageError(f"frameskip is {self.frameskip}, but must be 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteConfig:
     """How to read converted files from object storage.
 

@@ -1,4 +1,4 @@
-"""The commands: inspect, convert, verify, merge, preview, view, push, pull, demo, completion.
+"""The commands: inspect, assess, convert, verify, merge, preview, view, push, pull, demo, completion.
 
 Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough memory or disk; 5 stalled;
 6 verification failed; 130 interrupted. ``--json`` prints one object on stdout; everything else goes to stderr.
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lewm_data.cli.parser import parse
 from lewm_data.cli.tables import StderrConsole, show_done, styled
-from lewm_data.config import ConvertConfig, PreviewConfig
+from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
 from lewm_data.conversion.watchdog import catch_signals
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, LewmDataError, ResourceError, UsageError
 from lewm_data.paths import expand, local_path
@@ -80,7 +80,7 @@ def _error_json(error: LewmDataError) -> dict[str, Any]:
     }
 
 
-def _config[T: (ConvertConfig, PreviewConfig)](cls: type[T], options: Namespace) -> T:
+def _config[T: (AssessConfig, ConvertConfig, PreviewConfig)](cls: type[T], options: Namespace) -> T:
     return cls(**{field.name: options[field.name] for field in fields(cls)})
 
 
@@ -99,6 +99,17 @@ def _inspect(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
     if inspection.decision.refused or not inspection.kept_rows():
         return DirtyDataError.exit_status, result.to_dict()
     return ResourceError.exit_status if result.shortfalls else 0, result.to_dict()
+
+
+def _assess(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
+    from lewm_data import api
+    from lewm_data.cli.progress import StagedProgress
+    from lewm_data.cli.tables import show_assessment
+
+    with StagedProgress(console) as progress:
+        result = api.assess(options.source, _config(AssessConfig, options), progress=progress)
+    show_assessment(console, result)
+    return 0, result.to_dict()
 
 
 def _convert(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
@@ -253,6 +264,7 @@ def _demo(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 
 _COMMANDS = {
     "inspect": _inspect,
+    "assess": _assess,
     "convert": _convert,
     "verify": _verify,
     "merge": _merge,

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from lewm_data import __version__
-from lewm_data.config import ConvertConfig, PreviewConfig
+from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
 from lewm_data.errors import UsageError, printable
 
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)")
@@ -95,6 +95,12 @@ def make_parser() -> Parser:
     inspect.add_argument("source", help="dataset folder or Hub repo id")
     _add_settings(inspect)
     commands.add_subcommand("inspect", inspect, help="report findings and a plan; convert nothing")
+
+    assess = Parser(description="Judges whether a world model can learn from a recording. Needs no GPU.")
+    assess.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
+    assess.add_class_arguments(AssessConfig, as_group=True)
+    _add_json(assess)
+    commands.add_subcommand("assess", assess, help="judge whether a world model can learn from it")
 
     convert = Parser(description="Inspects a LeRobot dataset, then converts it. Resumes after an interruption.")
     convert.add_argument("source", help="dataset folder or Hub repo id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Console
@@ -15,10 +16,14 @@ from lewm_data.errors import printable
 from lewm_data.findings import HANDLED, LEAVE_OUT, Finding, Verdict, count_of, group_findings
 from lewm_data.report import Command, dataset_facts, plan_facts
 
+if TYPE_CHECKING:
+    from lewm_data.quality.assess.assessment import Assessment
+
 MAX_GROUPS = 12
 """Kinds of findings that are shown; the rest is counted, and --json lists all."""
 
 _STYLES = {"good": "bold green", "fair": "bold yellow", "bad": "bold red"}
+_LEVELS: dict[str, Literal["good", "fair", "bad"]] = {"ready": "good", "fixable": "fair", "record_again": "bad"}
 _SYMBOLS = {"good": ("✔", "OK:"), "fair": ("▲", "Note:"), "bad": ("✘", "Stop:")}
 
 
@@ -149,3 +154,17 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
 
 def _is_ascii(console: Console) -> bool:
     return bool(console.options.ascii_only)
+
+
+def show_assessment(console: Console, assessment: Assessment) -> None:
+    """Prints what ``assess`` measured, what keeps a model from learning, a verdict, and what to type next."""
+    console.print(_pairs(assessment.facts()))
+    console.print()
+    for found in assessment.findings:
+        about = f" ({found.camera})" if found.camera else ""
+        console.print(styled((f"{found.code}{about}", "bold yellow"), f": {found.found}."), soft_wrap=True)
+        console.print(styled((f"  {found.remedy}", "dim")), soft_wrap=True)
+    if assessment.findings:
+        console.print()
+    show_verdict(console, Verdict(_LEVELS[assessment.verdict], assessment.sentence))
+    show_commands(console, [Command(*step) for step in assessment.next_steps])

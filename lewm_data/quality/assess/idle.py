@@ -1,0 +1,148 @@
+"""Does the robot stand still? State, action and picture together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
+from lewm_data.quality.assess.noise import moving_dimensions, noise_floor, value_range
+
+MIN_IDLE_SECONDS = 0.5
+"""A shorter rest is part of a movement, such as its turning point."""
+
+_WINDOW_SECONDS = 0.15
+_SLOW_SHARE = 0.05
+"""At rest is what is slower than this share of the fast movements (the 90th percentile while moving)."""
+
+_PICTURE_SHARE = 0.10
+_BUSY_PIXELS = 0.05
+"""The share of pixels that change most: a gripper fills few of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Idleness:
+    """Where the robot stands still.
+
+    Attributes:
+        is_idle: (N,) bool, each step.
+        head: (E,) steps at the beginning of each episode in which nothing moves.
+        tail: (E,) steps at the end of each.
+    """
+
+    is_idle: NDArray[np.bool_]
+    head: NDArray[np.int64]
+    tail: NDArray[np.int64]
+
+    @property
+    def share(self) -> float:
+        """Share of all steps."""
+        return float(self.is_idle.mean()) if len(self.is_idle) else 0.0
+
+
+def find_idle(footage: Footage) -> Idleness:
+    """Finds the steps at which state, action and every camera that shows motion rest for half a second or more.
+
+    Dimensions that never move are left out, so that a jittering joint neither hides nor feigns motion. A camera only
+    speaks against rest where its change is clearly above what it shows at its quietest.
+
+    Args:
+        footage: The recording.
+    """
+    episode, fps = footage.episode, footage.fps
+    resting = np.ones(len(episode), np.bool_)
+    num_judges = 0
+    for values in (footage.state, footage.action):
+        speed = motion_speed(values, episode, fps)
+        if speed is not None:
+            resting &= speed < _SLOW_SHARE * _fast(speed)
+            num_judges += 1
+    if not num_judges:
+        resting[:] = True  # nothing moves in any row: whether anything happened is for the cameras to say
+    for track in footage.cameras.values():
+        resting &= ~_shows_motion(track, episode, fps)
+    return _idleness(_runs(resting, episode, max(2, round(MIN_IDLE_SECONDS * fps))), episode)
+
+
+def motion_speed(values: NDArray[np.float64], episode: NDArray[np.int64], fps: float) -> NDArray[np.float64] | None:
+    """How fast the fastest quarter of the dimensions moves, above its noise, as a share of its range.
+
+    Args:
+        values: (N, D).
+        episode: (N,) the episode of each step.
+        fps: Steps per second.
+
+    Returns:
+        (N,) change over 0.3 seconds around each step; None if no dimension moves.
+    """
+    moving = moving_dimensions(values, episode, fps)
+    if not moving.any():
+        return None
+    values = values[:, moving]
+    noise, extent = noise_floor(values, episode), value_range(values)
+    extent = np.where(extent > 0, extent, 1.0)
+    before, after = _around(episode, fps)
+    change = np.abs(values[after] - values[before])
+    change = np.maximum(change - 3 * np.sqrt(2) * noise, 0) / extent
+    count = max(1, change.shape[1] // 4)
+    return np.asarray(np.sort(change, axis=1)[:, -count:].mean(axis=1))
+
+
+def _fast(speed: NDArray[np.float64]) -> float:
+    """The 90th percentile of the speeds that are not plain rest, so that long rests do not lower it."""
+    moving = speed[speed > 0.02 * speed.max(initial=0.0)]
+    return float(np.percentile(moving, 90)) if len(moving) else 0.0
+
+
+def _around(episode: NDArray[np.int64], fps: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The steps 0.15 seconds before and after each step, kept inside the episode."""
+    reach = max(1, round(_WINDOW_SECONDS * fps))
+    before, after = np.empty(len(episode), np.int64), np.empty(len(episode), np.int64)
+    for steps in episode_blocks(episode):
+        before[steps] = np.maximum(steps - reach, steps[0])
+        after[steps] = np.minimum(steps + reach, steps[-1])
+    return before, after
+
+
+def _shows_motion(track: CameraTrack, episode: NDArray[np.int64], fps: float) -> NDArray[np.bool_]:
+    """(N,) where a camera's picture changes clearly more than at its quietest."""
+    gray = track.thumbnails.astype(np.int16) @ np.array([1, 2, 1], np.int16) // 4
+    gray = gray.reshape(len(gray), -1)
+    before, after = _around(episode, fps)
+    busiest = max(1, round(_BUSY_PIXELS * gray.shape[1]))
+    change = np.empty(len(gray))
+    for begin in range(0, len(gray), 1024):
+        rows = slice(begin, begin + 1024)
+        difference = np.abs(gray[after[rows]] - gray[before[rows]])
+        change[rows] = np.partition(difference, -busiest, axis=1)[:, -busiest:].mean(axis=1)
+    # the first and last steps of an episode look less far, so that less changes: scale them up
+    reach = max(1, round(_WINDOW_SECONDS * fps))
+    known = track.is_known[before] & track.is_known[after] & (after - before == 2 * reach)
+    if not known.any():
+        return np.zeros(len(gray), np.bool_)
+    quiet, busy = np.percentile(change[known], [2, 90])
+    spread = np.median(np.abs(change[known] - np.median(change[known])))
+    threshold = quiet + max(_PICTURE_SHARE * (busy - quiet), 0.5 * min(spread, quiet), 1.0)
+    return np.asarray(track.is_known[before] & track.is_known[after] & (change > threshold))
+
+
+def _runs(flags: NDArray[np.bool_], episode: NDArray[np.int64], shortest: int) -> NDArray[np.bool_]:
+    """Only the flags that stand in runs of some length, within an episode."""
+    kept = np.zeros(len(flags), np.bool_)
+    for steps in episode_blocks(episode):
+        edges = np.flatnonzero(np.diff(np.r_[False, flags[steps], False].astype(np.int8)))
+        for begin, end in zip(edges[::2], edges[1::2], strict=True):
+            if end - begin >= shortest:
+                kept[steps[begin:end]] = True
+    return kept
+
+
+def _idleness(is_idle: NDArray[np.bool_], episode: NDArray[np.int64]) -> Idleness:
+    heads, tails = [], []
+    for steps in episode_blocks(episode):
+        moving = np.flatnonzero(~is_idle[steps])
+        heads.append(int(moving[0]) if len(moving) else len(steps))
+        tails.append(len(steps) - 1 - int(moving[-1]) if len(moving) else 0)
+    return Idleness(is_idle=is_idle, head=np.array(heads, np.int64), tail=np.array(tails, np.int64))

@@ -1,0 +1,169 @@
+"""What does each camera see? How well state and action can be read from its picture, in episodes that were left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_data.quality.assess.features import frame_features, motion_features
+from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
+from lewm_data.quality.assess.noise import moving_dimensions
+from lewm_data.quality.assess.response import sample_steps
+from lewm_data.quality.assess.ridge import from_another_episode, leave_one_episode_out
+
+SEES, BLIND = 0.05, 0.02
+"""A camera sees if its score is at least the first; it is blind if it is at most the second; between: cannot tell."""
+
+GAP_SECONDS = 0.3
+ONE_FRAME, TWO_FRAMES = ("state",), ("state change", "action", "action change")
+"""What is read from one frame, and what from two that are 0.3 seconds apart."""
+
+_MAX_ROWS = 1000
+_MIN_ROWS = 60
+_MAX_CONTROLS = 3
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Visibility:
+    """What one camera shows of the robot; R2 in left-out episodes, the mean over moving dimensions, each at least 0.
+
+    Attributes:
+        score: The best of the four kinds minus what permuted episodes reach of it; None: cannot tell.
+        state_r2: Of the state from one frame; None where there is no state that moves.
+        state_change_r2: Of the state's change over 0.3 seconds from two frames.
+        action_r2: Of the action from two frames.
+        null_r2: The best that pictures of other episodes reach.
+        within_r2: Of the state, after each episode's own mean is removed: slow drift between episodes explains nothing.
+    """
+
+    score: float | None
+    state_r2: float | None
+    state_change_r2: float | None
+    action_r2: float | None
+    null_r2: float | None
+    within_r2: float | None
+
+
+UNKNOWN = Visibility(score=None, state_r2=None, state_change_r2=None, action_r2=None, null_r2=None, within_r2=None)
+
+
+class Look(NamedTuple):
+    """Pictures of one camera as features, computed once for every question about them.
+
+    Attributes:
+        anchors: (n,) steps, spread evenly over the episodes.
+        one: (n, 832) features of the frame at each step.
+        two: (n, 1048) motion and change from there to the frame 0.3 seconds later.
+    """
+
+    anchors: NDArray[np.int64]
+    one: NDArray[np.float64]
+    two: NDArray[np.float64]
+
+
+def look(footage: Footage, track: CameraTrack) -> Look:
+    """Computes the features of one camera.
+
+    Args:
+        footage: The recording.
+        track: The camera.
+    """
+    gap = max(1, round(GAP_SECONDS * footage.fps))
+    anchors = sample_steps(footage.episode, _MAX_ROWS, after=gap)
+    anchors = anchors[track.is_known[anchors] & track.is_known[anchors + gap]]
+    if not len(anchors):
+        return Look(anchors, np.empty((0, 1)), np.empty((0, 1)))
+    first, second = track.thumbnails[anchors], track.thumbnails[anchors + gap]
+    both = frame_features(np.concatenate([first, second]))
+    one, later = both[: len(anchors)], both[len(anchors) :]
+    return Look(anchors, one, np.c_[motion_features(first, second), later - one])
+
+
+def find_visibility(footage: Footage, seen: Look) -> Visibility:
+    """Scores one camera.
+
+    Args:
+        footage: The recording.
+        seen: What the camera shows.
+
+    Returns:
+        The scores; without numbers where there are too few episodes or steps to tell.
+    """
+    gap = max(1, round(GAP_SECONDS * footage.fps))
+    anchors = seen.anchors
+    episode = footage.episode[anchors]
+    if len(anchors) < _MIN_ROWS or len(np.unique(episode)) < 2:
+        return UNKNOWN
+    targets = _targets(footage, anchors, gap)
+    if not targets:
+        return UNKNOWN
+    blocks = episode_blocks(episode)
+    controls = [from_another_episode(blocks, d) for d in range(1, min(_MAX_CONTROLS, len(blocks) - 1) + 1)]
+    own: dict[str, float] = {}
+    null: dict[str, float] = {}
+    within: float | None = None
+    for inputs, names in ((seen.one, ONE_FRAME), (seen.two, TWO_FRAMES)):
+        present = [name for name in names if name in targets]
+        if not present:
+            continue
+        # pairing pictures with the rows of another episode keeps everything but what the pictures say
+        pairings = [targets[name][rows] for name in present for rows in (np.arange(len(anchors)), *controls)]
+        fits = iter(leave_one_episode_out(inputs, pairings, episode))
+        for name in present:
+            fit = next(fits)
+            own[name] = _clipped_mean(fit.r2)
+            within = _clipped_mean(fit.r2_within) if name == "state" else within
+            null[name] = max(_clipped_mean(next(fits).r2) for _ in controls)
+    return Visibility(
+        score=max(own[name] - null[name] for name in own),
+        state_r2=own.get("state"),
+        state_change_r2=own.get("state change"),
+        action_r2=own.get("action"),
+        null_r2=max(null.values()),
+        within_r2=within,
+    )
+
+
+def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
+    """The score of a camera over a quarter, half, three quarters and all of the episodes.
+
+    Returns:
+        Pairs of (share of the episodes, score); only shares of two episodes or more for which there is a score.
+    """
+    curve: list[tuple[float, float]] = []
+    counts: set[int] = set()
+    for share in _SHARES:
+        count = round(share * footage.num_episodes)
+        if count < 2 or count in counts:
+            continue
+        counts.add(count)
+        # every so-many-th episode: conditions drift while one records
+        chosen = np.linspace(0, footage.num_episodes - 1, count).round().astype(np.int64)
+        rows = np.isin(footage.episode[seen.anchors], chosen)
+        score = find_visibility(footage, Look(seen.anchors[rows], seen.one[rows], seen.two[rows])).score
+        if score is not None:
+            curve.append((share, score))
+    return curve
+
+
+def _targets(footage: Footage, anchors: NDArray[np.int64], gap: int) -> dict[str, NDArray[np.float64]]:
+    """What is to be read from the pictures, standardized; nothing of a column that does not move."""
+    targets: dict[str, NDArray[np.float64]] = {}
+    for name, values in (("state", footage.state), ("action", footage.action)):
+        moving = moving_dimensions(values, footage.episode, footage.fps)
+        if not moving.any():
+            continue
+        scaled = values[:, moving] / values[:, moving].std(axis=0)
+        # actions of the coming gap, as a mean: a camera cannot see one command
+        now = scaled[anchors] if name == "state" else np.mean([scaled[anchors + k] for k in range(gap)], axis=0)
+        targets[name] = now
+        targets[f"{name} change"] = scaled[anchors + gap] - scaled[anchors]
+    return {name: values for name, values in targets.items() if (values.std(axis=0) > 1e-9).all()}
+
+
+def _clipped_mean(r2: NDArray[np.float64]) -> float:
+    return float(np.clip(r2, 0, 1).mean())

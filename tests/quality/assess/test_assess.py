@@ -1,0 +1,181 @@
+"""Every fault that ``assess`` knows, made on purpose in a recording whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lewm_data.quality.assess.assessment import Answers, Assessment, answer
+from lewm_data.quality.assess.excitation import near_duplicates
+from lewm_data.quality.assess.footage import Footage, episode_blocks
+from lewm_data.quality.assess.idle import find_idle
+from lewm_data.quality.assess.judge import judge, shifts
+from lewm_data.quality.assess.lag import find_lag
+from lewm_data.quality.assess.response import find_response
+from lewm_data.quality.assess.visibility import BLIND, SEES, find_visibility, look
+from tests.quality.assess.world import JOINTS, delayed, make_arm, retrack
+
+
+@pytest.fixture(scope="module")
+def arm() -> Footage:
+    return make_arm()
+
+
+@pytest.fixture(scope="module")
+def answers(arm: Footage) -> Answers:
+    return answer(arm)
+
+
+def assessed(footage: Footage, frameskip: int = 5) -> Assessment:
+    return judge(footage, answer(footage), source="arm", frameskip=frameskip)
+
+
+def codes(assessment: Assessment) -> set[str]:
+    return {found.code for found in assessment.findings}
+
+
+def test_a_good_recording_is_ready(arm: Footage, answers: Answers) -> None:
+    found = judge(arm, answers, source="arm", frameskip=5)
+    assert found.verdict == "ready"
+    assert codes(found) == set()
+    assert found.next_steps[0].line == "lewm-data convert arm OUTPUT.h5"
+    data = found.to_dict()
+    assert data["cameras"]["top"]["visibility"] > 0.5
+    assert abs(data["cameras"]["top"]["lag_frames"]) < 0.3
+    assert data["response"]["elbow"]["lag_steps"] == 2
+    assert data["response"]["elbow"]["gain"] == pytest.approx(1.0, abs=0.05)
+    assert data["still_dimensions"] == {"action": [], "state": []}
+    assert data["frameskip"]["recommended"] in (3, 5, 8)
+    assert data["episodes"]["count"] == 8
+    assert data["idle"]["share"] < 0.02
+
+
+@pytest.mark.parametrize("frames", [-3, -2, -1, -0.5, 0.5, 1, 2, 3])
+def test_a_shift_is_found_within_a_third_of_a_frame(arm: Footage, frames: float) -> None:
+    shifted = delayed(arm, frames)
+    lag = find_lag(shifted, shifted.cameras["top"])
+    assert lag.frames == pytest.approx(frames, abs=0.33)
+
+
+def test_a_whole_shift_names_its_correction(arm: Footage, answers: Answers) -> None:
+    late = delayed(arm, 2)
+    top = replace(answers.cameras["top"], lag=find_lag(late, late.cameras["top"]))
+    found = judge(arm, replace(answers, cameras={"top": top}), source="arm", frameskip=5)
+    assert codes(found) == {"camera_lag"}
+    assert shifts(found.answers) == {"top": 2}
+    assert found.verdict == "fixable"
+
+
+def test_rest_at_both_ends_is_measured() -> None:
+    still = make_arm(head=40, tail=30, num_episodes=5)
+    idle = find_idle(still)
+    assert np.abs(idle.head - 40).max() <= 4
+    assert np.abs(idle.tail - 30).max() <= 4
+
+
+def test_a_dead_joint_with_jitter_hides_no_rest() -> None:
+    still = make_arm(head=40, num_episodes=5)
+    random = np.random.default_rng(1)
+    jitter = random.integers(0, 2, (len(still.episode), 1)) * 0.088
+    state = np.concatenate([still.state, jitter], axis=1)
+    with_dead = replace(still, state=state, names={"action": JOINTS, "state": (*JOINTS, "dead")})
+    assert np.abs(find_idle(with_dead).head - 40).max() <= 4
+    found = assessed(replace(with_dead, cameras={}))
+    assert found.to_dict()["still_dimensions"] == {"action": [], "state": ["dead"]}
+    assert {"dimension_still", "idle_head"} <= codes(found)
+
+
+def frozen(footage: Footage) -> Footage:
+    thumbnails = footage.cameras["top"].thumbnails.copy()
+    thumbnails[:] = thumbnails[0]
+    return replace(footage, cameras={"top": retrack(thumbnails, footage.episode)})
+
+
+def black(footage: Footage) -> Footage:
+    noise = np.random.default_rng(0).integers(0, 3, footage.cameras["top"].thumbnails.shape)
+    return replace(footage, cameras={"top": retrack(noise.astype(np.uint8), footage.episode)})
+
+
+def unrelated(footage: Footage) -> Footage:
+    blocks = episode_blocks(footage.episode)
+    order = np.concatenate([blocks[(position + 3) % len(blocks)] for position in range(len(blocks))])
+    return replace(footage, cameras={"top": footage.cameras["top"].select(order)})
+
+
+@pytest.mark.parametrize("spoil", [frozen, black, unrelated])
+def test_a_camera_that_shows_nothing_of_the_robot_is_blind(arm: Footage, spoil: Callable[[Footage], Footage]) -> None:
+    footage = spoil(arm)
+    track = footage.cameras["top"]
+    score = find_visibility(footage, look(footage, track)).score
+    assert score is not None
+    assert score <= BLIND < SEES
+    assert find_lag(footage, track).frames is None
+
+
+def test_actions_of_noise_and_constant_actions_are_not_followed(arm: Footage) -> None:
+    noise = np.random.default_rng(0).normal(size=arm.action.shape)
+    for action in (noise, np.ones_like(arm.action)):
+        found = assessed(replace(arm, action=action, cameras={}))
+        assert "action_not_followed" in codes(found)
+        assert found.verdict == "record_again"
+
+
+def test_an_action_copied_from_the_state_is_recognized(arm: Footage) -> None:
+    found = assessed(replace(arm, action=arm.state, cameras={}))
+    assert "action_is_state" in codes(found)
+
+
+def test_a_leader_calibrated_apart_is_measured(arm: Footage) -> None:
+    action = arm.action.copy()
+    action[:, 1] -= 17
+    joint = find_response(replace(arm, action=action)).joints["elbow"]
+    assert joint.offset == pytest.approx(17, abs=0.5)
+    found = assessed(replace(arm, action=action, cameras={}))
+    assert "action_offset" in codes(found)
+
+
+def test_one_habit_repeated_is_predictable() -> None:
+    assert "actions_predictable" in codes(assessed(replace(make_arm(habit=True), cameras={})))
+
+
+def test_copies_of_an_episode_are_named(arm: Footage) -> None:
+    blocks = episode_blocks(arm.episode)
+    state, action = arm.state.copy(), arm.action.copy()
+    random = np.random.default_rng(0)
+    for values in (state, action):
+        values[blocks[5]] = values[blocks[2]] + random.normal(0, 0.2, values[blocks[2]].shape)
+    assert near_duplicates(replace(arm, state=state, action=action)) == [(2, 5)]
+    assert near_duplicates(arm) == []
+
+
+def test_few_episodes_are_too_few(arm: Footage, answers: Answers) -> None:
+    few = replace(arm, numbers=arm.numbers[:2], cameras={})
+    assert codes(judge(few, answers, source="arm", frameskip=5)) == {"episodes_too_few"}
+
+
+def test_without_enough_evidence_there_is_no_number(arm: Footage) -> None:
+    few = arm.episode < 1
+    part = replace(
+        arm,
+        episode=arm.episode[few],
+        numbers=arm.numbers[:1],
+        action=arm.action[few],
+        state=arm.state[few],
+        cameras={"top": arm.cameras["top"].select(few)},
+    )
+    data = assessed(part).to_dict()
+    assert data["cameras"]["top"]["visibility"] is None
+    assert data["frameskip"]["recommended"] is None
+    assert data["excitation"]["action_r2_from_state"] is None
+
+
+def test_a_recording_without_state_is_judged_by_its_actions(arm: Footage) -> None:
+    stateless = replace(arm, state=np.empty((len(arm.episode), 0)), names={"action": JOINTS, "state": ()})
+    seen = find_visibility(stateless, look(stateless, arm.cameras["top"]))
+    assert seen.state_r2 is None
+    assert seen.score is not None
+    assert seen.score > SEES
+    assert find_lag(stateless, arm.cameras["top"]).frames is not None
