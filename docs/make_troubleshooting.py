@@ -1,7 +1,7 @@
-"""Writes ``docs/troubleshooting.md`` from the catalogue of findings and the errors, so that it never differs from them.
+"""Writes ``docs/troubleshooting.md`` from the catalogue of findings and the errors, so that the page stays current.
 
-python docs/make_troubleshooting.py            write it anew
-python docs/make_troubleshooting.py --check    only tell whether it is as it would be written
+python docs/make_troubleshooting.py            write the page
+python docs/make_troubleshooting.py --check    only check that it is current
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ _INTRODUCTION = """\
 
 <!-- Made by docs/make_troubleshooting.py from lewm_data/findings.py and lewm_data/errors.py. -->
 
-Every message names the thing, the value, the rule and the remedy, so most often it is enough. `lewm-data inspect
-SOURCE` shows all findings of a dataset at once, and with `--json` every one of them in full.
-A converted file keeps its findings in the root attribute `findings`, with what was done about each.
+Every message names the thing, the value, the rule and the remedy, so you will rarely need this page. `lewm-data inspect
+SOURCE` shows all findings of a dataset at once, and `--json` prints each of them in full. A converted file keeps its
+findings, and what was done about each, in the root attribute `findings`. [Real recordings](recordings.md) lists the
+habits of other recorders and converters.
 """
 
 _STATUSES = """\
 ## Exit statuses
 
-The commands and `train.py` end with these (a training run that is interrupted saves first); with `--json`,
-`error.status` and `error.type` on stdout say the same. In Python the exception has the status as `exit_status`.
+The commands and `train.py` end with these; an interrupted training run saves a checkpoint first. With `--json`,
+`error.status` and `error.type` on stdout say the same. In Python, the exception has the status as `exit_status`.
 
 """
 
 _ERRORS = """
 ## Findings that are errors
 
-The episode, or without an episode the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail`
-(the default) refuses the dataset with status 3. `skip` drops the episodes concerned. `keep` converts where frames and
-rows can still be aligned, which the last column tells, and marks them; else it drops the episode, as `skip` does.
-Training draws from kept episodes as from all others, NaN and all, and says so when it begins. An error of the whole
-dataset is never skipped.
+The episode, or the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail` (the default) refuses the
+dataset with status 3. `skip` drops the episodes with errors. `keep` converts those whose frames and rows can still be
+aligned (last column) and marks them; it drops the others. Training draws from kept episodes as from all others,
+including any NaN, and warns about them when it starts. An error of the whole dataset cannot be skipped, with one
+exception: if a recording session was not finished, `skip` and `keep` convert the episodes that are whole, and so does
+`--episodes`.
 
 """
 
 _WARNINGS = """
 ## Findings that are warnings
 
-Suspicious, but converted, and recorded in the file. Look at the episodes concerned before you train.
+Suspicious, but converted, and recorded in the file. Look at these episodes before you train.
 
 """
 
@@ -68,7 +70,7 @@ def page() -> str:
 def _statuses() -> Iterator[tuple[str, str, str]]:
     classes = sorted(_all_errors(LewmDataError), key=lambda cls: cls.exit_status)  # stable: parents come first
     yield "0", "", "Done."
-    yield "1", "", "Unexpected: please report it, with the lines above the message."
+    yield "1", "", "Unexpected. Please report it with the lines above the message."
     for cls in classes:
         if cls is not LewmDataError:
             assert cls.__doc__ is not None
@@ -78,7 +80,7 @@ def _statuses() -> Iterator[tuple[str, str, str]]:
 def _all_errors(cls: type[LewmDataError]) -> Iterator[type[LewmDataError]]:
     yield cls
     for child in sorted(cls.__subclasses__(), key=lambda child: child.__name__):
-        if child.__module__ == cls.__module__:  # errors.py alone, whatever else was imported
+        if child.__module__ == cls.__module__:  # only those of errors.py
             yield from _all_errors(child)
 
 

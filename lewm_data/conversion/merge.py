@@ -20,7 +20,7 @@ from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, wrap_hdf5_errors
 from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
-from lewm_data.format.schema import EP_LEN, is_pixels, is_value
+from lewm_data.format.schema import DONE_RUN, EP_LEN, is_pixels, is_value
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.resources import Progress
@@ -231,6 +231,7 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
         ),
         fingerprint=hashlib.sha256("".join(header.fingerprint for header in headers).encode()).hexdigest(),
         part="",
+        done_source=DONE_RUN if any(header.done_source == DONE_RUN for header in headers) else headers[0].done_source,
         scaler_version=headers[0].scaler_version if len({header.scaler_version for header in headers}) == 1 else 0,
     )
     if not headers[0].part:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from lewm_data.errors import UsageError
 from lewm_data.findings import episode_ranges
 from lewm_data.format.header import FileHeader
-from lewm_data.format.schema import is_pixels
+from lewm_data.format.schema import DONE, DONE_RUN, is_pixels
 from lewm_data.format.segments import Column
 
 type Joined = Literal["file", "batch"]
@@ -99,7 +99,12 @@ def _stated(member: Member) -> dict[str, str]:
 def _stated_once(member: Member) -> dict[str, str]:
     """What the header of one file has room for only once."""
     header = member.header
-    return {} if header is None else {"compression": header.compression, "done_source": header.done_source}
+    if header is None:
+        return {}
+    done_source = header.done_source
+    if done_source == DONE_RUN:  # the same flags as in a file without such an episode
+        done_source = next(iter(header.columns.get(DONE, ())), done_source)
+    return {"compression": header.compression, "done_source": done_source}
 
 
 def _dimensions(member: Member, *, is_complete: bool) -> dict[str, str]:

@@ -56,6 +56,9 @@ FLOAT_DTYPES = ("float32", "float64")
 """dtypes that ``action`` and ``state`` may have; the second one with ``--state_dtype float64``."""
 
 EPISODE_DTYPES: dict[str, str] = {EP_LEN: "int32", EP_OFFSET: "int64"}
+DONE_RUN = "run"
+"""``done_source`` of a source that flags several last steps of an episode: the last of them is its end."""
+
 RESERVED_NAMES = frozenset({PIXELS, *ROW_DTYPES, *EPISODE_DTYPES})
 ROWS_PER_CHUNK = 4096
 """Maximum rows in a chunk of a small column: a few hundred kilobytes for wide states."""

@@ -267,4 +267,5 @@ def _read_v2_tasks(root: Path) -> tuple[dict[int, str], list[Finding]]:
         lines = read_jsonl(root, name, integers=("task_index",), texts=("task",))
     except UnusableError as error:
         return {}, [_tasks_problem(name, error)]
-    return {line["task_index"]: line["task"] for line in lines.records}, []
+    problems = [] if lines.cut_off is None else [_no_tasks(name, f"half a line: {lines.cut_off}")]
+    return {line["task_index"]: line["task"] for line in lines.records}, problems

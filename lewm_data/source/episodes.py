@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from lewm_data.config import StateDtype
 from lewm_data.findings import Finding
-from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
+from lewm_data.format.schema import ACTION, DONE, DONE_RUN, ROW_DTYPES, STATE
 from lewm_data.source.decode import DecodeJob, lost_source
-from lewm_data.source.metadata import DONE_RUN, NULL, Episode, LeRobotDataset
+from lewm_data.source.metadata import NULL, Episode, LeRobotDataset
 from lewm_data.source.rows import NotNumericError, RowCursor, holds_numbers, to_numpy
 from lewm_data.source.selection import file_column
 from lewm_data.source.video import VideoHeader

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lewm_data.format.schema import ACTION, DONE, STATE, camera_name
+from lewm_data.format.schema import ACTION, DONE, DONE_RUN, STATE, camera_name
 
 NULL = -1
 """Stands for a null in an integer column of the episode table."""
@@ -22,9 +22,6 @@ DONE_KEYS = ("next.done", "is_terminal", "is_last")
 
 LAST_STEP = "last_step"
 """``done_source`` of a dataset that flags no ends: each episode ends at its last step."""
-
-DONE_RUN = "run"
-"""``done_source`` of a dataset that flags several last steps of an episode: the last of them is its end."""
 
 INDEX_COLUMNS = ("episode_index", "frame_index", "timestamp", "index")
 """Columns that LeRobot writes into every Parquet file, and that say which row is which."""
