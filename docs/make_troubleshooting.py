@@ -38,9 +38,9 @@ The commands and `train.py` end with these; an interrupted training run saves a 
 _ERRORS = """
 ## Findings that are errors
 
-The episode, or the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail` (the default) refuses the
-dataset with status 3. `skip` drops the episodes with errors. `keep` converts those whose frames and rows can still be
-aligned (last column) and marks them; it drops the others. Training draws from kept episodes as from all others,
+The episode, or the whole dataset, cannot be converted truthfully. `--dirty_episode_policy fail` (the default) refuses
+the dataset with status 3. `skip` drops the episodes with errors. `keep` converts those whose frames and rows can still
+be aligned (last column) and marks them; it drops the others. Training draws from kept episodes as from all others,
 including any NaN, and warns about them when it starts. An error of the whole dataset cannot be skipped, with one
 exception: if a recording session was not finished, `skip` and `keep` convert the episodes that are whole, and so does
 `--episodes`.

@@ -14,6 +14,9 @@ from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
 from lewm_data.quality.clock import Frames, check_clock
 from lewm_data.source.metadata import NUMBER_DTYPES, Feature, LeRobotDataset
 
+_FINEST_SHARE = 2.0**-22
+"""float32 has 24 binary digits, so it loses changes smaller than this share of a dimension's range in any unit."""
+
 _ROUNDING = 64
 """Differences of up to so many units in the last place come from rounding, not from motion."""
 
@@ -211,7 +214,8 @@ def lost_precision(values: np.ndarray, stored: np.dtype) -> list[LostPrecision]:
     """Finds dimensions that change from step to step, but no longer once they are stored.
 
     Of whole numbers, one lost change is enough. Of floating-point numbers, a quarter of the changes must be lost, and
-    changes by the rounding of float64 arithmetic do not count: a joint at rest trembles in its last digits.
+    changes by the rounding of float64 arithmetic do not count: a joint at rest trembles in its last digits. Neither do
+    changes below ``_FINEST_SHARE`` of the dimension's range: a simulated joint settles over billionths of it.
 
     Args:
         values: (L, D) numbers, as the source has them. NaN and infinite values are left out.
@@ -235,6 +239,9 @@ def lost_precision(values: np.ndarray, stored: np.dtype) -> list[LostPrecision]:
             size = np.maximum(np.abs(before), np.abs(after))
             is_change &= np.abs(after - before) > _ROUNDING * np.finfo(values.dtype).eps * size
             is_change &= np.isfinite(before) & np.isfinite(after)
+            finite = np.where(np.isfinite(values), values, np.nan)
+            extent = np.fmax.reduce(finite, axis=0) - np.fmin.reduce(finite, axis=0)
+            is_change &= np.abs(after - before) > _FINEST_SHARE * extent
         is_lost = is_change & (kept[:-1] == kept[1:])
     num_lost, num_changes = is_lost.sum(axis=0), is_change.sum(axis=0)
     found = []

@@ -687,6 +687,18 @@ def _row_dirt() -> list[Dirt]:
             ),
             found="1e+300",
         ),
+        dirt(
+            "precision_lost",
+            "a-clock",
+            retype(
+                "observation.state",
+                lambda cells: pa.array(
+                    [[1.7e9 + row / 30, *cell[1:]] for row, cell in enumerate(cells)], pa.list_(pa.float64())
+                ),
+            ),
+            episode=ALL,
+            expected="'observation.state' (joint_0) to keep its 12 distinct values",
+        ),
         dirt("values_not_finite", "null-done", value("next.done", 3, None), expected="'next.done'"),
         dirt("action_constant", "ones", values("action", lambda mine: np.ones_like(mine)), found="12 steps"),
         dirt("action_zero", "zeros", values("action", lambda mine: np.zeros_like(mine)), found="12 steps"),

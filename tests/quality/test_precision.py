@@ -61,6 +61,7 @@ def test_values_that_merge_are_counted(values: np.ndarray, left: int) -> None:
         np.full((40, 1), 0.1),
         0.04 + 1e-17 * np.random.default_rng(0).normal(size=(400, 1)),  # a gripper at rest, with rounding
         np.full((40, 1), np.nan),
+        np.concatenate([np.linspace(0, 1.74, 50), 1.74 + 6e-8 * np.arange(400)])[:, None],  # settles after a move
         steps(1, 1.7e9, 0.033),
         np.zeros((0, 3)),
     ],
