@@ -262,6 +262,11 @@ def system_errno(error: BaseException) -> int | None:
     return None
 
 
+def system_reason(code: int) -> str:
+    """The system's words for an error number."""
+    return os.strerror(errno.EOPNOTSUPP if code == ENOTSUPP else code)
+
+
 def machine_errno(error: BaseException | None) -> int | None:
     """The error number of the machine's trouble that an exception is, or comes from; None if it is anything else."""
     while error is not None:
@@ -286,7 +291,7 @@ def machine_error(error: BaseException, what: object) -> MachineError | None:
     if code is None:
         return None
     trouble = _TROUBLES[code]
-    reason = trouble.reason or os.strerror(errno.EOPNOTSUPP if code == ENOTSUPP else code)
+    reason = trouble.reason or system_reason(code)
     return trouble.error(
         f"{str(what)[:_MAX_SHOWN]}: {reason} ({errno.errorcode.get(code, f'errno {code}')}). {trouble.remedy}"
     )

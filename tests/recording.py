@@ -582,6 +582,23 @@ def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(position, field, pa.chunked_array([pa.array(values, type=field.type)]))
 
 
+def store_pictures_beside(root: Path, camera: str = "front") -> Path:
+    """Changes rows that hold pictures (``use_videos=False``) into rows that name files of them, ``pictures/N.png``."""
+    key = camera_key(camera)
+    (root / "pictures").mkdir()
+
+    def move_out(table: pa.Table) -> pa.Table:
+        cells = table[key].to_pylist()
+        for number, cell in enumerate(cells):
+            (root / "pictures" / f"{number}.png").write_bytes(cell["bytes"])
+        moved = [{"bytes": None, "path": f"pictures/{number}.png"} for number in range(len(cells))]
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        return table.set_column(table.column_names.index(key), pa.field(key, kind), pa.array(moved, kind))
+
+    edit_parquet(next((root / "data").rglob("*.parquet")), move_out)
+    return root
+
+
 def edit_info(root: Path, fn: Callable[[dict[str, Any]], Any]) -> None:
     """Changes ``meta/info.json`` in place.
 

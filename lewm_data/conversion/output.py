@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lewm_data.errors import LewmDataError, OutputError, ResourceError, system_errno
+from lewm_data.errors import LewmDataError, OutputError, ResourceError, machine_error, system_errno, system_reason
 from lewm_data.format.writer import sync
 from lewm_data.locks import exclusive
 
@@ -89,12 +89,14 @@ def write_failure(output: Path, error: Exception, *, kept: str = "") -> LewmData
         kept: A sentence for the message: what is kept for the next run.
     """
     code = system_errno(error)
-    reason = os.strerror(code) if code else str(error).splitlines()[0]  # HDF5's own text is a dump
+    reason = system_reason(code) if code else str(error).splitlines()[0]  # HDF5's own text is a dump
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(
             f"{output}: the disk is full, or does not allow files of this size ({reason}). Free some space, then "
             f"run the same command again. {kept}".rstrip()
         )
+    if code in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):  # not the place's fault
+        return machine_error(error, output) or ResourceError(reason)
     return OutputError(f"{output}: cannot be written ({reason}). Choose another place.")
 
 

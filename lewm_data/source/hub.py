@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lewm_data.errors import SourceError
+from lewm_data.errors import SourceError, machine_errors
 from lewm_data.paths import expand, is_file, is_folder
 
 _DOWNLOADS_AT_ONCE = 8
@@ -145,8 +145,12 @@ def _into_cache(repo_id: str, revision: str | None) -> Iterator[Path]:
     """LeRobot's own cache, for a download whose failures are put into words."""
     cache = _lerobot_home() / "hub"
     offline = f", and the dataset is not in the cache ({cache}). Connect to the network, or give a local folder."
-    with hub_errors(repo_id, revision=revision, offline=offline):
-        yield cache
+    what = f"{cache} (the Hub's cache; HF_LEROBOT_HOME names another folder)"
+    try:
+        with machine_errors(what), hub_errors(repo_id, revision=revision, offline=offline):
+            yield cache
+    except OSError as error:  # something else has the folder's name, say
+        raise SourceError(f"{what}: cannot be used ({error.strerror}). Move what is there, or name another.") from error
 
 
 @contextmanager
@@ -194,8 +198,12 @@ def hub_errors(repo_id: str, *, revision: str | None, offline: str) -> Iterator[
     except HFValidationError as error:
         raise SourceError(f"{repo_id}: not a valid Hub repo id ({error}). Those look like owner/name.") from error
     except (HfHubHTTPError, OSError, RuntimeError) as error:  # RuntimeError is what Xet storage raises
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # a full disk or an unwritable cache is told as such
+        if (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and not isinstance(error, (ConnectionError, TimeoutError))
+        ):
+            raise  # a full disk or an unwritable cache: the caller knows which place it is
         raise SourceError(
             f"{repo_id}: the Hub did not answer as it should ({type(error).__name__}: {error}). Try again later."
         ) from error

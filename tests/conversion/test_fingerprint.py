@@ -19,7 +19,7 @@ import pytest
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.prepare import prepare_file
-from tests.recording import edit_info, edit_jsonl, edit_parquet, record_v3
+from tests.recording import edit_info, edit_jsonl, edit_parquet, record_v3, store_pictures_beside
 
 FRONT = "observation.images.front"
 
@@ -132,18 +132,7 @@ EDITS: dict[str, Callable[[Path], None]] = {
 def pictures_by_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset whose rows name files of pictures, instead of holding them."""
     root = record_v3(tmp_path_factory.mktemp("by_path") / "recorded", episode_lengths=(5, 4), use_videos=False)
-    (root / "pictures").mkdir()
-
-    def move_out(table: pa.Table) -> pa.Table:
-        cells = table[FRONT].to_pylist()
-        for number, cell in enumerate(cells):
-            (root / "pictures" / f"{number}.png").write_bytes(cell["bytes"])
-        moved = [{"bytes": None, "path": f"pictures/{number}.png"} for number in range(len(cells))]
-        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        return table.set_column(table.column_names.index(FRONT), pa.field(FRONT, kind), pa.array(moved, kind))
-
-    edit_parquet(next((root / "data").rglob("*.parquet")), move_out)
-    return root
+    return store_pictures_beside(root)
 
 
 def test_a_byte_of_the_source_changes_the_key_exactly_if_it_changes_the_content(
