@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
+from lewm_data.format.segments import group_by_segment
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # offered next to the dataset that needs it
 from lewm_data.loading.store import FrameStore
@@ -203,7 +204,6 @@ class ConcatDataset(BatchDataset):
         """
         self.datasets = tuple(datasets)
         self._stops = np.cumsum([len(dataset) for dataset in datasets])
-        self._starts = self._stops - [len(dataset) for dataset in datasets]
 
     def __len__(self) -> int:
         return int(self._stops[-1])
@@ -216,21 +216,19 @@ class ConcatDataset(BatchDataset):
         self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
     ) -> None:
         """See ``BatchDataset``."""
-        dataset_of_window = self._dataset_of(windows)
-        for number in np.unique(dataset_of_window).tolist():
-            chosen = np.flatnonzero(dataset_of_window == number)
+        for number, chosen, own_windows in self._by_dataset(windows):
             indices = chosen if out_indices is None else out_indices[chosen]
-            self.datasets[number].fill(windows[chosen] - self._starts[number], out, indices)
+            self.datasets[number].fill(own_windows, out, indices)
 
     def describe(self, window: int) -> str:
         """See ``BatchDataset``."""
-        [number] = self._dataset_of(np.array([window]))
-        return self.datasets[number].describe(window - int(self._starts[number]))
+        [(number, _, own_windows)] = self._by_dataset(np.array([window]))
+        return self.datasets[number].describe(int(own_windows[0]))
 
-    def _dataset_of(self, windows: NDArray[np.int64]) -> NDArray[np.intp]:
+    def _by_dataset(self, windows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int64]]]:
         if windows.size and (windows.min() < 0 or windows.max() >= len(self)):
             raise IndexError(f"window {windows.min()} or {windows.max()} lies outside [0, {len(self)})")
-        return np.searchsorted(self._stops, windows, side="right")
+        return group_by_segment(windows, self._stops)
 
 
 def concat_datasets(datasets: Sequence[WindowDataset]) -> BatchDataset:

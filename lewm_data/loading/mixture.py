@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
+from lewm_data.format.segments import group_by_segment
 from lewm_data.loading.permutation import derive_key, permute
 
 
@@ -79,11 +80,9 @@ class Mixture:
             (B,) int64 window numbers.
         """
         windows = np.empty_like(draws)
-        dataset_of_draw = np.searchsorted(np.cumsum(self.quotas), draws, side="right")
-        for number in np.unique(dataset_of_draw).tolist():
-            chosen = dataset_of_draw == number
+        for number, chosen, own_draws in group_by_segment(draws, np.cumsum(self.quotas)):
             num = self.num_windows[number]
-            rounds, local = np.divmod(draws[chosen] - sum(self.quotas[:number]), num)
+            rounds, local = np.divmod(own_draws, num)
             is_extra = rounds == self.quotas[number] // num
             local[is_extra] = permute(local[is_extra], num, derive_key(key, number))
             windows[chosen] = local + sum(self.num_windows[:number])
