@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+import lewm_data
 from lewm_data.errors import FormatError, OutputError, UsageError, VerificationError
 from lewm_data.hub.push import push
 from tests.hub import READ_TOKEN, StandIn, wait_until
@@ -177,16 +178,11 @@ def test_a_damaged_or_foreign_file_is_not_pushed(converted: Path, online: StandI
     assert online.requests == []
 
 
-def test_a_file_that_refers_to_others_is_not_pushed(converted: Path, online: StandIn, tmp_path: Path) -> None:
-    master = tmp_path / "master.h5"
-    with h5py.File(converted) as shard, h5py.File(master, "w") as file:
-        file.attrs.update(shard.attrs)
-        for name, item in shard.items():
-            layout = h5py.VirtualLayout(item.shape, item.dtype)
-            layout[:] = h5py.VirtualSource(converted, name, item.shape, item.dtype)
-            file.create_virtual_dataset(name, layout)
-    with pytest.raises(FormatError, match="lies in other files, so this one cannot be passed on alone.*merge"):
-        push(master, "me/demo")
+def test_a_file_that_refers_to_others_is_not_pushed(recorded: Path, online: StandIn, tmp_path: Path) -> None:
+    sharded = tmp_path / "sharded.h5"
+    lewm_data.convert(recorded, sharded, camera="front", image_size=16, layout="sharded", shard_bytes=1)
+    with pytest.raises(FormatError, match="this file is incomplete by itself. Merge it"):
+        push(sharded, "me/demo")
     assert online.requests == []
 
 
