@@ -158,8 +158,8 @@ class RawDataset:
 
 
 def _dimensions(dataset: LeRobotDataset | None) -> dict[str, tuple[str, ...]]:
-    """Names of the dimensions of ``action`` and ``state``; a column that the dataset lacks is left out."""
-    if dataset is None:
+    """Names of the dimensions of ``action`` and, if there is one, ``state``; empty without an action."""
+    if dataset is None or not dataset.action:
         return {}
     named = {}
     for column, keys in ((ACTION, dataset.action), (STATE, dataset.state)):

@@ -30,7 +30,8 @@ class Recording(Protocol):
         numbers: (E,) int64, the number of each episode on the command line.
         source_numbers: (E,) int64, the episode_index of each episode in the source.
         lengths: (E,) int64, the number of steps of each episode.
-        dimensions: ``action`` and ``state`` to the names of their dimensions.
+        dimensions: ``action`` and, if there is one, ``state`` to the names of their dimensions; empty if rows cannot be
+            read.
         frame_size: (height, width) of a frame in a training batch.
         tasks: task_index to text.
         facts: Where the dataset comes from, as pairs of label and value.

@@ -15,10 +15,15 @@ MAX_EPISODES = 24
 FRAMES = 12
 
 _WIDTH, _MARGIN, _LABEL, _GAP = 1600, 32, 170, 4
-_PAPER, _INK, _QUIET, _ABSENT = "#fbfbf9", "#1c2024", "#5d666f", "#dfe2e0"
+_HEADER, _TIMES, _ROW_GAP, _MIN_ROW = 108, 18, 14, 66
+_PAPER, _INK, _QUIET, _ABSENT, _LABEL_PAPER = "#fbfbf9", "#1c2024", "#5d666f", "#dfe2e0", "#1c2024"
 _LEVELS = {"good": "#1b7a43", "fair": "#8a5a00", "bad": "#b3261e"}
 _MAX_SIDE_RATIO = 2.5
 """Limit on a frame's width divided by its height; wider frames are squeezed."""
+
+_FRAME_WIDTH = (_WIDTH - 2 * _MARGIN - _LABEL - (FRAMES - 1) * _GAP) // FRAMES
+_MAX_TASK_LINES = 3
+_MAX_LETTERS = 400
 
 
 def contact_sheet(preview: Preview) -> bytes:
@@ -33,30 +38,21 @@ def contact_sheet(preview: Preview) -> bytes:
     data = preview.data
     shown = list(data["shown"])[:MAX_EPISODES]
     rows = [_strips(preview, position) for position in shown]
-    row_heights = [max(66, sum(strip.height + _GAP for strip in strips)) for strips in rows]
-    top = _MARGIN + 108
-    sheet = Image.new("RGB", (_WIDTH, top + sum(height + 14 for height in row_heights) + _MARGIN), _PAPER)
+    heights = [max(_MIN_ROW, _TIMES + sum(strip.height + _GAP for strip in strips)) for strips in rows]
+    top = _MARGIN + _HEADER
+    sheet = Image.new("RGB", (_WIDTH, top + sum(height + _ROW_GAP for height in heights) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    lengths = data["episodes"]["length"]
-    _text(draw, (_MARGIN, _MARGIN), data["name"], 34)
-    counts = f"{count_of(len(lengths), 'episode')}, {count_of(sum(lengths), 'step')}"
-    facts = f"{counts} at {data['fps']:g} fps, {', '.join(data['cameras'])}"
-    _text(draw, (_MARGIN, _MARGIN + 44), facts, 18, _QUIET)
-    _text(draw, (_MARGIN, _MARGIN + 70), data["verdict"]["sentence"], 18, _LEVELS[data["verdict"]["level"]])
-    for position, strips, height in zip(shown, rows, row_heights, strict=True):
-        place = int(position)
+    _draw_header(draw, data)
+    for position, strips, height in zip(shown, rows, heights, strict=True):
         draw.line((_MARGIN, top - 7, _WIDTH - _MARGIN, top - 7), _ABSENT)
-        _text(draw, (_MARGIN, top), f"episode {data['episodes']['number'][place]}", 18)
-        _text(draw, (_MARGIN, top + 23), f"{lengths[place] / data['fps']:.1f} s", 16, _QUIET)
-        flaws = [found for found in data["findings"] if found["position"] == place]
-        if flaws:
-            worst = "bad" if any(found["severity"] == "error" for found in flaws) else "fair"
-            _text(draw, (_MARGIN, top + 44), count_of(len(flaws), "finding"), 16, _LEVELS[worst])
-        left = top
+        _draw_label(draw, top, data, int(position), height)
+        _draw_times(draw, top, data, position)
+        left = top + _TIMES
         for strip in strips:
             sheet.paste(strip, (_MARGIN + _LABEL, left))
             left += strip.height + _GAP
-        top += height + 14
+        top += height + _ROW_GAP
+    lengths = data["episodes"]["length"]
     if len(shown) < len(lengths):
         _text(draw, (_MARGIN, top + 8), f"{len(shown)} of {count_of(len(lengths), 'episode')}", 16, _QUIET)
     file = io.BytesIO()
@@ -64,33 +60,113 @@ def contact_sheet(preview: Preview) -> bytes:
     return file.getvalue()
 
 
+def _draw_header(draw: ImageDraw.ImageDraw, data: dict[str, Any]) -> None:
+    lengths, cameras = data["episodes"]["length"], data["cameras"]
+    _text(draw, (_MARGIN, _MARGIN), data["name"], 34)
+    counts = f"{count_of(len(lengths), 'episode')}, {count_of(sum(lengths), 'step')} at {data['fps']:g} fps"
+    facts = f"{counts}, {count_of(len(cameras), 'camera')}: {', '.join(cameras)}" if cameras else counts
+    _text(draw, (_MARGIN, _MARGIN + 44), facts, 18, _QUIET)
+    _text(draw, (_MARGIN, _MARGIN + 70), data["verdict"]["sentence"], 18, _LEVELS[data["verdict"]["level"]])
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, top: int, data: dict[str, Any], place: int, height: int) -> None:
+    """Draws an episode's number, duration, findings and task to the left of its strips."""
+    right = _MARGIN + _LABEL - 12
+    episodes = data["episodes"]
+    _text(draw, (_MARGIN, top), f"episode {episodes['number'][place]}", 18, right=right)
+    _text(draw, (_MARGIN, top + 23), f"{episodes['length'][place] / data['fps']:.1f} s", 16, _QUIET, right=right)
+    line = top + 44
+    flaws = [found for found in data["findings"] if found["position"] == place]
+    if flaws:
+        worst = "bad" if any(found["severity"] == "error" for found in flaws) else "fair"
+        _text(draw, (_MARGIN, line), count_of(len(flaws), "finding"), 16, _LEVELS[worst], right=right)
+        line += 20
+    task = data["tasks"].get(str(episodes["task"][place]), "")
+    font = ImageFont.load_default(14)
+    for words in _wrapped(draw, task, font, right - _MARGIN)[:_MAX_TASK_LINES]:
+        if line + 18 <= top + height:
+            draw.text((_MARGIN, line), words, _QUIET, font)
+            line += 18
+
+
+def _draw_times(draw: ImageDraw.ImageDraw, top: int, data: dict[str, Any], position: str) -> None:
+    """Draws the time of each frame above the strips."""
+    steps = data["shown"][position]["steps"]
+    for place, number in enumerate(_frame_numbers(len(steps))):
+        left = _MARGIN + _LABEL + place * (_FRAME_WIDTH + _GAP)
+        _text(draw, (left, top), f"{steps[number] / data['fps']:.1f} s", 13, _QUIET)
+
+
 def _strips(preview: Preview, position: str) -> list[Image.Image]:
-    """One strip per camera, as wide as the sheet allows."""
-    detail = preview.data["shown"][position]
-    return [_strip(preview, found, len(detail["steps"])) for found in detail["strips"] if found["picture"] is not None]
+    """One strip per camera, as wide as the sheet allows, with the camera's name if there are several."""
+    detail, cameras = preview.data["shown"][position], preview.data["cameras"]
+    strips = []
+    for camera, found in zip(cameras, detail["strips"], strict=True):
+        if found["picture"] is not None:
+            strip = _strip(preview, found, len(detail["steps"]))
+            if len(cameras) > 1:
+                _draw_camera(strip, camera)
+            strips.append(strip)
+    return strips
 
 
 def _strip(preview: Preview, found: dict[str, Any], num_frames: int) -> Image.Image:
     picture = Image.open(io.BytesIO(base64.b64decode(preview.pictures[found["picture"]])))
     own_width = picture.width / num_frames
-    width = (_WIDTH - 2 * _MARGIN - _LABEL - (FRAMES - 1) * _GAP) // FRAMES
-    height = round(width / min(found["aspect"], _MAX_SIDE_RATIO))
-    count = min(FRAMES, num_frames)
-    strip = Image.new("RGB", (FRAMES * (width + _GAP) - _GAP, height), _PAPER)
-    for place in range(count):
-        number = round(place * (num_frames - 1) / max(1, count - 1))
+    height = round(_FRAME_WIDTH / min(found["aspect"], _MAX_SIDE_RATIO))
+    strip = Image.new("RGB", (FRAMES * (_FRAME_WIDTH + _GAP) - _GAP, height), _PAPER)
+    for place, number in enumerate(_frame_numbers(num_frames)):
         box = (round(number * own_width), 0, round((number + 1) * own_width), picture.height)
-        frame = picture.convert("RGB").crop(box).resize((width, height), Image.Resampling.LANCZOS)
+        frame = picture.convert("RGB").crop(box).resize((_FRAME_WIDTH, height), Image.Resampling.LANCZOS)
         if number in found["absent"]:
-            frame.paste(_ABSENT, (0, 0, width, height))
-        strip.paste(frame, (place * (width + _GAP), 0))
+            frame.paste(_ABSENT, (0, 0, _FRAME_WIDTH, height))
+        strip.paste(frame, (place * (_FRAME_WIDTH + _GAP), 0))
     return strip
 
 
-def _text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, color: str = _INK) -> None:
-    """Draws one line of text, cut off at the edge of the sheet."""
+def _draw_camera(strip: Image.Image, camera: str) -> None:
+    """Draws a camera's name into the lower left corner of its first frame."""
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(13)
+    name = _cut(draw, camera, font, _FRAME_WIDTH - 12)
+    width = draw.textlength(name, font)
+    draw.rectangle((0, strip.height - 19, width + 9, strip.height), _LABEL_PAPER)
+    draw.text((4, strip.height - 18), name, _PAPER, font)
+
+
+def _frame_numbers(num_frames: int) -> list[int]:
+    """Which frames of an episode's strip the sheet shows."""
+    count = min(FRAMES, num_frames)
+    return [round(place * (num_frames - 1) / max(1, count - 1)) for place in range(count)]
+
+
+def _text(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    color: str = _INK,
+    *,
+    right: int = _WIDTH - _MARGIN,
+) -> None:
+    """Draws one line of text, cut off at the right edge."""
     font = ImageFont.load_default(size)
-    line = " ".join(text.split())
-    while line and draw.textlength(line, font) > _WIDTH - _MARGIN - place[0]:
-        line = f"{line[: len(line) * 9 // 10]}..." if len(line) > 12 else ""
-    draw.text(place, line, color, font)
+    draw.text(place, _cut(draw, text, font, right - place[0]), color, font)
+
+
+def _cut(draw: ImageDraw.ImageDraw, text: str, font: Any, width: float) -> str:
+    line = " ".join(text.split())[:_MAX_LETTERS]
+    if draw.textlength(line, font) <= width:
+        return line
+    kept = next((end for end in range(len(line), 0, -1) if draw.textlength(f"{line[:end]}...", font) <= width), 0)
+    return f"{line[:kept]}..."
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: Any, width: float) -> list[str]:
+    """Breaks a text into lines."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and draw.textlength(f"{lines[-1]} {word}", font) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(_cut(draw, word, font, width))
+    return lines

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import lewm_data
 from lewm_data.config import PreviewConfig, parse_episodes
 from lewm_data.conversion.watchdog import raise_if_interrupted
-from lewm_data.format.schema import ACTION, DONE, STATE
+from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE, pixels_column
 from lewm_data.resources import Progress
 from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
 from lewm_data.viewing.recording import Recording
@@ -99,6 +99,7 @@ def summarize(
         "frameskip": config.frameskip,
         "frameSize": recording.frame_size,
         "cameras": list(recording.cameras.values()),
+        "frameColumns": _frame_columns(recording),
         "columns": {column: column_table(recording, surveyed, column) for column in surveyed.scales},
         "numDone": surveyed.num_done,
         "episodes": table,
@@ -210,6 +211,13 @@ def _example_run(
         values = rows[column][first:stop, :MAX_DIMENSIONS]
         run[column] = packed(values, scale.min[:MAX_DIMENSIONS], scale.max[:MAX_DIMENSIONS])
     return run
+
+
+def _frame_columns(recording: Recording) -> list[str]:
+    """Names of the cameras' columns in a batch; a conversion of all cameras names them in this way."""
+    if recording.is_converted:
+        return list(recording.cameras)
+    return [PIXELS if number == 0 else pixels_column(key) for number, key in enumerate(recording.cameras)]
 
 
 def _tasks(recording: Recording, surveyed: Survey) -> dict[str, str]:

@@ -132,7 +132,10 @@ def test_windows_follow_their_settings(good: Path, visit: Callable[..., Any]) ->
         rows = index.rows(np.arange(len(index)))
         seen = len(np.unique(rows[:, None] + np.arange(num_steps) * frameskip))
         assert (
-            page.locator("#frames-seen").locator("xpath=..").text_content().endswith(f"{sum(LENGTHS) - seen} never are")
+            page.locator("#frames-seen")
+            .locator("xpath=..")
+            .text_content()
+            .endswith(f"{sum(LENGTHS) - seen} never used")
         )
     page.get_by_label("num_steps").fill("3")
     page.get_by_label("frameskip", exact=True).fill("4")
@@ -270,7 +273,7 @@ def test_many_episodes_are_listed_a_page_at_a_time(folder: Path, visit: Callable
     page.get_by_role("button", name="Show 25 more of 378").click()
     assert listed(page) == list(range(50))
     assert page.evaluate("document.activeElement.id") == "row-25"
-    assert "Pictures and curves of 10 of 403 episodes" in page.locator("#episodes").text_content()
+    assert "pictures and curves for 10 of 403 episodes" in page.locator("#episodes").text_content()
     page.locator("#row-26").click()
     assert "--episodes 26" in page.locator("#detail-26").text_content()
     page.get_by_role("button", name="Longest").click()

@@ -1,4 +1,4 @@
-// Charts as inline SVG. They stretch to the width of their place; strokes keep theirs.
+// Charts as inline SVG. They stretch to the available width; strokes keep their thickness.
 
 const WIDTH = 300;
 
@@ -7,7 +7,7 @@ function chart(height, label, ...children) {
   return svg("svg", { ...box, role: "img", "aria-label": label }, ...children);
 }
 
-// A path through shares of [0, 1]; null leaves a gap.
+// A path through values in [0, 1]; null leaves a gap.
 function path(shares, height, attributes) {
   let pen = "M";
   const parts = [];
@@ -33,11 +33,11 @@ function bars(counts, height, kind) {
   });
 }
 
-// A histogram with its limits below; `name` is its heading.
+// A histogram with its limits below; `name` is the heading.
 function histogram({ name, counts, low, high, note, kind, unit = "" }) {
   const most = counts.indexOf(Math.max(...counts));
   const at = low + ((high - low) * (most + 0.5)) / counts.length;
-  const label = `Histogram of ${name}, from ${short(low)} to ${short(high)}${unit}, most of it near ${short(at)}. ${note}`;
+  const label = `Histogram of ${name}, from ${short(low)} to ${short(high)}${unit}, most values near ${short(at)}. ${note}`;
   return el("figure", { class: "small" },
     el("figcaption", {}, el("b", {}, name), el("span", {}, note)),
     low === high ? el("p", { class: "quiet" }, `always ${short(low)}${unit}`) : chart(56, label, bars(counts, 56, kind)),
@@ -45,7 +45,7 @@ function histogram({ name, counts, low, high, note, kind, unit = "" }) {
       el("span", {}, `${within(low, low, high)}${unit}`), el("span", {}, `${within(high, low, high)}${unit}`)));
 }
 
-// Counts of values in equal bins from the smallest to the largest.
+// Counts values in equal bins from the smallest to the largest.
 function binned(values, numBins) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }

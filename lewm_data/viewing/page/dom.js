@@ -1,5 +1,5 @@
-// Elements, numbers, and what is packed into the page.
-// Text of the dataset comes from strangers: it becomes text nodes and attributes, never HTML.
+// Builds elements, formats numbers, and unpacks curves and pictures.
+// The dataset's text is untrusted: it becomes text nodes and attributes, never HTML.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
@@ -29,7 +29,7 @@ function short(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// A number of a curve or an axis, with the decimals that its range deserves.
+// Formats a number of a curve or an axis with as many decimals as its range needs.
 function within(value, low, high) {
   if (value === null) return "n/a";
   const places = high > low ? 2 - Math.floor(Math.log10(high - low)) : 2;
@@ -43,7 +43,7 @@ function percent(share) {
 
 const seconds = (steps) => `${(steps / data.fps).toFixed(steps / data.fps < 100 ? 1 : 0)}\u202fs`;
 
-// Curves: little-endian uint16, 0 to 65534 between a dimension's smallest and largest value, 65535 where there is none.
+// Curves: little-endian uint16, 0 to 65534 between a dimension's smallest and largest value; 65535 means no value.
 function unpack(text, numCurves) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const numbers = new Uint16Array(bytes.buffer);
@@ -54,7 +54,7 @@ function unpack(text, numCurves) {
 
 const pictureUrl = (number) => `url(data:image/webp;base64,${document.getElementById(`p${number}`).textContent})`;
 
-// One frame of a strip: a box that shows its share of the strip's picture (which hangs on an element around it).
+// One frame of a strip: a box that shows its share of the strip's picture, which an enclosing element holds.
 function frame(strip, numFrames, number, label) {
   const isAbsent = strip.picture === null || strip.absent.includes(number);
   const place = numFrames > 1 ? (100 * number) / (numFrames - 1) : 0;
@@ -66,7 +66,7 @@ function frame(strip, numFrames, number, label) {
   });
 }
 
-// Pictures are unpacked when their place comes near the screen.
+// Unpacks a picture when its place comes near the screen.
 const nearby = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;

@@ -1,4 +1,4 @@
-// The list of episodes: filtered, sorted, a page at a time; each row opens.
+// The list of episodes: filtered, sorted, and shown a page at a time; each row opens.
 
 const ROWS_AT_ONCE = 25;
 const FRAMES_IN_ROW = 12;
@@ -92,9 +92,9 @@ function episodesSection() {
     el("h2", { id: "episodes-title" }, "Episodes"),
     el("div", { class: "tools" },
       el("label", {}, el("span", {}, "Find"), search), el("label", {}, el("span", {}, "Sort"), order), filters),
-    numShown < numEpisodes && el("p", { class: "note" }, `Pictures and curves of ${count(numShown)} of ${plural(numEpisodes, "episode")} are in this `
-      + "page: those with findings and the odd ones first, then evenly. All are listed. --max_episodes and --episodes choose others."),
-    data.isCutShort && el("p", { class: "note" }, "The pictures reached this page's size limit; later episodes go without. --episodes chooses fewer."),
+    numShown < numEpisodes && el("p", { class: "note" }, `This page has pictures and curves for ${count(numShown)} of ${plural(numEpisodes, "episode")}: those with errors `
+      + "or odd numbers first, then evenly spread ones. The list has all. Choose others with --max_episodes and --episodes."),
+    data.isCutShort && el("p", { class: "note" }, "The pictures reached this page's size limit, so later episodes have none. Choose fewer with --episodes."),
     status, list, more);
   recount();
   refresh();
@@ -113,7 +113,7 @@ function row(p) {
       el("span", {}, seconds(episodes.length[p])), task && el("span", { class: "task", title: task }, task)),
     el("span", { class: "strips", "aria-hidden": "true" }, detail
       ? detail.strips.map((strip) => filmStrip(strip, detail.steps, flaws))
-      : el("span", { class: "quiet" }, "no pictures in this page")),
+      : el("span", { class: "quiet" }, "no pictures on this page")),
     el("span", { class: "numbers" },
       badges(p).map((badge) => el("span", { class: "badge odd" }, badge)),
       flaws.length > 0 && el("span", { class: `badge ${worst}` }, plural(flaws.length, "finding")),
@@ -126,7 +126,7 @@ function row(p) {
 
 const metricLine = (name, value) => el("span", { class: "metric" }, el("span", { class: "quiet" }, name), " ", value);
 
-// A dozen of the strip's frames, those that findings are about among them.
+// Twelve of the strip's frames, including those that findings are about.
 function filmStrip(strip, steps, flaws) {
   const numFrames = steps.length;
   const picked = new Set();
@@ -160,7 +160,7 @@ function toggle(p, isOpen, step) {
   else place.replaceChildren();
 }
 
-// Arrow keys walk from row to row.
+// Arrow keys move from row to row.
 function walk(event) {
   if (!event.target.matches(".row")) return;
   const rows = [...event.currentTarget.querySelectorAll(".row")];

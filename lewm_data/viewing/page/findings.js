@@ -1,4 +1,4 @@
-// Findings, one group per code, each with its remedy and the way to the frames concerned.
+// Findings, one group per code, each with its remedy and a link to its frames.
 
 const MOST_SHOWN = 50;
 
@@ -6,11 +6,11 @@ function findingsSection(open) {
   const groups = new Map();
   for (const found of data.findings) groups.set(found.code, [...(groups.get(found.code) ?? []), found]);
   const rest = data.numFindings - data.findings.length;
-  return el("section", { id: "findings", "aria-labelledby": "findings-title" },
+  return el("section", { id: "findings", class: groups.size === 0 ? "line" : null, "aria-labelledby": "findings-title" },
     el("h2", { id: "findings-title" }, "Findings"),
-    groups.size === 0 && el("p", {}, "Nothing was found."),
+    groups.size === 0 && el("p", {}, "none"),
     [...groups.values()].map((group) => findingGroup(group, open)),
-    rest > 0 && el("p", { class: "note" }, `${plural(rest, "more finding")} did not fit into this page; lewm-data inspect --json lists all.`));
+    rest > 0 && el("p", { class: "note" }, `This page leaves out ${plural(rest, "more finding")}; lewm-data inspect --json lists all.`));
 }
 
 function findingGroup(group, open) {
@@ -34,7 +34,7 @@ function findingGroup(group, open) {
     list);
 }
 
-const HANDLING = { refused: "refuses the dataset", dropped: "the episode was left out", kept: "kept and marked" };
+const HANDLING = { refused: "refuses the dataset", dropped: "the conversion dropped the episode", kept: "kept and marked" };
 
 function finding(found, open) {
   const where = found.step === null ? "" : `, step ${count(found.step)}`;
@@ -48,7 +48,7 @@ function finding(found, open) {
     found.file && el("div", { class: "quiet file" }, found.file)));
 }
 
-// The frames at the step that a finding is about, from every camera.
+// The frames of every camera at the step of a finding.
 function findingFrames(found) {
   const detail = data.shown[found.position];
   const number = detail?.steps.indexOf(found.step) ?? -1;

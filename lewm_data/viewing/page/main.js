@@ -1,17 +1,17 @@
-// The page, put together.
+// Assembles the page.
 
 function valuesSection() {
   const lengths = binned(episodes.length.map((length) => length / data.fps), 40);
   const groups = Object.entries(columns).map(([column, { names, histogram: counts, min, max, mean, std, width }]) => [
     el("h3", {}, column),
-    width > names.length && el("p", { class: "note" }, `The first ${names.length} of ${count(width)} dimensions.`),
+    width > names.length && el("p", { class: "note" }, `These are the first ${names.length} of ${count(width)} dimensions.`),
     el("div", { class: "plots" }, names.map((name, d) => histogram({ name, counts: counts[d], low: min[d], high: max[d],
       note: `mean ${within(mean[d], min[d], max[d])}, σ ${short(std[d])}`, kind: column }))),
   ]);
   return el("section", { id: "values", "aria-labelledby": "values-title" },
     el("h2", { id: "values-title" }, "Values"),
     el("h3", {}, "episodes"),
-    el("p", {}, `done is set at ${count(data.numDone)} of ${plural(episodes.length.reduce((sum, length) => sum + length, 0), "step")}.`),
+    el("p", {}, `done is true at ${count(data.numDone)} of ${plural(episodes.length.reduce((sum, length) => sum + length, 0), "step")}.`),
     el("div", { class: "plots" }, histogram({ name: "length", ...lengths, note: plural(numEpisodes, "episode"), kind: "plain", unit: "\u202fs" })),
     groups);
 }
@@ -34,5 +34,5 @@ if (numEpisodes === 0) {
     el("main", {}, firstLooks(list.open), findingsSection(list.open), list.element,
       hasRows && windowsSection(list.onSettings), hasRows && valuesSection(), origin()));
   const first = document.querySelector(".row");
-  if (first && numEpisodes > 0) toggle(Number(first.id.slice(4)), true);
+  if (first) toggle(Number(first.id.slice(4)), true);
 }

@@ -1,15 +1,16 @@
-// The top of the page: the verdict, the size of things, and where to look first.
+// The top of the page: the verdict, the size of the dataset, and where to look first.
 
 function overview() {
   const steps = episodes.length.reduce((sum, length) => sum + length, 0);
   const tiles = [
     [count(numEpisodes), numEpisodes === 1 ? "episode" : "episodes"],
-    [count(steps), "steps"],
+    [count(steps), steps === 1 ? "step" : "steps"],
     [duration(steps / data.fps), `at ${short(data.fps)} fps`],
     [String(data.cameras.length), data.cameras.length === 1 ? "camera" : "cameras", data.cameras.join(", ")],
   ];
-  if (columns.action) tiles.push([`${columns.action.width} + ${columns.state.width}`, "action + state"]);
-  if (data.frameSize) tiles.push([data.frameSize.join("\u202f×\u202f"), "pixels a frame, as a trainer gets it"]);
+  if (columns.action && columns.state) tiles.push([`${columns.action.width} + ${columns.state.width}`, "action + state"]);
+  else if (columns.action) tiles.push([String(columns.action.width), "action, no state"]);
+  if (data.frameSize) tiles.push([data.frameSize.join("\u202f×\u202f"), "pixels per frame in training"]);
   return el("header", { class: "top" },
     el("p", { class: "kind" }, data.isConverted ? "Converted file" : "LeRobot dataset, before its conversion"),
     el("h1", {}, data.name),
@@ -44,13 +45,13 @@ function firstLooks(open) {
 function origin() {
   const { seconds: length, deviations } = data.still;
   return el("section", { id: "origin", "aria-labelledby": "origin-title" },
-    el("h2", { id: "origin-title" }, "Where it comes from"),
+    el("h2", { id: "origin-title" }, "Origin"),
     el("dl", { class: "facts" }, data.facts.map(([label, value]) => [el("dt", {}, label), el("dd", {}, value)])),
-    el("h3", {}, "How the numbers are made"),
+    el("h3", {}, "How the numbers are computed"),
     el("p", {}, "σ is a dimension's standard deviation over the whole dataset. ",
       el("b", {}, "Still"), ` is the share of the time in which no dimension of the state moves by more than ${deviations} σ within ${length} s. `,
-      el("b", {}, "Extreme"), " is the value farthest from its mean, ",
-      el("b", {}, "jump"), " the largest change from one step to the next, both among action and state. ",
-      `An episode stands out where a number's modified z-score (Iglewicz and Hoaglin) exceeds ${data.oddScore}, among 8 episodes or more.`),
-    el("p", { class: "quiet" }, `Made by lewm_data ${data.version}. This page holds everything it shows and asks nobody for anything.`));
+      el("b", {}, "Extreme"), " is the value farthest from its mean, and ",
+      el("b", {}, "jump"), " is the largest change from one step to the next, over action and state. ",
+      `An episode stands out if the modified z-score of a number (Iglewicz and Hoaglin) exceeds ${data.oddScore}, in datasets of 8 or more episodes.`),
+    el("p", { class: "quiet" }, `Made by lewm_data ${data.version}. This page contains everything it shows and makes no network connection.`));
 }

@@ -1,10 +1,10 @@
-// One episode, opened: its frames under a slider, its curves with a cursor at the same step.
+// An open episode: its frames above a slider, and its curves with a cursor at the same step.
 
 function player(p, startStep) {
   const detail = data.shown[p];
   if (!detail) {
-    return el("p", { class: "note" }, `This page shows pictures and curves of ${count(Object.keys(data.shown).length)} of `
-      + `${plural(numEpisodes, "episode")}, and not of this one. To see it: `,
+    return el("p", { class: "note" }, `This page has pictures and curves for ${count(Object.keys(data.shown).length)} of `
+      + `${plural(numEpisodes, "episode")}, but not for this one. To see it: `,
       el("code", {}, `lewm-data preview … --episodes ${episodes.number[p]}`));
   }
   const { steps } = detail;
@@ -69,11 +69,11 @@ function playButton(slider, show) {
   return button;
 }
 
-// Action and state share a plot where their dimensions have the same names: a command, and what the joint made of it.
+// Dimensions of action and state with the same name share a plot: a command, and the joint's response.
 function curves(p, detail) {
   if (!detail.action) return [];
-  const names = { action: columns.action.names, state: columns.state.names };
-  const unpacked = Object.fromEntries(Object.entries(names).map(([column, own]) => [column, unpack(detail[column], own.length)]));
+  const names = { action: columns.action.names, state: columns.state?.names ?? [] };
+  const unpacked = Object.fromEntries(Object.entries(columns).map(([column, { names: own }]) => [column, unpack(detail[column], own.length)]));
   const line = (column, number) => ({ column, shares: unpacked[column][number],
     low: columns[column].min[number], high: columns[column].max[number] });
   const plots = [];
@@ -119,7 +119,7 @@ function curvePlot(p, detail, name, lines) {
 }
 
 const legend = (p) => el("p", { class: "legend" },
-  el("span", { class: "action" }, "action"), el("span", { class: "state" }, "state"),
+  el("span", { class: "action" }, "action"), columns.state && el("span", { class: "state" }, "state"),
   el("span", { class: "done" }, "done"),
   (findingsOf.get(p) ?? []).some((found) => found.step !== null) && el("span", { class: "flaw" }, "finding"),
-  el("span", { class: "quiet" }, "each between its smallest and largest value in the dataset"));
+  el("span", { class: "quiet" }, "from the smallest to the largest value in the dataset"));

@@ -1,4 +1,4 @@
-// What the dataset's numbers mean: names of dimensions, metrics of episodes, findings of episodes.
+// Names of dimensions, and the metrics and findings of episodes.
 
 const { episodes, columns } = data;
 const numEpisodes = episodes.number.length;

@@ -1,4 +1,4 @@
-// What training windows of these settings are: one of them with its actions stacked, the batch, and what gets drawn.
+// Training windows with the chosen settings: an example, the batch, and how often each step is drawn.
 
 const windowSettings = { numSteps: data.numSteps, frameskip: data.frameskip };
 
@@ -14,7 +14,8 @@ function windowsSection(onSettings) {
     } });
     return el("label", {}, el("span", {}, label), input);
   };
-  const start = el("input", { type: "range", min: 0, value: 0, id: "set-start", oninput: () => draw() });
+  const start = el("input", { type: "range", min: 0, value: 0, id: "set-start", autocomplete: "off", oninput: () => draw() });
+  const readout = el("p", { class: "quiet readout", "aria-hidden": "true" });
   const example = el("select", { id: "set-example", onchange: () => {
     run.now = data.runs[Number(example.value)];
     start.value = 0;
@@ -28,26 +29,28 @@ function windowsSection(onSettings) {
       start.max = Math.max(0, last);
       start.disabled = last <= 0;
       start.value = Math.min(Number(start.value), Math.max(0, last));
-      start.setAttribute("aria-valuetext", `step ${run.now.first + Number(start.value)} of ${nameOf(run.now.position)}`);
+      const step = (offset) => count(run.now.first + offset);
+      start.setAttribute("aria-valuetext", `step ${step(Number(start.value))} of ${nameOf(run.now.position)}`);
+      readout.textContent = last <= 0 ? "" : `step ${step(Number(start.value))} (this page has ${step(0)} to ${step(last)})`;
       view.replaceChildren(last < 0 ? unavailable() : windowView(run.now, Number(start.value)));
     } else {
-      view.replaceChildren(el("p", { class: "note" }, "No episode with pictures is as long as one window of these settings."));
+      view.replaceChildren(el("p", { class: "note" }, "Every episode with pictures is shorter than a window with these settings."));
     }
     facts.replaceChildren(...coverage(run.now));
   };
   const element = el("section", { id: "windows", "aria-labelledby": "windows-title" },
     el("h2", { id: "windows-title" }, "A training window"),
-    el("p", {}, "A window is num_steps × frameskip consecutive steps of one episode: a frame every frameskip steps, and with it ",
+    el("p", {}, "A window is num_steps × frameskip consecutive steps of one episode: one frame every frameskip steps, and with it ",
       "all actions up to the next frame, stacked. Try other settings here."),
     el("div", { class: "tools" }, number("num_steps", "numSteps"), number("frameskip", "frameskip"),
       data.runs.length > 0 && el("label", {}, el("span", {}, "Example"), example),
-      data.runs.length > 0 && el("label", { class: "wide" }, el("span", {}, "First step"), start)),
-    view, el("h3", {}, "What a run draws from"), facts);
+      data.runs.length > 0 && el("label", { class: "wide" }, el("span", {}, "First step (drag to move the window)"), start)),
+    readout, view, el("h3", {}, "What training draws from"), facts);
   draw();
   return element;
 }
 
-// The last first step for which this page holds every frame of the window; below 0 where there is none.
+// The last start for which this page has every frame of the window; negative if there is none.
 function lastStart(run) {
   const { numSteps, frameskip } = windowSettings;
   const held = new Set(run.steps);
@@ -58,7 +61,7 @@ function lastStart(run) {
   return start - 1;
 }
 
-const unavailable = () => el("p", { class: "note" }, "This page does not hold the frames of so long a window. Make one that does: ",
+const unavailable = () => el("p", { class: "note" }, "This page does not have the frames of such a long window. Make one that does: ",
   el("code", {}, `lewm-data preview … --num_steps ${windowSettings.numSteps} --frameskip ${windowSettings.frameskip}`));
 
 function windowView(run, start) {
@@ -82,11 +85,11 @@ function windowView(run, start) {
     el("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": "The window's frames and actions" },
       el("div", { class: "window", style: { "--columns": numSteps } }, cells)),
     el("p", { class: "legend" }, el("span", { class: "scale" }, "−2.5 σ to +2.5 σ of each action"),
-      el("span", { class: "quiet" }, `one column per step: ${frameskip} beside each other under every frame`)),
+      el("span", { class: "quiet" }, `one column per step, ${frameskip} below each frame`)),
     batchTable());
 }
 
-// The actions from one kept frame up to the next: a row per dimension, a column per step, coloured by distance from the mean.
+// The actions from one kept frame up to the next: a row per dimension, a column per step, colored by distance from the mean.
 function heat(action, step, frameskip, mean, std, names, first) {
   const cell = 10;
   const label = `Actions of steps ${first + step} to ${first + step + frameskip - 1}: ` + names.map((name, d) =>
@@ -105,18 +108,18 @@ function batchTable() {
   const { numSteps, frameskip } = windowSettings;
   const [height, width] = data.frameSize ?? ["H", "W"];
   const rows = [
-    ["pixels", "uint8", `(B, ${numSteps}, 3, ${height}, ${width})`],
+    ...data.frameColumns.map((column) => [column, "uint8", `(B, ${numSteps}, 3, ${height}, ${width})`]),
     ["action", "float32", `(B, ${numSteps}, ${frameskip * columns.action.width})`],
-    ["state", "float32", `(B, ${numSteps}, ${columns.state.width})`],
+    ...(columns.state ? [["state", "float32", `(B, ${numSteps}, ${columns.state.width})`]] : []),
     ["done", "bool", `(B, ${numSteps})`],
   ];
-  return el("table", { class: "batch" }, el("caption", {}, "The batch that a trainer gets, B windows at a time"),
+  return el("table", { class: "batch" }, el("caption", {}, "A training batch of B windows"),
     el("thead", {}, el("tr", {}, ["key", "dtype", "shape"].map((title) => el("th", { scope: "col" }, title)))),
     el("tbody", {}, rows.map(([key, dtype, shape]) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, key)),
       el("td", {}, dtype), el("td", {}, el("code", {}, shape))))));
 }
 
-// Frames of an episode that some window keeps: the last frameskip - 1 steps never begin a stretch of actions.
+// Number of an episode's frames that some window keeps: the last frameskip - 1 steps never start a stretch of actions.
 function framesSeen(length, numSteps, frameskip) {
   const starts = length - numSteps * frameskip + 1;
   if (starts <= 0) return 0;
@@ -139,18 +142,18 @@ function coverage(run) {
   return [
     el("ul", { class: "tiles" },
       el("li", {}, el("b", { id: "num-windows" }, count(windows)), el("span", {}, windows === 1 ? "window" : "windows"),
-        el("small", {}, "each once per epoch")),
-      el("li", {}, el("b", {}, `${count(usable)} of ${count(numEpisodes)}`), el("span", {}, "episodes drawn from"),
-        el("small", {}, short > 0 ? `${plural(short, "episode")} shorter than ${span} steps` : "none is too short")),
-      el("li", {}, el("b", { id: "frames-seen" }, steps ? percent(frames / steps) : "none"), el("span", {}, "of frames seen"),
-        el("small", {}, `${count(steps - frames)} never are`)),
-      el("li", {}, el("b", {}, steps ? percent(drawn / steps) : "none"), el("span", {}, "of actions seen"),
-        el("small", {}, `${count(steps - drawn)} never are`))),
+        el("small", {}, "each drawn once per epoch")),
+      el("li", {}, el("b", {}, `${count(usable)} of ${count(numEpisodes)}`), el("span", {}, "episodes used"),
+        el("small", {}, short > 0 ? `${plural(short, "episode")} shorter than ${plural(span, "step")}` : "none is too short")),
+      el("li", {}, el("b", { id: "frames-seen" }, steps ? percent(frames / steps) : "none"), el("span", {}, "of frames used"),
+        el("small", {}, `${count(steps - frames)} never used`)),
+      el("li", {}, el("b", {}, steps ? percent(drawn / steps) : "none"), el("span", {}, "of actions used"),
+        el("small", {}, `${count(steps - drawn)} never used`))),
     run && coverageChart(run.position),
   ].filter(Boolean);
 }
 
-// How often each step of one episode comes, beside the most that a step can come.
+// How often each step of one episode is drawn, relative to the maximum.
 function coverageChart(p) {
   const { numSteps, frameskip } = windowSettings;
   const length = episodes.length[p];
@@ -168,7 +171,7 @@ function coverageChart(p) {
   const label = `How often each step of ${nameOf(p)} is drawn: as a frame up to ${numSteps} times, as an action up to `
     + `${numSteps * frameskip} times, less often near the episode's ends.`;
   return el("figure", { class: "small" },
-    el("figcaption", {}, el("b", {}, `How often each step of ${nameOf(p)} comes in an epoch`)),
+    el("figcaption", {}, el("b", {}, `How often an epoch draws each step of ${nameOf(p)}`)),
     chart(height, label,
       path(asFrame.map((times) => times / numSteps), height, { class: "action" }),
       path(asAction.slice(0, length).map((times) => times / (numSteps * frameskip)), height, { class: "state" })),
