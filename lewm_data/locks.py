@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from lewm_data.errors import NO_LOCKS
@@ -22,13 +23,15 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _BEAT_SECONDS = 5.0
-_SILENT_SECONDS = 60.0
+SILENT_SECONDS = 60.0
 """A lock file whose heartbeat stops for so long belongs to a process that is gone: twelve beats, so that a mount that
 stalls for a while costs nobody the lock."""
 
 
 @contextmanager
-def exclusive(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def exclusive(
+    path: Path, *, waiting: Callable[[], None] = lambda: None, silent_seconds: float = SILENT_SECONDS
+) -> Iterator[None]:
     """Holds a lock. The system releases it when the process dies, however it dies.
 
     Works on mounts without locks too: there a lock file shows a heartbeat, and another process takes it over once
@@ -37,6 +40,7 @@ def exclusive(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iter
     Args:
         path: The lock file. It exists only while the lock is held, or after its holder was killed.
         waiting: Called once if another process holds the lock.
+        silent_seconds: How long a heartbeat may stop before its process counts as gone.
 
     Raises:
         OSError: The lock file cannot be made.
@@ -44,7 +48,7 @@ def exclusive(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iter
     release = _take(path)
     if release is None:
         waiting()
-        watch = _Watch(path)
+        watch = _Watch(path, silent_seconds)
         while release is None:
             time.sleep(_POLL_SECONDS)
             watch.remove_if_silent()
@@ -131,10 +135,12 @@ class _Watch:
 
     Args:
         path: The lock, as ``exclusive`` takes it.
+        silent_seconds: As ``exclusive`` takes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, silent_seconds: float) -> None:
         self._path = _heartbeat_path(path)
+        self._silent_seconds = silent_seconds
         self._seen: tuple[int, int] | None = None
         self._since = 0.0
 
@@ -148,7 +154,7 @@ class _Watch:
         if seen != self._seen:
             self._seen, self._since = seen, now
         holder = _read(self._path)
-        if now - self._since < _SILENT_SECONDS and not _has_died_here(holder):
+        if now - self._since < self._silent_seconds and not _has_died_here(holder):
             return
         aside = self._path.with_name(f"{self._path.name}.{secrets.token_hex(8)}")
         with contextlib.suppress(FileNotFoundError):
@@ -175,10 +181,4 @@ def _has_died_here(holder: str) -> bool:
         return False
     if host != socket.gethostname():
         return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return not psutil.pid_exists(pid)
