@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,8 +26,10 @@ def expand(place: str | os.PathLike[str]) -> Path:
     """Replaces a leading ``~`` with the home folder.
 
     Raises:
-        UsageError: This user has no home folder.
+        UsageError: This user has no home folder, or the path cannot be written as UTF-8.
     """
+    if not _is_utf8(place):
+        raise _not_utf8(place)
     try:
         return Path(place).expanduser()
     except RuntimeError as error:
@@ -89,7 +92,29 @@ def walk_files(folder: Path) -> Iterator[Path]:
             yield folder / entry.name
 
 
+def _is_utf8(place: str | os.PathLike[str]) -> bool:
+    """Whether Arrow, FFmpeg and HDF5 can be given a path: Python keeps what it cannot decode as lone surrogates."""
+    try:
+        os.fspath(place).encode()
+        os.fsencode(place)  # the other way round: a name from metadata that the system's encoding lacks
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_utf8(place: str | os.PathLike[str]) -> UsageError:
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        return UsageError(
+            f"{place}: this Python takes the names of files for {encoding}, but this one has other letters. "
+            "Set PYTHONUTF8=1 (or LANG=C.UTF-8), then run the same again."
+        )
+    return UsageError(f"{place}: the name is not valid UTF-8. Rename the file or folder.")
+
+
 def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    if not _is_utf8(path):
+        raise _not_utf8(path)
     if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in path.parts):
         return False
     try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,28 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "scandir", lambda path: (_ for _ in ()).throw(PermissionError(errno.EACCES, "")))
     with pytest.raises(AccessError):
         list(walk_files(tmp_path))
+
+
+ASCII = {"PYTHONUTF8": "0", "LC_ALL": "C"}
+"""A cluster's bare environment: Python takes the names of files for ASCII."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS names files in UTF-8 whatever the environment says")
+def test_the_command_works_on_any_name_in_a_bare_environment(recorded: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "données", tmp_path / "ü.h5"
+    shutil.copytree(recorded, source)
+    command = [sys.executable, "-m", "lewm_data"]
+    environment = {**os.environ, **ASCII}
+    for words in (["convert", source, output, "--camera=front", "--image_size=16"], ["verify", output]):
+        done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    code = "import sys; from lewm_data import WindowDataset; WindowDataset(sys.argv[1], num_steps=2, frameskip=2)"
+    done = subprocess.run([sys.executable, "-c", code, output], env=environment, capture_output=True, text=True)
+    assert "UsageError" in done.stderr.splitlines()[-1]
+    assert "this Python takes the names of files for ascii" in done.stderr.splitlines()[-1]
+    assert "Set PYTHONUTF8=1" in done.stderr.splitlines()[-1]
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence() -> None:
+    with pytest.raises(UsageError, match=r"the name is not valid UTF-8\. Rename the file or folder\."):
+        expand(os.fsdecode(b"/data/\xe9.h5"))

@@ -27,6 +27,9 @@ from lewm_data.paths import expand, local_path
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its status."""
+    if arguments is None and sys.getfilesystemencoding() != "utf-8":  # LC_ALL=C with PYTHONUTF8=0
+        command = [sys.executable, "-m", "lewm_data", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
     status = 0
     try:
         parsed = parse(sys.argv[1:] if arguments is None else arguments)
