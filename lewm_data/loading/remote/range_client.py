@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from lewm_data.loading.remote.connection_pool import MAX_IDLE_SECONDS, ConnectionPool, Origin
 
 _MAX_HEAD_BYTES = 8 << 10
+_ALL = {socket.socket: socket.MSG_WAITALL}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -153,7 +154,7 @@ class RangeClient:
                 raise EOFError(f"got {head.num_bytes} of {num_bytes} bytes")
             stop = first + num_bytes
             while received < stop:
-                received += _receive(connection, data[received:stop])
+                received += _receive(connection, data[received:stop], _ALL.get(type(connection), 0))
             is_reusable = head.keeps_alive and received == stop
             return RangeResponse(data[first:stop], head.etag.decode("latin-1"))
         finally:
@@ -207,6 +208,8 @@ def _send(connection: socket.socket, request: bytes, out: memoryview) -> int:
     try:
         connection.sendall(request)
         received = connection.recv_into(out)
+    except BlockingIOError as error:
+        raise TimeoutError("timed out") from error
     except (ConnectionError, ssl.SSLEOFError) as error:
         raise _HungUpError(str(error)) from error
     if not received:
@@ -214,8 +217,11 @@ def _send(connection: socket.socket, request: bytes, out: memoryview) -> int:
     return received
 
 
-def _receive(connection: socket.socket, out: memoryview) -> int:
-    received = connection.recv_into(out)
+def _receive(connection: socket.socket, out: memoryview, flags: int = 0) -> int:
+    try:
+        received = connection.recv_into(out, 0, flags)
+    except BlockingIOError as error:
+        raise TimeoutError("timed out") from error
     if not received:
         raise ConnectionError("the server closed the connection in mid-response")
     return received

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,12 @@ from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.segments import Segment, group_by_segment
 from lewm_data.loading.readers import ReaderKind, UnreadableFrameError
 from lewm_data.loading.remote.chunk_cache import ChunkCache
+from lewm_data.loading.remote.crew import Crew
 from lewm_data.loading.remote.ranges import coalesce_ranges
 from lewm_data.loading.remote.remote_object import RemoteObject
 
 _CACHED_CHUNKS_PER_JOB = 64
 _MAX_CHECKS_AT_ONCE = 16
-
-type _Job = Callable[[], bool | None]
-"""Reads some chunks. Returns whether the store named the version that was opened; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class _PartRead:
         out_indices: (n,) where in ``out`` each frame goes.
         out: (m, frame bytes) uint8.
         verify: Whether to check checksums.
+        confirmations: For each request, whether the store named the version that was opened.
         uncached: Row, first byte and bytes of the chunks that may enter the cache once the object is known to be
             unchanged.
     """
@@ -51,17 +51,18 @@ class _PartRead:
     out_indices: NDArray[np.int64]
     out: Bytes
     verify: bool
+    confirmations: list[bool] = field(default_factory=list)
     uncached: list[tuple[int, int, memoryview]] = field(default_factory=list)
 
-    def jobs(self) -> list[_Job]:
-        """Independent jobs: one for each request, and one for every few cached chunks."""
+    def jobs(self, crew: Crew) -> list[Callable[[], None]]:
+        """Independent jobs for a crew: one for each request, and one for every few cached chunks."""
         index = self.part.index
         is_cached = np.zeros(len(self.rows), np.bool_) if self.cache is None else self.cache.has(self.rows)
         cached, absent = np.flatnonzero(is_cached).tolist(), np.flatnonzero(~is_cached)
-        jobs: list[_Job] = []
+        jobs: list[Callable[[], None]] = []
         for first in range(0, len(cached), _CACHED_CHUNKS_PER_JOB):
             chunks = cached[first : first + _CACHED_CHUNKS_PER_JOB]
-            jobs.append(lambda chunks=chunks: self._read_cached(chunks))  # type: ignore[misc]
+            jobs.append(partial(self._read_cached, crew, chunks))
         ranges = coalesce_ranges(
             index.offset[self.rows[absent]],
             index.size[self.rows[absent]],
@@ -70,13 +71,12 @@ class _PartRead:
         )
         for byte_range in ranges:
             chunks = absent[byte_range.chunks].tolist()
-            jobs.append(lambda r=byte_range, chunks=chunks: self._fetch(r.start, r.stop, chunks))  # type: ignore[misc]
+            jobs.append(partial(self._fetch, crew, byte_range.start, byte_range.stop, chunks))
         return jobs
 
-    def needs_check(self, results: Iterable[bool | None]) -> bool:
-        """Whether the results of its jobs leave open if the object is still the one that was opened."""
-        found = set(results)
-        return True not in found or False in found
+    def needs_check(self) -> bool:
+        """Whether it is still open if the object is the one that was opened."""
+        return not self.confirmations or not all(self.confirmations)
 
     def fill_cache(self) -> None:
         """Caches the remaining chunks. Call this when the object is known to be unchanged."""
@@ -84,20 +84,20 @@ class _PartRead:
             for row, offset, stored in self.uncached:
                 self.cache.put(row, offset, stored)
 
-    def _read_cached(self, chunks: list[int]) -> bool | None:
+    def _read_cached(self, crew: Crew, chunks: list[int]) -> None:
         assert self.cache is not None
-        results: set[bool | None] = {None}
         for chunk in chunks:
             row, offset, size = self._location(chunk)
             stored = self.cache.get(row, offset, size)
             if stored is None:
-                results.add(self._fetch(offset, offset + size, [chunk]))
+                self._fetch(crew, offset, offset + size, [chunk])
             else:
                 self._decode(chunk, memoryview(stored))
-        return False if False in results else True if True in results else None
 
-    def _fetch(self, start: int, stop: int, chunks: list[int]) -> bool:
-        read = self.part.file.read(start, stop)
+    def _fetch(self, crew: Crew, start: int, stop: int, chunks: list[int]) -> None:
+        with crew.waiting():
+            read = self.part.file.read(start, stop)
+        self.confirmations.append(read.is_same_version)
         data = memoryview(read.data)
         for chunk in chunks:
             row, offset, size = self._location(chunk)
@@ -107,7 +107,6 @@ class _PartRead:
                 self.cache.put(row, offset, stored)
             elif self.cache is not None:
                 self.uncached.append((row, offset, stored))
-        return read.is_same_version
 
     def _location(self, chunk: int) -> tuple[int, int, int]:
         """Row in the part, first byte and size of a chunk."""
@@ -168,35 +167,11 @@ class RemoteReader:
             )
             for number, chosen, own_rows in group_by_segment(rows, self._stops)
         ]
-        results = self._run([part_read.jobs() for part_read in reads])
-        self._check_unchanged([r.part.file for r, found in zip(reads, results, strict=True) if r.needs_check(found)])
+        crew = Crew(self._threads(), max_threads=self._config.num_connections)
+        crew.run([job for part_read in reads for job in part_read.jobs(crew)])
+        self._check_unchanged([part_read.part.file for part_read in reads if part_read.needs_check()])
         for part_read in reads:
             part_read.fill_cache()
-
-    def _run(self, jobs: list[list[_Job]]) -> list[list[bool | None]]:
-        """Runs the jobs of each part in this process's threads; returns their results in the same order."""
-        threads = self._threads()
-        futures: list[list[Future[bool | None]]] = []
-        flat: list[Future[bool | None]] = []
-        try:
-            for of_part in jobs:
-                futures.append([threads.submit(job) for job in of_part])
-                flat += futures[-1]
-            failed = filter(Future.exception, wait(flat, return_when=FIRST_EXCEPTION).done)
-            error = next(map(Future.exception, failed), None)
-        finally:
-            for future in flat:
-                future.cancel()
-            wait(flat)  # afterwards, no thread writes into ``out``
-            flat.clear()
-        if error is not None:
-            futures.clear()
-            del failed
-            try:
-                raise error
-            finally:
-                del error  # a cycle through its traceback would keep this reader and its threads alive
-        return [[future.result() for future in of_part] for of_part in futures]
 
     def _check_unchanged(self, objects: list[RemoteObject]) -> None:
         """Checks that objects are unchanged, in threads that do not queue behind another batch."""

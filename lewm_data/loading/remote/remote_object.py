@@ -75,6 +75,7 @@ class RemoteObject:
             UnreachableError: The store does not answer.
         """
         self.address = address
+        self._shown = redact(address)
         self.config = config
         self.name = ""
         self._connected: tuple[int, AbstractFileSystem, str] | None = None
@@ -86,7 +87,7 @@ class RemoteObject:
             raise UsageError(f"{self}: there is no such object. Check the address.") from error
 
     def __str__(self) -> str:
-        return redact(self.address)
+        return self._shown
 
     @property
     def path(self) -> str:
