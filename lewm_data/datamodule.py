@@ -1,58 +1,62 @@
-"""The room where the two wings meet: a LeRobot dataset goes in, random windows come out."""
+"""The Lightning data module: LeRobot datasets go in, batches of random windows come out."""
 
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import lightning
-import numpy as np
-from numpy.typing import NDArray
-
 from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy
-from lewm_data.loading.batches import Batch, BatchDataset, Layout
+from lewm_data.loading.batches import Batch
 from lewm_data.loading.distributed import DistributedInfo
-from lewm_data.loading.loader import WindowLoader, WorkerType
-from lewm_data.loading.normalizer import Normalizer, normalize_batch
+from lewm_data.loading.full_datasets import check_matches_request, dirty_episode_warnings, open_datasets
+from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
-from lewm_data.loading.sampler import WindowOrder, WindowSampler, check_batch_size
+from lewm_data.loading.sampler import check_batch_size
 from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
+from lewm_data.loading.window_data_module import WindowDataModule
 from lewm_data.paths import local_path
 
 _log = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
+_RUN_SETTINGS = ("seed", "val_fraction", "num_steps", "frameskip", "steps_per_epoch", "normalize")
+"""Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
+_CHANGES = {*_RUN_SETTINGS, "weights", "data", "split", "normalizers"}
 
 
-class LeWMDataModule(lightning.LightningDataModule):
+class LeWMDataModule(WindowDataModule):
     """Converts datasets once, then feeds a trainer with random windows of them.
 
-    Batches are as ``lewm_data.format.schema`` has them. On the device, frames become floating point with ImageNet's
-    mean and standard deviation, in the trainer's precision; action and state are standardised with the
+    ``lewm_data.format.schema`` describes the batches. On the device, frames become floating point in the trainer's
+    precision, normalized with ImageNet's mean and standard deviation. Action and state are normalized with the
     statistics of the training episodes.
 
-    An epoch of several datasets, given as a list, visits every training window of each of them once. Given as
-    a mapping to weights, an epoch takes as many windows as there are, and each dataset's share of them is its
-    weight over the sum of the weights: exactly so over the epoch, in random order, and by chance in each
-    batch. Of a dataset that gets fewer places than it has windows, each epoch visits others; of one that gets
-    more, all windows come equally often, give or take one. Each dataset is split by episode; validation visits
-    every window once, whatever the weights. Statistics count a row as often as an epoch visits a window of its
-    dataset.
+    The split is by source episode: an episode is on the same side in every file that holds it, and for windows of any
+    length. It changes only with ``seed`` and ``val_fraction``.
+
+    An epoch of a list of datasets visits every training window of each dataset once. For a mapping of datasets to
+    weights, an epoch takes as many windows as there are, and each dataset's share of them is its weight over the sum of
+    the weights. The share is exact over an epoch, in random order. An undersampled dataset contributes a different
+    subset each epoch; an oversampled one repeats all of its windows equally often, give or take one. Validation visits
+    every window once, whatever the weights. Statistics count a row as often as an epoch visits a window of its dataset.
+
+    A run that resumes from a checkpoint draws the very next window, and its ``train_transform`` draws the same random
+    numbers, with any kind and number of workers. Only batches that are trained on move the position that the
+    checkpoint stores; other iterations over the training loader do not. In a single process, gradients that
+    ``accumulate_grad_batches`` has summed up so far are stored too. With the same number of processes and the same
+    ``batch_size``, and if the model's own random numbers depend on the step only (those of ``LeWMModule`` do), the
+    resumed run repeats the uninterrupted one step by step, from any checkpoint that was saved between two batches.
 
     Attributes:
-        normalizers: ``action`` and ``state`` to their normalizers, once set up; planners call ``denormalize``.
-        train_episodes: Positions in the file of the training episodes, once set up; with several datasets they
-            count on from one file to the next.
-        val_episodes: The same of the validation episodes.
+        normalizers: ``action`` and ``state`` to their normalizers, once set up. Planners call ``denormalize``.
+        train_episodes: Positions in the file of the training episodes that hold a window, once set up. With several
+            datasets, the count continues from one file to the next.
+        val_episodes: The same for the validation episodes.
     """
-
-    train_episodes: NDArray[np.int64]
-    val_episodes: NDArray[np.int64]
 
     def __init__(
         self,
@@ -79,26 +83,28 @@ class LeWMDataModule(lightning.LightningDataModule):
         cache: CacheMode = "auto",
         verify_checksums: bool = False,
         remote: RemoteConfig | None = None,
+        allow_duplicates: bool = False,
+        accept_changes: Sequence[str] = (),
         val_fraction: float = 0.1,
         steps_per_epoch: int | None = None,
         seed: int = 3072,
         normalize: bool = True,
         train_transform: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        """Takes settings and checks them; reads nothing yet.
+        """Checks the settings. Reads nothing yet.
 
         Args:
             repo_id: A LeRobot dataset on the Hub, or a list of them, or a mapping of each to its weight. Give
                 exactly one of ``repo_id``, ``root`` and ``h5_path``.
             root: Folder of a local LeRobot dataset; or several, likewise.
-            h5_path: A file that is converted already, or its fsspec address such as ``s3://bucket/data.h5`` or
-                ``hf://datasets/owner/name/data.h5``; or several, likewise. The settings of the conversion hold
-                for all datasets; where one needs others, such as another ``camera``, convert it beforehand. A file
-                that holds another ``camera`` or ``image_size`` than those asked for is refused.
+            h5_path: A converted file, or its fsspec address such as ``s3://bucket/data.h5`` or
+                ``hf://datasets/owner/name/data.h5``; or several, likewise. A file that holds another ``camera`` or
+                ``image_size`` than you ask for is refused. The settings of the conversion apply to all datasets. If
+                one needs others, such as another ``camera``, convert it beforehand.
             revision: Branch, tag or commit on the Hub.
             data_dir: Folder for converted files.
-            camera: The camera that becomes ``pixels``; needed when there are several.
-            cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names with commas between.
+            camera: The camera that becomes ``pixels``; required if there are several.
+            cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names separated by commas.
             image_size: Frame size in pixels: one number, ``HEIGHTxWIDTH`` or ``native``.
             resize: ``stretch``, ``crop`` or ``pad``.
             compression: Codec of the frames.
@@ -111,26 +117,39 @@ class LeWMDataModule(lightning.LightningDataModule):
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
             batch_size: Windows per batch and process.
-            num_workers: Threads or processes per loader; None is this process's share of the processors, at
-                most 16.
+            num_workers: Threads or processes per loader. None is this process's share of the processors, at most 16.
             worker_type: ``thread``, or ``process``.
-            cache: Decode all frames into RAM first: ``auto`` when they fit half of the available memory,
-                ``ram`` always, ``none`` never.
+            cache: Decode all frames into RAM first: ``auto`` if they fit into half of the available memory, ``ram``
+                always, ``none`` never.
             verify_checksums: Check every frame's checksum when it is read.
-            remote: How to read from object storage, where ``h5_path`` is an address; None takes the defaults.
-            val_fraction: Share of the episodes for validation, in [0, 1); 0 trains on all.
-            steps_per_epoch: Draw windows with replacement, so many batches an epoch; None visits each window
+            remote: How to read from object storage, if ``h5_path`` is an address. None takes the defaults.
+            allow_duplicates: Accept the same episode of the same source in several files. Training uses every copy,
+                validation only one.
+            accept_changes: Changes to accept when a checkpoint of other data or settings is resumed: ``data``,
+                ``split``, ``normalizers``, or the name of a setting such as ``seed``. The error names what changed.
+            val_fraction: Share of the episodes that validate, in [0, 1); 0 trains on all.
+            steps_per_epoch: Draw windows with replacement, for this many batches per epoch. None visits each window
                 once.
-            seed: Seed of the split and of the order.
-            normalize: Make frames floating point and standardise action and state; otherwise batches stay as
-                they are, frames uint8.
-            train_transform: Called in training with the batch on the device, before normalization; frames are
-                uint8 then, and may come back so or as floating point in [0, 1].
+            seed: Seed of the split, of the order, and of ``train_transform``.
+            normalize: Normalize frames, action and state. Otherwise batches stay as they are stored, with frames in
+                uint8.
+            train_transform: Called in training with the batch on the device, before normalization. Frames are uint8
+                then, and it may return them as uint8 or as floating point in [0, 1]. For each batch, torch, numpy and
+                random are seeded with the batch's place in the run.
 
         Raises:
             UsageError: Not exactly one source is given, or a setting is out of range.
         """
-        super().__init__()
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            worker_type=worker_type,
+            steps_per_epoch=steps_per_epoch,
+            seed=seed,
+            normalize=normalize,
+            train_transform=train_transform,
+            accept_changes=accept_changes,
+        )
         self.sources = Sources.parse(repo_id=repo_id, root=root, h5_path=h5_path)
         for name, value, least in (
             ("num_steps", num_steps, 1),
@@ -149,6 +168,11 @@ class LeWMDataModule(lightning.LightningDataModule):
                 raise UsageError(f"{name} is {choice!r}, but must be one of {', '.join(choices)}.")
         if not 0 <= val_fraction < 1:
             raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
+        unknown = set(accept_changes) - _CHANGES
+        if unknown:
+            raise UsageError(
+                f"accept_changes names {', '.join(sorted(unknown))}, but only {', '.join(sorted(_CHANGES))} can change."
+            )
         self.data_dir = local_path(data_dir, "data_dir")
         self.config = ConvertConfig(
             image_size=image_size,
@@ -165,26 +189,15 @@ class LeWMDataModule(lightning.LightningDataModule):
         )
         self.num_steps = num_steps
         self.frameskip = frameskip
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.worker_type: WorkerType = worker_type
         self.cache: CacheMode = cache
         self.verify_checksums = verify_checksums
         self.remote = remote
+        self.allow_duplicates = allow_duplicates
         self.val_fraction = val_fraction
-        self.steps_per_epoch = steps_per_epoch
-        self.seed = seed
-        self.normalize = normalize
-        self.train_transform = train_transform
-        self.normalizers: dict[str, Normalizer] = {}
-        self._splits: Splits | None = None
         self._is_cache_settled = False
-        self._loaders: weakref.WeakSet[WindowLoader] = weakref.WeakSet()
-        self._train_loader: WindowLoader | None = None
-        self._train_state: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
-        """One line: what is drawn from, and how."""
+        """One line with the source, the windows and the split."""
         windows = f"windows of {self.num_steps} frames {self.frameskip} steps apart in batches of {self.batch_size}"
         if self._splits is None:
             return f"LeWMDataModule({self.source}: {windows}; not set up yet)"
@@ -194,18 +207,18 @@ class LeWMDataModule(lightning.LightningDataModule):
             f"validation {len(val):,} of {len(self.val_episodes)})"
         )
 
-    __str__ = __repr__  # Lightning's own would go through all loaders
+    __str__ = __repr__  # Lightning's own would iterate over all loaders
 
     @property
     def source(self) -> str:
-        """The datasets' repo ids, paths or addresses (without secrets), with commas between."""
+        """The datasets' repo ids, paths or addresses (without secrets), separated by commas."""
         return redact(str(self.sources))
 
     def prepare_data(self) -> None:
-        """Downloads and converts, where that was not done before; a second call finds the work done.
+        """Downloads and converts the datasets, unless that is done.
 
         Raises:
-            LewmDataError: What the conversion raises: dirty data, not enough memory or disk, stalled.
+            LewmDataError: The conversion failed: dirty data, not enough memory or disk, or it stalled.
         """
         if self.sources.kind != "h5_path":
             from lewm_data.conversion.prepare import prepare_file
@@ -214,187 +227,62 @@ class LeWMDataModule(lightning.LightningDataModule):
                 prepare_file(name, self.data_dir, self.config)
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the files, splits them by episode, and decodes them into RAM where that was asked for or fits.
+        """Opens the files, splits them by episode, and decodes them into RAM as ``cache`` says.
 
         Args:
-            stage: Lightning's stage; all need the same.
+            stage: Lightning's stage. All stages need the same.
 
         Raises:
-            UsageError: A file is missing, there is no window in it, there are fewer windows than a batch takes,
-                or several datasets do not fit together.
+            UsageError: A file does not exist or holds no window, there are fewer windows than a batch takes, several
+                datasets do not fit together or hold the same episodes, or the checkpoint to resume belongs to other
+                data.
             FormatError: A file is broken.
         """
+        distributed = DistributedInfo.of(self.trainer)
         if self._splits is None:
-            self._splits = self._open()
-            if DistributedInfo.of(self.trainer).rank == 0:
-                for told in self._splits.kept_dirt():
-                    _log.warning(told)
-            self.normalizers = self._splits.normalizers
-            self.train_episodes, self.val_episodes = self._splits.train_episodes, self._splits.val_episodes
-        num_windows, distributed = len(self._splits.train), DistributedInfo.of(self.trainer)
+            settings = {name: getattr(self, name) for name in _RUN_SETTINGS}
+            settings["weights"] = list(self.sources.weights) if self.sources.weights is not None else None
+            self.serve(self._open(warn=distributed.rank == 0), settings)
+        super().setup(stage)
         if stage in (None, "fit") and self.steps_per_epoch is None:
             check_batch_size(
-                self.source, num_windows=num_windows, batch_size=self.batch_size, world_size=distributed.world_size
+                self.source,
+                num_windows=len(self.splits.train),
+                batch_size=self.batch_size,
+                world_size=distributed.world_size,
             )
-        if not len(self._splits.val) and self.trainer is not None:
-            self.trainer.limit_val_batches = 0  # else Lightning warns of an empty validation loader at each run
         if not self._is_cache_settled:
             is_shared = self.worker_type == "process" or distributed.num_local > 1
-            cache_frames(
-                *self._splits.stores, mode=self.cache, is_shared=is_shared, show_progress=distributed.rank == 0
-            )
+            cache_frames(*self.splits.stores, mode=self.cache, is_shared=is_shared, show_progress=distributed.rank == 0)
             self._is_cache_settled = True
 
-    def train_dataloader(self) -> WindowLoader:
-        """Shuffled windows of the training episodes, full batches only."""
-        overfits = getattr(self.trainer, "overfit_batches", 0) > 0  # on the same few batches
-        self._train_loader = self._make_loader(self._set_up.train, shuffle=not overfits, drop_last=True)
-        if self._train_state is not None:
-            self._train_loader.load_state_dict(self._train_state)
-            self._train_state = None
-        return self._train_loader
-
-    def val_dataloader(self) -> WindowLoader | list[Any]:
-        """Windows of the validation episodes in the files' order; nothing where ``val_fraction`` is 0."""
-        return self._make_loader(self._set_up.val) if len(self._set_up.val) else []
-
-    def predict_dataloader(self) -> WindowLoader:
-        """Every window, in the files' order."""
-        return self._make_loader(self._set_up.predict)
-
-    def layout(self) -> Layout:
-        """Shape of one window and dtype of each column: frames (T, H, W, 3), ``action`` (T, frameskip*A), and so on."""
-        return self._set_up.train.layout()
-
-    def read_episode(self, episode: int, *, max_frames: int) -> Batch:
-        """A whole episode as a batch of one window, as it is stored.
-
-        Args:
-            episode: Its number, as in ``train_episodes`` and ``val_episodes``.
-            max_frames: Kept frames at most; a longer episode is cut off.
-
-        Returns:
-            Column to tensor; T is the episode's steps over ``frameskip``, rounded down. ``normalize_batch`` makes
-            it what a model takes.
-        """
-        return self._set_up.read_episode(episode, max_frames=max_frames)
-
-    def feature_names(self, column: str) -> tuple[str, ...]:
-        """Names of a column's dimensions, as the source has them; none where it has none."""
-        header = self._set_up.stores[0].header
-        return header.feature_names.get(column, ()) if header is not None else ()
-
-    def normalize_batch(self, batch: Batch) -> Batch:
-        """Frames (B, T, 3, H, W) in the trainer's precision, action and state standardised; all else as it is."""
-        precision = str(self.trainer.precision) if self.trainer is not None else "32-true"
-        return normalize_batch(batch, self.normalizers, precision=precision)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Transforms (in training only) and normalizes a batch where it is.
-
-        Args:
-            batch: As the loader gave it, on the device.
-            dataloader_idx: Which of several loaders; they are all treated alike.
-
-        Returns:
-            Frames (B, T, 3, H, W) in the trainer's precision, action and state standardised; other columns as
-            stored.
-        """
-        if self.train_transform is not None and self.trainer is not None and self.trainer.training:
-            batch = self.train_transform(batch)
-        return self.normalize_batch(batch) if self.normalize else batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where training stands. Lightning keeps it in its checkpoints.
-
-        Other workers, batch sizes and numbers of processes may go on from there; but where the global batch has
-        grown, Lightning, which counts in steps, ends the epoch that was interrupted early.
-        """
-        state: dict[str, Any] = {}
-        if self._splits is not None:
-            state["files"] = self._splits.fingerprints()
-        if self._train_loader is not None:
-            state["train"] = self._train_loader.state_dict()
-        elif self._train_state is not None:
-            state["train"] = self._train_state
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lets training go on with the very next window after ``state_dict`` was taken.
-
-        Raises:
-            UsageError: It was taken from other data.
-        """
-        files = state_dict.get("files")
-        if self._splits is not None and files is not None and files != self._splits.fingerprints():
-            raise UsageError(
-                f"{self.source}: the checkpoint was made on other data, or on the same converted otherwise. Give "
-                "each run a folder of its own (in train.py --trainer.default_root_dir), or that run's data."
-            )
-        self._train_state = state_dict.get("train")
-        if self._train_loader is not None and self._train_state is not None:
-            self._train_loader.load_state_dict(self._train_state)
-
     def __getstate__(self) -> dict[str, Any]:
-        """For another process (``ddp_spawn``): all but its loaders; the next one goes on where training stands."""
-        state = {"_loaders": None, "_train_loader": None, "_train_state": self.state_dict().get("train")}
-        return {**self.__dict__, **state, "_is_cache_settled": False}
+        """See ``WindowDataModule``. The other process finds the RAM cache by itself."""
+        return {**super().__getstate__(), "_is_cache_settled": False}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._loaders = weakref.WeakSet()
-
-    def teardown(self, stage: str | None = None) -> None:
-        """Stops all threads and worker processes."""
-        for loader in list(self._loaders):
-            loader.close()
-
-    def on_exception(self, exception: BaseException) -> None:
-        """Stops all threads and worker processes after an error or Ctrl-C."""
-        self.teardown()
-
-    @property
-    def _set_up(self) -> Splits:
-        if self._splits is None:
-            raise UsageError("The data module is not set up. Call prepare_data() and setup() first; a Trainer does.")
-        return self._splits
-
-    def _open(self) -> Splits:
+    def _open(self, *, warn: bool) -> Splits:
         if self.sources.kind == "h5_path":
             paths: Sequence[str | Path] = self.sources.names
         else:
             from lewm_data.conversion.prepare import prepared_file
 
             paths = [prepared_file(name, self.data_dir, self.config) for name in self.sources.names]
-        splits = Splits.open(
+        datasets = open_datasets(
             paths,
-            weights=self.sources.weights,
             num_steps=self.num_steps,
             frameskip=self.frameskip,
-            val_fraction=self.val_fraction,
-            seed=self.seed,
             verify_checksums=self.verify_checksums,
             remote=self.remote,
         )
         if self.sources.kind == "h5_path":
             size = None if self.config.image_size == _DEFAULT_IMAGE_SIZE else self.config.image_size
-            splits.check_asked(camera=self.config.camera, image_size=size)
-        return splits
-
-    def _make_loader(self, dataset: BatchDataset, *, shuffle: bool = False, drop_last: bool = False) -> WindowLoader:
-        distributed = DistributedInfo.of(self.trainer)
-        order = WindowOrder(
-            num_windows=len(dataset),
-            batch_size=self.batch_size,
+            check_matches_request([dataset.store for dataset in datasets], camera=self.config.camera, image_size=size)
+        for sentence in dirty_episode_warnings(datasets) if warn else ():
+            _log.warning(sentence)
+        return Splits.of(
+            datasets,
+            weights=self.sources.weights,
+            val_fraction=self.val_fraction,
             seed=self.seed,
-            rank=distributed.rank,
-            world_size=distributed.world_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            steps_per_epoch=self.steps_per_epoch if shuffle else None,
-            mixture=self._set_up.mixture if shuffle else None,
+            allow_duplicates=self.allow_duplicates,
         )
-        num_workers = distributed.num_workers if self.num_workers is None else self.num_workers
-        loader = WindowLoader(dataset, WindowSampler(order), num_workers=num_workers, worker_type=self.worker_type)
-        self._loaders.add(loader)
-        return loader

@@ -59,6 +59,13 @@ class Normalizer:
         self._on_device: dict[Any, tuple[Tensor, Tensor]] = {}
 
     @classmethod
+    def from_tensors(cls, mean: Tensor, std: Tensor) -> Normalizer:
+        """Restores a normalizer from its ``mean`` and ``std``, (D,) each."""
+        normalizer = cls(np.zeros(0), np.zeros(0))
+        normalizer.mean, normalizer.std = mean.cpu(), std.cpu()
+        return normalizer
+
+    @classmethod
     def fit(cls, *samples: Sample) -> Normalizer:
         """Computes statistics in float64, in two passes over pieces of the columns.
 

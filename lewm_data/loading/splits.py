@@ -1,188 +1,211 @@
-"""Files to datasets: opened, checked against each other, split by episode, with statistics of the training side."""
+"""Datasets for training and validation: files split by source episode, and statistics of the training side."""
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import RemoteConfig, parse_image_size
 from lewm_data.errors import UsageError
-from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name
+from lewm_data.findings import episode_ranges
+from lewm_data.format.compatibility import SourceEpisode, refuse_duplicates, source_episodes
+from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.batches import Batch, BatchDataset
-from lewm_data.loading.concat import check_alike
 from lewm_data.loading.dataset import WindowDataset, concat_datasets
+from lewm_data.loading.episode_split import is_validation
+from lewm_data.loading.full_datasets import check_alike
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
-from lewm_data.loading.windows import split_episodes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileSplit:
+    """The two sides of one file.
+
+    Attributes:
+        dataset: All windows of the file.
+        sources: The source of each of its episodes, in file order.
+        validates: (E,) whether each episode validates. The others train.
+        leaves_out: (E,) whether a validating episode is left out, because another file validates with it already.
+    """
+
+    dataset: WindowDataset
+    sources: tuple[SourceEpisode, ...]
+    validates: NDArray[np.bool_]
+    leaves_out: NDArray[np.bool_]
+
+    def episodes(self, *, validate: bool) -> NDArray[np.int64]:
+        """Positions in the file of the episodes on one side that hold a window."""
+        store = self.dataset.store
+        is_long_enough = store.ep_len >= self.dataset.windows.span
+        return np.flatnonzero((self.validates == validate) & ~self.leaves_out & is_long_enough)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """What to train on, to validate on and to predict.
+    """The windows to train on, to validate on and to predict.
 
     Attributes:
-        full_datasets: All windows of each file.
+        files: The two sides of each file.
         train: Windows of the training episodes.
         val: Windows of the validation episodes.
         predict: All windows, file after file.
-        train_episodes: (E,) int64 numbers of the training episodes; they count on through the files.
-        val_episodes: The same of the validation episodes.
-        mixture: How often an epoch visits the training windows of each file; None where each comes once.
+        mixture: How often an epoch visits the training windows of each file. None visits each window once.
         normalizers: ``action`` and ``state`` to their normalizers, of the training episodes. A row counts as often as
             an epoch visits a window of its file.
     """
 
-    full_datasets: tuple[WindowDataset, ...]
+    files: tuple[FileSplit, ...]
     train: BatchDataset
     val: BatchDataset
     predict: BatchDataset
-    train_episodes: NDArray[np.int64]
-    val_episodes: NDArray[np.int64]
     mixture: Mixture | None
     normalizers: dict[str, Normalizer]
 
-    @property
-    def stores(self) -> tuple[FrameStore, ...]:
-        """The open files."""
-        return tuple(whole.store for whole in self.full_datasets)
-
     @classmethod
-    def open(
+    def of(
         cls,
-        paths: Sequence[str | Path],
+        datasets: Sequence[WindowDataset],
         *,
         weights: Sequence[float] | None = None,
-        num_steps: int,
-        frameskip: int,
         val_fraction: float,
         seed: int,
-        verify_checksums: bool = False,
-        remote: RemoteConfig | None = None,
+        allow_duplicates: bool = False,
     ) -> Splits:
-        """Opens files and splits each of them by episode.
+        """Splits datasets by source episode. An episode that is in several files is on the same side in all of them.
 
         Args:
-            paths: Converted files or their addresses, one or more.
-            weights: Weight of each in training; None visits every window once per epoch.
-            num_steps: Frames that a window keeps.
-            frameskip: Steps from one kept frame to the next.
-            val_fraction: Share of each file's episodes for validation, in [0, 1).
+            datasets: All windows of each file, one dataset or more.
+            weights: Weight of each dataset in training. None visits every window once per epoch.
+            val_fraction: Share of the episodes that validate, in [0, 1).
             seed: Seed of the split.
-            verify_checksums: Check each frame's checksum when it is read.
-            remote: How to read from object storage; None takes the defaults.
+            allow_duplicates: Accept episodes that are there twice. Training uses them all, validation each once.
 
         Returns:
             The splits.
 
         Raises:
-            UsageError: A file is not there, holds no window or too few episodes to be split, or the files do not fit
-                together (see ``check_alike``).
-            FormatError: A file is broken.
+            UsageError: The files do not fit together, hold the same source episode, or leave a side without windows.
         """
-        stores = [FrameStore(path, verify_checksums=verify_checksums, remote=remote) for path in paths]
-        full_datasets = [WindowDataset(store, num_steps=num_steps, frameskip=frameskip) for store in stores]
-        check_alike(full_datasets)
-        sides = [_split(whole, val_fraction=val_fraction, seed=seed) for whole in full_datasets]
-        train = [whole.restrict(side) for whole, (side, _) in zip(full_datasets, sides, strict=True)]
-        val = [whole.restrict(side) for whole, (_, side) in zip(full_datasets, sides, strict=True)]
+        check_alike(datasets)
+        files = tuple(split_files(datasets, val_fraction=val_fraction, seed=seed, allow_duplicates=allow_duplicates))
+        train, val = (
+            [file.dataset.restrict(file.episodes(validate=validate)) for file in files] for validate in (False, True)
+        )
+        _check_sides(files, train, val, weights, val_fraction=val_fraction, seed=seed)
         mixture = None if weights is None else Mixture.weighted([len(part) for part in train], weights)
         visits = [1.0] * len(train) if mixture is None else mixture.visits()
-        starts = np.cumsum([0, *(len(store.ep_len) for store in stores)])
-        train_episodes, val_episodes = (
-            np.concatenate([side[number] + start for side, start in zip(sides, starts, strict=False)])
-            for number in (0, 1)
-        )
         return cls(
-            full_datasets=tuple(full_datasets),
+            files=files,
             train=concat_datasets(train),
             val=concat_datasets(val),
-            predict=concat_datasets(full_datasets),
-            train_episodes=train_episodes,
-            val_episodes=val_episodes,
+            predict=concat_datasets(datasets),
             mixture=mixture,
             normalizers={
                 name: Normalizer.fit(
                     *(
-                        Sample(part.values(name), _rows_of(part.store, side), weight)
-                        for part, (side, _), weight in zip(train, sides, visits, strict=True)
+                        Sample(part.values(name), _rows_of(part.store, part.windows.episodes), weight)
+                        for part, weight in zip(train, visits, strict=True)
                     )
                 )
                 for name in (ACTION, STATE)
-                if name in full_datasets[0].columns
+                if name in datasets[0].columns
             },
         )
 
-    def fingerprints(self) -> list[str]:
-        """What tells the files' contents from others; empty for a file that this package did not write."""
-        return [store.header.fingerprint if store.header is not None else "" for store in self.stores]
+    @property
+    def stores(self) -> tuple[FrameStore, ...]:
+        """The open files."""
+        return tuple(file.dataset.store for file in self.files)
 
-    def check_asked(self, *, camera: str | None, image_size: int | str | None) -> None:
-        """Makes sure that the files hold what settings of a conversion ask for.
-
-        Args:
-            camera: The camera that shall be ``pixels``; None takes any.
-            image_size: Frame size as ``ConvertConfig`` has it; None takes any.
-
-        Raises:
-            UsageError: A file holds something else.
-        """
-        for store in self.stores:
-            if store.header is None:
-                continue
-            key = store.header.cameras[PIXELS]
-            if camera not in (None, key, camera_name(key)):
-                raise UsageError(
-                    f"{store.path}: its pixels are camera {camera_name(key)!r}, but camera is {camera!r}. Leave camera "
-                    "out, or convert that one."
-                )
-            size = store.header.image_height, store.header.image_width
-            if image_size is not None and parse_image_size(image_size) not in (None, size):
-                raise UsageError(
-                    f"{store.path}: its frames are {size[0]}x{size[1]}, but image_size is {image_size}. Leave "
-                    "image_size out, or convert the dataset again."
-                )
-
-    def kept_dirt(self) -> list[str]:
-        """For each file with episodes that were kept although they are dirty, a sentence that says so."""
-        told = []
-        for store in self.stores:
-            kept = store.header.kept_episodes() if store.header is not None else {}
-            if kept:
-                some = ", ".join(f"{episode} ({', '.join(codes)})" for episode, codes in list(kept.items())[:5])
-                more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
-                told.append(
-                    f"{store.path}: kept although dirty, and drawn from like all others: episode {some}{more}. To "
-                    "train without them, convert with --dirty_episode_policy skip."
-                )
-        return told
+    def episodes(self, *, validate: bool) -> NDArray[np.int64]:
+        """Numbers of the episodes on one side that hold a window, counted through the files."""
+        lengths = [len(file.sources) for file in self.files]
+        starts = itertools.accumulate(lengths, initial=0)
+        sides = [file.episodes(validate=validate) + start for file, start in zip(self.files, starts, strict=False)]
+        return np.concatenate(sides)
 
     def read_episode(self, episode: int, *, max_frames: int) -> Batch:
-        """A whole episode as a batch of one window (see ``WindowDataset.read_episode``); numbers count on."""
-        for part in self.full_datasets:
-            if episode < len(part.store.ep_len):
-                return part.read_episode(episode, max_frames=max_frames)
-            episode -= len(part.store.ep_len)
-        raise IndexError(f"there are not so many episodes ({episode} too many)")
+        """Reads an episode as a batch of one window (see ``WindowDataset.read_episode``), counted through the files."""
+        for file in self.files:
+            if episode < len(file.sources):
+                return file.dataset.read_episode(episode, max_frames=max_frames)
+            episode -= len(file.sources)
+        raise IndexError(f"the last episode is {episode + 1} before this one")
 
 
-def _split(whole: WindowDataset, *, val_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    store, span = whole.store, whole.windows.span
-    longest = int(store.ep_len.max(initial=0))
-    if longest < span:
-        raise UsageError(
-            f"{store.path}: a window takes num_steps * frameskip = {whole.num_steps} * {whole.frameskip} = {span} "
-            f"steps, but the longest of {len(store.ep_len)} episodes has {longest}. Lower num_steps or frameskip."
+def split_files(
+    datasets: Sequence[WindowDataset], *, val_fraction: float, seed: int, allow_duplicates: bool
+) -> list[FileSplit]:
+    """Decides on which side each episode of each file is; see ``Splits.of``."""
+    sources = [_sources(dataset.store) for dataset in datasets]
+    if not allow_duplicates:
+        names = [str(dataset.store.path) for dataset in datasets]
+        refuse_duplicates(
+            dict(zip(names, sources, strict=True)),
+            remedy="accept them with allow_duplicates=True (in train.py: --data.allow_duplicates true)",
         )
-    try:
-        return split_episodes(store.ep_len, span=span, val_fraction=val_fraction, seed=seed)
-    except UsageError as error:
-        raise UsageError(f"{store.path}: {error}") from error
+    seen: set[SourceEpisode] = set()
+    files = []
+    for dataset, episodes in zip(datasets, sources, strict=True):
+        numbers = np.array([episode.episode for episode in episodes], np.int64)
+        validates = is_validation(numbers, val_fraction=val_fraction, seed=seed)
+        leaves_out = np.zeros(len(episodes), np.bool_)
+        for position in np.flatnonzero(validates).tolist():
+            leaves_out[position] = episodes[position] in seen
+            seen.add(episodes[position])
+        files.append(FileSplit(dataset, tuple(episodes), validates, leaves_out))
+    return files
+
+
+def _sources(store: FrameStore) -> list[SourceEpisode]:
+    """The source of each episode. The source of a file that another program wrote is the file itself."""
+    sources = source_episodes(store.header)
+    if len(sources) == len(store.ep_len):
+        return sources
+    path = str(store.path)
+    name = path if "://" in path else os.path.realpath(path)
+    return [SourceEpisode(name, None, position) for position in range(len(store.ep_len))]
+
+
+def _check_sides(
+    files: Sequence[FileSplit],
+    train: Sequence[WindowDataset],
+    val: Sequence[WindowDataset],
+    weights: Sequence[float] | None,
+    *,
+    val_fraction: float,
+    seed: int,
+) -> None:
+    """Refuses a split that leaves a side without windows."""
+    span = files[0].dataset.windows.span
+    for file, part in zip(files, train, strict=True):
+        if not len(part) and (weights is not None or not any(map(len, train))):
+            raise UsageError(
+                f"{file.dataset.store.path}: with val_fraction {val_fraction} and seed {seed}, no training episode "
+                f"holds a window of {span} steps, and an episode is never split. Set val_fraction=0 to train on every "
+                "episode, lower num_steps or frameskip, or choose another seed."
+            )
+    if val_fraction and not any(map(len, val)):
+        paths = ", ".join(str(file.dataset.store.path) for file in files)
+        numbers = sorted({source.episode for f in files for source in itertools.compress(f.sources, f.validates)})
+        found = (
+            f"none of the {len(numbers)} validation episodes ({episode_ranges(numbers)} of the source) holds a window "
+            f"of {span} steps"
+            if numbers
+            else f"none of the {sum(len(file.sources) for file in files)} episodes is a validation episode"
+        )
+        raise UsageError(
+            f"{paths}: with val_fraction {val_fraction} and seed {seed}, {found}. Raise val_fraction, choose another "
+            f"seed{', lower num_steps or frameskip' if numbers else ''}, or set val_fraction=0 to train on every "
+            "episode."
+        )
 
 
 def _rows_of(store: FrameStore, episodes: NDArray[np.int64]) -> NDArray[np.bool_]:

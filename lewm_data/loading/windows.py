@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.permutation import hash_u64
-
-_SPLIT_SALT = 0x5EED_0F_5B11
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,48 +120,3 @@ class WindowIndex:
         index = np.searchsorted(self.window_stops, windows, side="right")
         before = np.concatenate([np.zeros(1, np.int64), self.window_stops])[index]
         return index, windows - before
-
-
-def split_episodes(
-    lengths: ArrayLike, *, span: int, val_fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Splits episodes into training and validation, never one episode into both.
-
-    The episodes that hold a window are numbered 0, 1, 2, ... and cut into runs of ``1 / val_fraction`` (runs
-    differ by one where that is no whole number). Each run gives one episode, drawn by a hash of the seed and
-    the run's number, to validation; the first run draws among its first two only. So the share is exact to
-    one episode, two episodes suffice for both splits to have one, and an episode keeps its side when others
-    are appended.
-
-    Args:
-        lengths: (E,) steps of every episode of the file.
-        span: Steps in a window; shorter episodes land on neither side.
-        val_fraction: Share of the episodes that goes to validation, in [0, 1); 0 trains on all.
-        seed: Another seed draws another split.
-
-    Returns:
-        Positions in the file of the training episodes and of the validation episodes, each int64 and
-        ascending.
-
-    Raises:
-        UsageError: ``val_fraction`` is out of range, or only one episode could be split.
-    """
-    if not 0 <= val_fraction < 1:
-        raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
-    usable = np.flatnonzero(np.asarray(lengths) >= span)
-    if val_fraction == 0 or len(usable) == 0:
-        return usable, usable[:0]
-    if len(usable) < 2:
-        raise UsageError(
-            f"val_fraction is {val_fraction}, but only one episode holds a window of {span} steps, and an episode is "
-            "never split. Set val_fraction=0 to train on it, or convert more episodes."
-        )
-    num_runs = int(np.ceil(len(usable) * val_fraction)) + 1
-    bounds = np.ceil(np.arange(num_runs + 1) / val_fraction).astype(np.int64)
-    choices = np.diff(bounds)
-    choices[0] = min(2, choices[0])
-    keys = hash_u64(np.arange(num_runs, dtype=np.uint64), seed ^ _SPLIT_SALT)
-    drawn = bounds[:-1] + (keys % choices.astype(np.uint64)).astype(np.int64)
-    in_val = np.zeros(len(usable), bool)
-    in_val[drawn[drawn < len(usable)]] = True
-    return usable[~in_val], usable[in_val]

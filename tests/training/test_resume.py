@@ -1,19 +1,26 @@
-"""A run that was stopped and goes on is the run that was never stopped."""
+"""A resumed run repeats the run that was never interrupted."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lewm_data.datamodule import LeWMDataModule
+from lewm_data.loading.training_state import TrainingState
+from tests.loading import files
 from tests.training.dots import small_lewm, write_dots
 
 STEPS = 14  # of 5 an epoch: stopped in the middle of one
@@ -87,3 +94,178 @@ def test_last_without_a_checkpoint_begins_at_the_beginning(dots: Path, tmp_path:
     curve = Curve()
     run(dots, tmp_path, curve, ckpt_path="last")
     assert curve.losses == whole
+
+
+class Recorder(lightning.LightningModule):
+    """A small model that remembers its batches, by their states and by what the random transform made of the frames."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.seen: list[torch.Tensor] = []
+        self._fail_at = fail_at
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        if len(self.seen) == self._fail_at:
+            raise KeyboardInterrupt
+        numbers = batch["state"][:, 0], batch["pixels"].mean(dim=(1, 2, 3, 4))[:, None]
+        self.seen.append(torch.cat(numbers, dim=1))
+        loss: torch.Tensor = self.layer(batch["state"][:, 0]).square().mean()
+        return loss
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=0.01)
+
+
+class Disturb(lightning.Callback):
+    """Walks the training loader at some hooks, completely or not; and interrupts training after some batch."""
+
+    def __init__(self, hooks: set[str], stop_after: int | None, folder: Path) -> None:
+        self.hooks, self.stop_after, self.folder, self.count = hooks, stop_after, folder, 0
+
+    def _walk(self, trainer: Any, hook: str, limit: int | None = None) -> None:
+        if hook in self.hooks:
+            for _ in itertools.islice(trainer.train_dataloader, limit):
+                pass
+
+    def on_train_start(self, trainer: Any, *_: Any) -> None:
+        self._walk(trainer, "start")
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        self._walk(trainer, "epoch_start", 2)
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self.count += 1
+        if self.count % 4 == 3:
+            self._walk(trainer, "batch_end")
+        if self.count == self.stop_after:
+            raise KeyboardInterrupt
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        self._walk(trainer, "epoch_end", 3)
+
+    def on_exception(self, trainer: Any, *_: Any) -> None:
+        trainer.save_checkpoint(self.folder / "stopped.ckpt")
+
+
+def add_noise(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    noise = torch.rand(len(batch["pixels"]), 1, 1, 1, 1) + float(np.random.rand()) + random.random()  # noqa: NPY002
+    return batch | {"pixels": batch["pixels"] / 255 * noise}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return files.write(tmp_path_factory.mktemp("small") / "a.h5", [12] * 6, height=4, width=4).path
+
+
+@given(
+    how=st.sampled_from(["between", "within", "max_steps"]),
+    stop_after=st.integers(1, 20),
+    hooks=st.sets(st.sampled_from(["start", "epoch_start", "batch_end", "epoch_end"])),
+    accumulate=st.sampled_from([1, 3]),
+    reload_every=st.sampled_from([0, 1]),
+    kinds=st.tuples(st.sampled_from(["thread", "process"]), st.sampled_from(["thread", "process"])),
+    workers=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    validates=st.booleans(),
+)
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@example("between", 5, {"start", "epoch_start", "batch_end", "epoch_end"}, 3, 1, ("process", "thread"), (2, 1), True)
+@example("within", 9, {"start", "batch_end"}, 1, 0, ("thread", "process"), (2, 1), False)
+@example("max_steps", 4, {"epoch_end"}, 3, 0, ("thread", "thread"), (1, 0), False)
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The checkpoint was saved within an optimizer step:UserWarning")
+def test_a_resumed_run_sees_the_windows_of_the_uninterrupted_one_and_ends_with_its_weights(
+    small: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    how: str,
+    stop_after: int,
+    hooks: set[str],
+    accumulate: int,
+    reload_every: int,
+    kinds: tuple[Any, Any],
+    workers: tuple[int, int],
+    validates: bool,
+) -> None:
+    """Whatever interrupts it, whatever else walks the training loader, and whichever workers read the batches."""
+    folder = tmp_path_factory.mktemp("run")
+
+    def fit(model: Recorder, callbacks: list[Any], kind: Any = "thread", num_workers: int = 0, **options: Any) -> Any:
+        settings_of_data: dict[str, Any] = {"num_steps": 2, "frameskip": 2, "batch_size": 5, "val_fraction": 0.3}
+        data = LeWMDataModule(
+            h5_path=str(small),
+            **settings_of_data,
+            num_workers=num_workers,
+            worker_type=kind,
+            normalize=False,
+            train_transform=add_noise,
+        )
+        ckpt_path = options.pop("ckpt_path", None)
+        trainer = lightning.Trainer(
+            **{
+                "accelerator": "cpu",
+                "max_epochs": 3,
+                "logger": False,
+                "enable_checkpointing": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                "limit_val_batches": 1.0 if validates else 0,
+                "accumulate_grad_batches": accumulate,
+                "reload_dataloaders_every_n_epochs": reload_every,
+                "callbacks": callbacks,
+                "default_root_dir": folder,
+            }
+            | options
+        )
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
+        return trainer
+
+    def model(**options: Any) -> Recorder:
+        torch.manual_seed(0)
+        return Recorder(**options)
+
+    whole = model()
+    fit(whole, [])
+    first, rest = model(fail_at=stop_after if how == "within" else None), model()
+    disturb = Disturb(hooks, stop_after if how == "between" else None, folder)
+    if how == "max_steps":
+        fit(first, [disturb], kinds[0], workers[0], max_steps=stop_after // accumulate + 1).save_checkpoint(
+            folder / "stopped.ckpt"
+        )
+    elif stop_after >= len(whole.seen):
+        return
+    else:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            fit(first, [disturb], kinds[0], workers[0])
+    begun = len(first.seen)
+    fit(rest, [Disturb(hooks, None, folder)], kinds[1], workers[1], ckpt_path=folder / "stopped.ckpt")
+    seen = first.seen + rest.seen
+    assert len(seen) == len(whole.seen)
+    assert all(map(torch.equal, seen, whole.seen)), f"{begun} batches before the interruption"
+    if how != "within" or accumulate == 1:
+        for name, weights in whole.state_dict().items():
+            assert torch.equal(weights, rest.state_dict()[name]), name
+
+
+def test_gradients_that_cannot_be_saved_are_reported(small: Path, tmp_path: Path) -> None:
+    state = {"train": {"epoch": 0, "position": 8}, "lost_gradients": 2}
+    with pytest.warns(UserWarning, match="the gradients of 2 of its batches are not in it"):
+        TrainingState().load_state_dict(state)
+
+
+class Deaf(LeWMDataModule):
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch
+
+
+def test_a_data_module_that_hides_its_batches_warns_when_it_is_saved(small: Path, tmp_path: Path) -> None:
+    data = Deaf(h5_path=str(small), num_steps=2, frameskip=2, batch_size=5, val_fraction=0, num_workers=0)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(Recorder(), data)
+    with pytest.warns(UserWarning, match=r"stores no position.*call super\(\)\.on_before_batch_transfer"):
+        trainer.save_checkpoint(tmp_path / "a.ckpt")

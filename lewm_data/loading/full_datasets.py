@@ -1,0 +1,158 @@
+"""The files to draw from: opened, and compared with each other and with the settings that they should have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lewm_data.config import RemoteConfig, parse_image_size
+from lewm_data.errors import UsageError
+from lewm_data.findings import count_of
+from lewm_data.format.compatibility import Member, check_joinable
+from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name, is_pixels
+from lewm_data.format.segments import Column
+from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.store import FrameStore
+
+
+def open_datasets(
+    paths: Iterable[str | Path],
+    *,
+    num_steps: int,
+    frameskip: int,
+    verify_checksums: bool = False,
+    remote: RemoteConfig | None = None,
+) -> list[WindowDataset]:
+    """Opens files with all of their windows.
+
+    Args:
+        paths: Converted files or their addresses.
+        num_steps: Frames that a window keeps.
+        frameskip: Steps from one kept frame to the next.
+        verify_checksums: Check each frame's checksum when it is read.
+        remote: How to read from object storage. None takes the defaults.
+
+    Raises:
+        UsageError: A file does not exist, or holds no window.
+        FormatError: A file is broken.
+    """
+    datasets = []
+    for path in paths:
+        store = FrameStore(path, verify_checksums=verify_checksums, remote=remote)
+        dataset = WindowDataset(store, num_steps=num_steps, frameskip=frameskip)
+        if not len(dataset):
+            raise UsageError(
+                f"{store.path}: a window takes num_steps * frameskip = {num_steps} * {frameskip} = "
+                f"{num_steps * frameskip} steps, but the longest of {len(store.ep_len)} episodes has "
+                f"{store.ep_len.max(initial=0)}. Lower num_steps or frameskip."
+            )
+        datasets.append(dataset)
+    return datasets
+
+
+def check_alike(datasets: Sequence[WindowDataset]) -> None:
+    """Checks that windows of several datasets fit into one batch and mean the same.
+
+    Raises:
+        UsageError: Something differs that ``format.compatibility.check_joinable`` requires to agree, or the datasets
+            have windows of different lengths. Names the files.
+
+    Warns:
+        UserWarning: The files name the dimensions of a column differently.
+    """
+    first = datasets[0]
+    for other in datasets[1:]:
+        if (other.num_steps, other.frameskip) != (first.num_steps, first.frameskip):
+            raise UsageError(
+                f"{other.store.path}: num_steps and frameskip are {other.num_steps} and {other.frameskip}, but in "
+                f"{first.store.path} {first.num_steps} and {first.frameskip}. Use the same for all datasets."
+            )
+    check_joinable([_member(dataset) for dataset in datasets], into="batch")
+
+
+def _member(dataset: WindowDataset) -> Member:
+    """A dataset's file with the columns of its batches, in the dtypes of its batches."""
+    stored = dataset.store.columns
+    columns = {
+        name: stored[name] if is_pixels(name) else Column(stored[name].shape, dataset.values(name).dtype)
+        for name in dataset.columns
+    }
+    return Member(name=str(dataset.store.path), columns=columns, header=dataset.store.header)
+
+
+def check_matches_request(stores: Iterable[FrameStore], *, camera: str | None, image_size: int | str | None) -> None:
+    """Checks that converted files hold what the settings of a conversion ask for.
+
+    Args:
+        stores: The open files.
+        camera: The camera that ``pixels`` should be. None accepts any.
+        image_size: Frame size, as in ``ConvertConfig``. None accepts any.
+
+    Raises:
+        UsageError: A file holds another camera or size.
+    """
+    for store in stores:
+        if store.header is None:
+            continue
+        key = store.header.cameras[PIXELS]
+        if camera not in (None, key, camera_name(key)):
+            raise UsageError(
+                f"{store.path}: its pixels are camera {camera_name(key)!r}, but camera is {camera!r}. Leave camera "
+                "out, or convert that one."
+            )
+        size = store.header.image_height, store.header.image_width
+        if image_size is not None and parse_image_size(image_size) not in (None, size):
+            raise UsageError(
+                f"{store.path}: its frames are {size[0]}x{size[1]}, but image_size is {image_size}. Leave "
+                "image_size out, or convert the dataset again."
+            )
+
+
+def dirty_episode_warnings(datasets: Iterable[WindowDataset]) -> list[str]:
+    """Says which files hold dirty episodes, which training draws from like from all others.
+
+    In a file of this package these are the episodes that the policy ``keep`` let through. In a file of another program
+    they are the ones with an action or state that is not finite: stable-worldmodel writes NaN for a missing action.
+
+    Args:
+        datasets: All windows of each file.
+
+    Returns:
+        One sentence for each file that holds any.
+    """
+    sentences = []
+    for dataset in datasets:
+        header = dataset.store.header
+        if header is not None:
+            kept = {episode: ", ".join(codes) for episode, codes in header.kept_episodes().items()}
+            remedy = "To train without them, convert with --dirty_episode_policy skip."
+        else:
+            kept = _not_finite(dataset)
+            remedy = "Statistics leave these numbers out, and batches contain them. Replace them in your model or in a "
+            remedy += "train_transform."
+        if kept:
+            some = ", ".join(f"{episode} ({found})" for episode, found in list(kept.items())[:5])
+            more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
+            sentences.append(
+                f"{dataset.store.path}: contains dirty episodes, and training draws from them like from all others: "
+                f"episode {some}{more}. {remedy}"
+            )
+    return sentences
+
+
+def _not_finite(dataset: WindowDataset) -> dict[int, str]:
+    """Position of each episode with an action or state that is NaN or infinite, to how many of its steps are."""
+    store = dataset.store
+    found: dict[int, list[str]] = {}
+    for name in (ACTION, STATE):
+        if name not in dataset.columns:
+            continue
+        values = dataset.values(name)
+        rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+        episodes, counts = np.unique(np.searchsorted(store.ep_offset, rows, side="right") - 1, return_counts=True)
+        for episode, count in zip(episodes.tolist(), counts.tolist(), strict=True):
+            steps = count_of(count, "step")
+            found.setdefault(episode, []).append(f"{name} is not finite in {steps} of {store.ep_len[episode]}")
+    return {episode: ", ".join(words) for episode, words in sorted(found.items())}

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lewm_data.errors import UsageError
+from lewm_data.format.header import SourceRecord
+from lewm_data.loading.data_record import DataRecord
+from lewm_data.loading.full_datasets import dirty_episode_warnings, open_datasets
+from lewm_data.loading.splits import Splits
+from tests.loading import files
+
+REPOS = ("me/a", "me/b", "me/c")
+
+
+def record(repo, episodes, revision=None):
+    return SourceRecord(repo_id=repo, revision=revision, codebase_version="v3.0", episodes=tuple(episodes))
+
+
+def split(paths, *, num_steps=2, frameskip=1, val_fraction=0.3, seed=1, **options):
+    datasets = open_datasets(paths, num_steps=num_steps, frameskip=frameskip)
+    return Splits.of(datasets, val_fraction=val_fraction, seed=seed, **options)
+
+
+def sides(splits):
+    """Source episodes that each side draws windows from."""
+    sources = [source for file in splits.files for source in file.sources]
+    train, val = ([sources[i].recording for i in splits.episodes(validate=side)] for side in (False, True))
+    return train, val
+
+
+episodes_of_a_file = st.lists(
+    st.tuples(st.sampled_from(REPOS), st.integers(0, 40), st.integers(2, 9)), min_size=1, max_size=12
+)
+
+
+@given(
+    st.lists(episodes_of_a_file, min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 2)), min_size=1, max_size=3),
+    st.floats(0.05, 0.8),
+    st.integers(0, 2**40),
+    st.randoms(),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_source_episode_is_ever_on_two_sides(tmp_path_factory, contents, horizons, fraction, seed, rng):
+    """Random files, merges, orders and horizons, with duplicates, under one seed and share."""
+    folder = tmp_path_factory.mktemp("files")
+    merged = [*itertools.chain.from_iterable(contents)]
+    rng.shuffle(merged)
+    paths = []
+    for number, content in enumerate([*contents, merged]):
+        sources = [record(repo, [episode]) for repo, episode, _ in content]
+        lengths = [length for _, _, length in content]
+        paths.append(files.write(folder / f"{number}.h5", lengths, height=2, width=2, sources=tuple(sources)).path)
+    ever_trained, ever_validated = set(), set()
+    for num_steps, frameskip in horizons:
+        for chosen in ([path] for path in paths), [paths], [paths[::-1]]:
+            for group in chosen:
+                try:
+                    found = split(
+                        group,
+                        num_steps=num_steps,
+                        frameskip=frameskip,
+                        val_fraction=fraction,
+                        seed=seed,
+                        allow_duplicates=True,
+                    )
+                except UsageError:  # a side without windows
+                    continue
+                train, val = sides(found)
+                ever_trained |= set(train)
+                ever_validated |= set(val)
+                assert len(set(val)) == len(val)
+    assert not ever_trained & ever_validated
+
+
+def test_a_longer_horizon_moves_no_episode_and_only_drops_short_ones(tmp_path):
+    path = files.write(tmp_path / "a.h5", [9, 30, 12, 8, 30, 30, 7, 30, 30, 30], height=4, width=4).path
+    short, long = (sides(split([path], num_steps=steps)) for steps in (2, 20))
+    for now, before in zip(long, short, strict=True):
+        assert set(now) < set(before)
+
+
+def test_the_same_episodes_in_two_files_are_refused_with_their_names(tmp_path):
+    first = files.write(tmp_path / "a.h5", [20] * 5, sources=(record("me/a", range(5)),)).path
+    second = files.write(tmp_path / "b.h5", [20] * 5, sources=(record("me/a", range(3, 8)),)).path
+    with pytest.raises(UsageError, match=r"episode 3-4 of me/a is in .*a\.h5 and in .*b\.h5.*allow_duplicates=True"):
+        split([first, second])
+    train, val = sides(split([first, second], allow_duplicates=True))
+    assert len(train) + len(val) == 10 - len({3, 4} & {episode for _, episode in val})
+    assert not set(train) & set(val)
+    assert len(set(val)) == len(val)
+
+
+def test_a_later_revision_of_a_source_keeps_its_episodes_on_their_sides(tmp_path):
+    old = files.write(tmp_path / "old.h5", [20] * 5, sources=(record("me/a", range(5), "1" * 40),)).path
+    new = files.write(tmp_path / "new.h5", [20] * 9, sources=(record("me/a", range(9), "2" * 40),)).path
+    train, val = sides(split([old, new]))
+    assert not set(train) & set(val)
+
+
+def test_one_file_of_another_program_under_two_names_is_refused(tmp_path):
+    path = files.write(tmp_path / "a.h5", [20, 20, 20], ours=False).path
+    link = tmp_path / "link.h5"
+    link.symlink_to(path)
+    with pytest.raises(UsageError, match=r"episode 0-2 of .*a\.h5 is in .*a\.h5 and in .*link\.h5"):
+        split([path, link])
+
+
+def test_a_split_without_validation_windows_is_refused(tmp_path):
+    path = files.write(tmp_path / "a.h5", [30, 30, 9, 9], sources=(record("me/a", [4, 5, 0, 1]),)).path
+    assert sides(split([path], num_steps=9, val_fraction=0.1))[1]
+    with pytest.raises(
+        UsageError, match=r"none of the 1 validation episodes \([01] of the source\) holds a window of 20 steps"
+    ):
+        split([path], num_steps=20, val_fraction=0.1)
+    rest = files.write(tmp_path / "rest.h5", [30, 30], sources=(record("me/a", [4, 5]),)).path
+    with pytest.raises(UsageError, match=r"none of the 2 episodes is a validation episode. Raise val_fraction"):
+        split([rest], val_fraction=0.1)
+    assert len(sides(split([rest], val_fraction=0))[0]) == 2
+
+
+def test_a_split_without_training_windows_is_refused(tmp_path):
+    path = files.write(tmp_path / "a.h5", [30, 30, 5, 5, 5, 5], height=4, width=4).path
+    seed = next(s for s in range(50) if set(sides(split([path], seed=s, val_fraction=0.5))[1]) >= {("me/test", 0)})
+    only = files.write(tmp_path / "only.h5", [30], sources=(record("me/test", [0]),)).path
+    with pytest.raises(UsageError, match=r"no training episode holds a window .* Set val_fraction=0"):
+        split([only], seed=seed, val_fraction=0.5)
+
+
+def test_numbers_that_are_not_finite_in_another_programs_file_are_counted(tmp_path):
+    written = files.write(tmp_path / "a.h5", [20, 20, 20], ours=False)
+    action = written.data["action"].copy()
+    action[[19, 45, 46]] = np.nan
+    path = files.write(tmp_path / "b.h5", [20, 20, 20], ours=False, extra={"action": action}).path
+    clean, dirty = open_datasets([written.path, path], num_steps=2, frameskip=1)
+    assert dirty_episode_warnings([clean]) == []
+    [sentence] = dirty_episode_warnings([dirty])
+    assert "b.h5: contains dirty episodes" in sentence
+    assert "0 (action is not finite in 1 step of 20), 2 (action is not finite in 2 steps of 20)" in sentence
+
+
+settings_of = {"seed": 1, "num_steps": 2}
+
+
+def test_a_record_of_the_data_survives_a_checkpoint(tmp_path):
+    path = files.write(tmp_path / "a.h5", [20] * 12, height=4, width=4).path
+    record_of = DataRecord.of(split([path]), settings_of)
+    restored = DataRecord.from_state_dict(record_of.state_dict())
+    assert restored.differences(record_of) == {}
+    assert record_of.differences(restored) == {}
+    assert (restored.train, restored.val) == (record_of.train, record_of.val)
+    assert DataRecord.from_state_dict({"files": ["abc"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "words"),
+    [
+        ({"settings": {"num_steps": 3}}, {"num_steps"}, "num_steps: 2 in the checkpoint, 3 now"),
+        ({"seed": 9}, {"split", "normalizers"}, r"episode \d+.* of me/test validated now, but trained on before"),
+        ({"fingerprint": "other"}, {"data"}, "other files, or the same converted otherwise"),
+        ({"values": 2}, {"normalizers"}, "the mean or std of action and state moved"),
+        ({"val_fraction": 0}, {"split", "normalizers"}, r"trained on now, but validated before"),
+    ],
+)
+def test_each_difference_from_a_record_is_named(tmp_path, changes, names, words):
+    def record_of(name, fingerprint="abc", values=1, settings=(), **options):
+        path = files.write(tmp_path / name, [20] * 12, height=4, width=4, seed=values, fingerprint=fingerprint).path
+        return DataRecord.of(split([path], **options), settings_of | dict(settings))
+
+    found = record_of("a.h5").differences(record_of("b.h5", **changes))
+    assert set(found) == names
+    assert any(re.search(words, sentence) for sentence in found.values())
+
+
+def test_only_episodes_that_were_trained_on_contaminate_validation(tmp_path):
+    path = files.write(tmp_path / "a.h5", [20] * 12, height=4, width=4).path
+    before = DataRecord.of(split([path]), settings_of)
+    assert before.leaks(DataRecord.of(split([path], num_steps=12), {"num_steps": 12})) == {}
+    assert "trained on before" in before.leaks(DataRecord.of(split([path], seed=9), settings_of))["split"]
