@@ -74,8 +74,8 @@ class ConvertConfig:
             every window.
         shard_bytes: Size at which a shard is closed, in bytes; an interruption costs at most one shard.
         decode_threads: Threads of the video decoder; 0 means as many as there are processors.
-        layout: ``single`` makes one file; ``sharded`` leaves the shards as they are, in a folder beside the output,
-            which then is a small master file of HDF5 virtual datasets over them. It needs no second copy on the disk.
+        layout: ``single`` makes one file. ``sharded`` keeps the shards in a folder beside the output, which then is a
+            small virtual file (HDF5 virtual datasets over the shards). It needs no second copy on the disk.
         shard: Convert only one of n parts, given as ``i/n`` with i from 0 to n-1, such as ``0/8``; ``lewm-data merge``
             joins the parts.
         engine: ``local`` converts in this process; ``ray`` lets a Ray cluster make the shards, with the output on a

@@ -1,4 +1,4 @@
-"""Shards that stay: a master of virtual datasets over them, read by everybody, whole or not at all."""
+"""Sharded outputs: a virtual file over shards that every reader reads, and that appears only when complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shards(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}.shards/*.h5"))
 
 
-def test_a_master_over_shards_holds_what_one_file_would(recorded, sharded, single, monkeypatch, tmp_path):
+def test_a_virtual_file_holds_what_a_single_file_would(recorded, sharded, single, monkeypatch, tmp_path):
     assert len(shards(sharded)) > 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "out.h5.shards"]
     assert sharded.stat().st_size < 0.2 * sum(path.stat().st_size for path in shards(sharded))
@@ -54,7 +54,7 @@ def test_a_master_over_shards_holds_what_one_file_would(recorded, sharded, singl
     assert (problems, compared) == ([], 2 * FrameStore(single).num_rows)
 
 
-def test_our_store_reads_the_shards_chunks_and_stable_worldmodel_reads_through_the_master(sharded, single):
+def test_our_store_reads_the_shards_chunks_and_stable_worldmodel_the_virtual_file(sharded, single):
     ours, theirs = FrameStore(sharded, verify_checksums=True), FrameStore(single)
     order = np.random.default_rng(0).permutation(ours.num_rows)
     for column in ("pixels", "pixels_top"):
@@ -92,7 +92,7 @@ def test_verify_finds_what_is_wrong_with_a_shard(recorded, sharded, harm, tmp_pa
     assert verify_file(sharded) != []
 
 
-def test_an_interrupted_run_goes_on_from_its_shards(recorded, single, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_from_its_shards(recorded, single, tmp_path, monkeypatch):
     output = tmp_path / "out.h5"
     config = ConvertConfig(**SETTINGS, **SMALL)
     real, made = pipeline.write_shard, []
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on_from_its_shards(recorded, single, tmp_path, 
     assert_equal_contents(output, single)
 
 
-def test_before_the_master_is_named_the_old_output_stays_whole(recorded, sharded, single, tmp_path, monkeypatch):
+def test_the_old_output_stays_intact_until_the_new_one_is_renamed(recorded, sharded, single, tmp_path, monkeypatch):
     before = header_of(sharded)
     other = ConvertConfig(**{**SETTINGS, "resize": "crop"}, **SMALL, overwrite=True)
 
@@ -154,7 +154,7 @@ def test_a_run_with_other_settings_removes_unfinished_shards(recorded, tmp_path,
     assert verify_file(output) == []
 
 
-def test_no_double_disk_is_planned(recorded):
+def test_a_sharded_conversion_plans_no_second_copy(recorded):
     from lewm_data.conversion.inspect import inspect_source
 
     plans = [
@@ -165,7 +165,7 @@ def test_no_double_disk_is_planned(recorded):
     assert plans[1].temporary_bytes == plans[1].output_bytes
 
 
-def test_a_foreign_folder_named_in_the_work_folder_is_left_alone(recorded, tmp_path):
+def test_an_unrelated_folder_named_in_the_work_folder_is_kept(recorded, tmp_path):
     output, foreign = tmp_path / "out.h5", tmp_path / "precious"
     foreign.mkdir()
     (tmp_path / "out.h5.partial").mkdir()
@@ -174,8 +174,8 @@ def test_a_foreign_folder_named_in_the_work_folder_is_left_alone(recorded, tmp_p
     assert foreign.is_dir()
 
 
-def test_the_shards_of_a_renamed_file_stay(recorded, sharded, single, tmp_path):
-    """A new file of its former name takes no other's shards away, and goes with its own when it is replaced."""
+def test_the_shards_of_a_renamed_file_are_kept(recorded, sharded, single, tmp_path):
+    """A new file with the old name keeps its hands off those shards; when it is replaced, its own shards go."""
     renamed = sharded.rename(tmp_path / "renamed.h5")
     convert(str(recorded), sharded, ConvertConfig(**SETTINGS, **SMALL))
     assert verify_file(renamed) == verify_file(sharded) == []
@@ -185,7 +185,7 @@ def test_the_shards_of_a_renamed_file_stay(recorded, sharded, single, tmp_path):
     assert_equal_contents(sharded, single)
 
 
-def test_a_master_is_joined_with_its_shards_into_one_file(recorded, sharded, single, tmp_path):
+def test_a_virtual_file_merges_with_its_shards_into_one_file(recorded, sharded, single, tmp_path):
     joined = tmp_path / "joined.h5"
     merge([sharded], joined)
     assert_equal_contents(joined, single)
@@ -197,6 +197,6 @@ def test_a_master_is_joined_with_its_shards_into_one_file(recorded, sharded, sin
     assert not (tmp_path / "again.h5").exists()
 
 
-def test_shards_are_not_joined_without_what_their_master_knows(sharded, tmp_path):
+def test_shards_are_not_merged_without_their_virtual_file(sharded, tmp_path):
     with pytest.raises(UsageError, match=r"a shard, .*out\.h5\.shards instead: lewm-data merge VIRTUAL"):
         merge(shards(sharded), tmp_path / "joined.h5")

@@ -36,10 +36,10 @@ def test_a_remote_file_is_read_in_few_requests(tmp_path: Path, bucket: Bucket) -
 
 def test_a_remote_file_that_needs_others_is_refused(tmp_path: Path, bucket: Bucket) -> None:
     written = files.write(tmp_path / "s.h5")
-    with h5py.File(tmp_path / "a.h5", "w") as master:
+    with h5py.File(tmp_path / "a.h5", "w") as virtual:
         layout = h5py.VirtualLayout(written.data["state"].shape, "f4")
         layout[:] = h5py.VirtualSource(str(written.path), "state", written.data["state"].shape)
-        master.create_virtual_dataset("state", layout)
+        virtual.create_virtual_dataset("state", layout)
     with pytest.raises(FormatError, match=r"a\.h5: other files hold 'state'"):
         open_all(bucket.put(tmp_path / "a.h5"), bucket.proxy.config())
 

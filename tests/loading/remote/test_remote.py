@@ -230,17 +230,17 @@ def test_the_data_module_decodes_an_address_into_ram_once(tmp_path, bucket):
 def test_a_virtual_dataset_reads_from_shards_in_the_same_folder(tmp_path, bucket):
     shards = [files.write(tmp_path / f"s{i}.h5", lengths, seed=i) for i, lengths in enumerate(([9, 8], [7, 12]))]
     num = [len(shard.data["pixels"]) for shard in shards]
-    with h5py.File(tmp_path / "master.h5", "w") as master:
+    with h5py.File(tmp_path / "virtual.h5", "w") as virtual:
         for name, values in shards[0].data.items():
             layout = h5py.VirtualLayout((sum(num), *values.shape[1:]), values.dtype)
             layout[: num[0]] = h5py.VirtualSource("s0.h5", name, values.shape)
             layout[num[0] :] = h5py.VirtualSource("s1.h5", name, (num[1], *values.shape[1:]))
-            master.create_virtual_dataset(name, layout)
+            virtual.create_virtual_dataset(name, layout)
         lengths = np.array([9, 8, 7, 12])
-        master["ep_len"], master["ep_offset"] = lengths, np.cumsum(lengths) - lengths
+        virtual["ep_len"], virtual["ep_offset"] = lengths, np.cumsum(lengths) - lengths
     for shard in shards:
         bucket.put(shard.path)
-    address = bucket.put(tmp_path / "master.h5")
+    address = bucket.put(tmp_path / "virtual.h5")
     store = FrameStore(address, remote=bucket.proxy.config())
     order = np.random.default_rng(0).permutation(store.num_rows)
     for column in ("pixels", "action"):
@@ -420,19 +420,19 @@ def test_a_shard_with_external_storage_is_refused(tmp_path, bucket):
         with h5py.File(shard, "r+") as file:
             del file[name]
             file.create_dataset(name, values.shape, values.dtype, external=[(str(secret), 0, values.nbytes)])
-        with h5py.File(tmp_path / "master.h5", "w") as master:
+        with h5py.File(tmp_path / "virtual.h5", "w") as virtual:
             for column, kept in written.data.items():
                 if column != name:
-                    master[column] = kept
+                    virtual[column] = kept
             layout = h5py.VirtualLayout(values.shape, values.dtype)
             layout[:] = h5py.VirtualSource(shard.name, name, values.shape)
-            master.create_virtual_dataset(name, layout)
-            master["ep_len"], master["ep_offset"] = np.array([30, 25]), np.array([0, 30])
+            virtual.create_virtual_dataset(name, layout)
+            virtual["ep_len"], virtual["ep_offset"] = np.array([30, 25]), np.array([0, 30])
         with pytest.raises(FormatError, match=rf"of-{name}\.h5: {name!r} leads out of the file"):
-            FrameStore(tmp_path / "master.h5")
+            FrameStore(tmp_path / "virtual.h5")
         bucket.put(shard)
         with pytest.raises(FormatError, match=rf"of-{name}\.h5: {name!r} leads out of the file"):
-            FrameStore(bucket.put(tmp_path / "master.h5"), remote=bucket.proxy.config())
+            FrameStore(bucket.put(tmp_path / "virtual.h5"), remote=bucket.proxy.config())
 
 
 def test_a_failed_reader_is_freed_without_the_garbage_collector(tmp_path, bucket):
