@@ -176,7 +176,7 @@ def read_converted(
 def _frames(decoder: Decoder, job: DecodeJob, scaler: Scaler, out: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     for event in decoder.run(job):
         if isinstance(event, DecodedFrame):
-            scaler.put(event.frame, out)
+            scaler.put(event.frame, out, orientation=event.orientation)
             yield out
 
 
