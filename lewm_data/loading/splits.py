@@ -185,6 +185,11 @@ def _check_sides(
 ) -> None:
     """Refuses a split that leaves a side without windows."""
     span = files[0].dataset.windows.span
+    if val_fraction and sum(len(file.sources) for file in files) == 1:
+        raise UsageError(
+            f"{files[0].dataset.store.path}: val_fraction is {val_fraction}, but the file has only one episode, and an "
+            "episode is never split. Set val_fraction=0 to train on it, or convert more episodes."
+        )
     for file, part in zip(files, train, strict=True):
         if not len(part) and (weights is not None or not any(map(len, train))):
             raise UsageError(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lewm_data.errors import UsageError
 from lewm_data.format.header import SourceRecord
 from lewm_data.loading.data_record import DataRecord
+from lewm_data.loading.episode_split import is_validation
 from lewm_data.loading.full_datasets import dirty_episode_warnings, open_datasets
 from lewm_data.loading.splits import Splits
 from tests.loading import files
@@ -125,12 +126,18 @@ def test_a_split_without_validation_windows_is_refused(tmp_path):
     assert len(sides(split([rest], val_fraction=0))[0]) == 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_one_episode_cannot_be_split(tmp_path, seed):
+    path = files.write(tmp_path / "a.h5", [30], height=4, width=4).path
+    with pytest.raises(UsageError, match=r"only one episode, and an episode is never split. Set val_fraction=0"):
+        split([path], seed=seed)
+
+
 def test_a_split_without_training_windows_is_refused(tmp_path):
-    path = files.write(tmp_path / "a.h5", [30, 30, 5, 5, 5, 5], height=4, width=4).path
-    seed = next(s for s in range(50) if set(sides(split([path], seed=s, val_fraction=0.5))[1]) >= {("me/test", 0)})
-    only = files.write(tmp_path / "only.h5", [30], sources=(record("me/test", [0]),)).path
-    with pytest.raises(UsageError, match=r"no training episode holds a window .* Set val_fraction=0"):
-        split([only], seed=seed, val_fraction=0.5)
+    path = files.write(tmp_path / "a.h5", [30, 3], height=4, width=4).path
+    seed = next(seed for seed in range(50) if is_validation(np.arange(2), val_fraction=0.5, seed=seed)[0])
+    with pytest.raises(UsageError, match=r"no training episode holds a window of 9 steps.* Set val_fraction=0"):
+        split([path], num_steps=9, seed=seed, val_fraction=0.5)
 
 
 def test_numbers_that_are_not_finite_in_another_programs_file_are_counted(tmp_path):

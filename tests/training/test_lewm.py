@@ -165,7 +165,7 @@ def test_data_that_does_not_fit_is_told_before_training(
 
 def test_one_episode_cannot_be_split(tmp_path: Path) -> None:
     path = write_dots(tmp_path / "one.h5", num_episodes=1, length=20).path
-    with pytest.raises(UsageError, match="only one episode holds a window"):
+    with pytest.raises(UsageError, match="only one episode, and an episode is never split. Set val_fraction=0"):
         trainer_of(tmp_path).fit(small_lewm(), data_of(path))
 
 
