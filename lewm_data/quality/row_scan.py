@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lewm_data.config import StateDtype
-from lewm_data.errors import machine_errors
-from lewm_data.findings import LEAVE_OUT, Finding, finding
+from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import DONE
-from lewm_data.paths import is_file
 from lewm_data.quality import checks
 from lewm_data.quality.checks import EpisodeRows
 from lewm_data.quality.clock import Frames, read_clock
-from lewm_data.source.files import first_line, is_lfs_pointer, is_unfinished_parquet, leads_out
+from lewm_data.quality.data_file_checks import inspect_data_file
+from lewm_data.source.files import first_line
 from lewm_data.source.metadata import INDEX_COLUMNS, NULL, LeRobotDataset
 from lewm_data.source.rows import (
     NUMBER_ROWS,
@@ -25,24 +23,10 @@ from lewm_data.source.rows import (
     NotNumericError,
     RowCursor,
     UnevenRowsError,
-    holds_numbers,
-    oversized,
-    reraise_arrow_oom,
     to_numpy,
     to_vector,
 )
 from lewm_data.source.strays import data_files
-
-_UNFINISHED = f"This recording session was not finished: LeRobot closes the file when a session ends. {LEAVE_OUT}"
-
-
-class _Problem(NamedTuple):
-    """Why a data file cannot be read: a finding without its episode."""
-
-    code: str
-    expected: str
-    found: str
-    remedy: str | None = None
 
 
 class RowScan:
@@ -73,12 +57,11 @@ class RowScan:
         state_dtype: StateDtype,
         whole: bool,
     ) -> None:
-        self._state_dtype = state_dtype
         self.first_rows: dict[int, int] = {}
         self.relocated: dict[int, str] = {}
         self.drifts: dict[int, float] = {}
         self._dataset = dataset
-        self._frames = frames
+        self._frames, self._state_dtype = frames, state_dtype
         self._whole = whole
         self._columns = dataset.row_columns(extra_columns)
         keys = dict.fromkeys(key for keys in self._columns.values() for key in keys)
@@ -89,9 +72,8 @@ class RowScan:
         optional += ["episode_index"] if dataset.is_legacy() else []
         needed_twice = {key for name, keys in self._columns.items() if name != DONE for key in keys}
         self._optional = [key for key in optional if key not in needed_twice]
-        image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
         self._required = [key for key in [*INDEX_COLUMNS[:1], *keys] if key not in self._optional]
-        self._image_cameras = image_cameras
+        self._image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
         self._row_of = {int(index): row for row, index in enumerate(dataset.episodes.index)}
         self._scanned: set[str] = set()
         self._pending: dict[int, Finding] = {}  # episodes whose rows were not where they should be
@@ -109,19 +91,15 @@ class RowScan:
                 )
             return []
         self._scanned.add(file)
-        problem, absent = self._inspect(file)
+        problem, absent = inspect_data_file(
+            self._dataset.root,
+            file,
+            required=[*self._required, *self._image_cameras],
+            optional=self._optional,
+            widths=self._widths,
+        )
         if problem is not None:
-            findings = [
-                finding(
-                    problem.code,
-                    episode=index,
-                    file=file,
-                    expected=problem.expected,
-                    found=problem.found,
-                    remedy=problem.remedy,
-                )
-                for index in wanted
-            ]
+            findings = [problem.finding(episode=index, file=file) for index in wanted]
             if problem.code != "file_missing":
                 return findings
             self._pending.update(zip(wanted, findings, strict=True))
@@ -136,15 +114,7 @@ class RowScan:
         for index, pending in self._pending.items():
             if index in self._elsewhere and pending.code == "rows_misplaced":
                 places = " and ".join(self._elsewhere[index])
-                findings.append(
-                    finding(
-                        "rows_misplaced",
-                        episode=index,
-                        file=pending.file,
-                        expected=pending.expected,
-                        found=f"them in {places}",
-                    )
-                )
+                findings.append(dataclasses.replace(pending, found=f"them in {places}"))
             else:
                 findings.append(pending)
         for key, files in self._lacking.items():
@@ -184,41 +154,6 @@ class RowScan:
                     )
                 )
         return findings
-
-    def _inspect(self, file: str) -> tuple[_Problem | None, list[str]]:
-        """What is wrong with a file as such, and which of the optional columns it lacks."""
-        path = self._dataset.root / file
-        if not is_file(path):
-            return _Problem("file_missing", "the file", "no such file"), []
-        if leads_out(self._dataset.root, path):
-            return _Problem("path_unsafe", "a file in the dataset's folder", "a link that leads out"), []
-        if is_lfs_pointer(path):
-            return _Problem("lfs_pointer", "the file itself", "a Git LFS pointer"), []
-        wanted = [*self._required, *self._optional, *self._image_cameras]
-        try:
-            with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path) as parquet:
-                schema = parquet.schema_arrow
-                too_much = oversized(parquet.metadata, {key: self._widths.get(key, 1) for key in wanted})
-        except MemoryError:
-            raise
-        except PARQUET_ERRORS as error:
-            remedy = _UNFINISHED if is_unfinished_parquet(path) else None
-            return _Problem("parquet_unreadable", "a Parquet file", first_line(error), remedy), []
-        if too_much:
-            return _Problem("parquet_unreadable", "rows that fit into memory", too_much), []
-        names = list(schema.names)
-        missing = [key for key in (*self._required, *self._image_cameras) if names.count(key) == 0]
-        if missing:
-            return _Problem("column_missing", f"columns {', '.join(missing)}", f"only {', '.join(sorted(names))}"), []
-        repeated = [key for key in (*self._required, *self._image_cameras) if names.count(key) > 1]
-        if repeated:
-            return _Problem("column_missing", "one column of each name", f"{', '.join(repeated)} more than once"), []
-        absent = [
-            key
-            for key in self._optional
-            if names.count(key) != 1 or (key in INDEX_COLUMNS and not holds_numbers(schema.field(key).type))
-        ]
-        return None, absent
 
     def _scan(self, file: str, wanted: dict[int, int], absent: Sequence[str]) -> list[Finding]:
         """Checks the rows of the wanted episodes of a file that can be opened."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,13 +113,7 @@ class CameraColumns:
 
     def take(self, rows: np.ndarray) -> CameraColumns:
         """The columns of some episodes, given by a mask or by positions."""
-        return CameraColumns(
-            chunk=self.chunk[rows],
-            file=self.file[rows],
-            start_seconds=self.start_seconds[rows],
-            stop_seconds=self.stop_seconds[rows],
-            next_seconds=self.next_seconds[rows],
-        )
+        return CameraColumns(**{one.name: getattr(self, one.name)[rows] for one in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
