@@ -179,7 +179,7 @@ def _check_range(values: np.ndarray, stored: np.dtype, feature: Feature, where: 
 def _check_precision(
     values: np.ndarray, stored: np.dtype, feature: Feature, where: dict[str, Any]
 ) -> Iterator[Finding]:
-    """Reports dimensions of which the stored dtype merges values that differ from one step to the next."""
+    """Reports dimensions whose changing values become equal in the stored dtype."""
     for lost in lost_precision(values, stored):
         name = feature.names[lost.dimension] if lost.dimension < len(feature.names) else f"number {lost.dimension}"
         yield finding(

@@ -1,4 +1,4 @@
-"""Where a dataset's files come from: a local folder, or the Hub's cache, filled with just what is needed."""
+"""Locates a dataset's files: in a local folder, or on the Hub, whose cache gets only the files that are needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lewm_data.errors import SourceError, machine_errors
 from lewm_data.paths import expand, is_file, is_folder
 
 _DOWNLOADS_AT_ONCE = 8
-"""As many as huggingface_hub makes by itself."""
+"""The default of huggingface_hub."""
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -96,7 +96,7 @@ def _lerobot_home() -> Path:
 
 
 def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Downloads what matches and is not cached yet; returns the snapshot's folder, named by its commit."""
+    """Downloads matching files that are not cached yet. Returns the snapshot's folder, whose name is its commit."""
     from huggingface_hub import snapshot_download
 
     with _into_cache(repo_id, revision) as cache:
@@ -108,7 +108,7 @@ def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Pa
 
 
 def _download(repo_id: str, revision: str, names: Sequence[str]) -> None:
-    """Downloads files by name, those that are there and not cached yet.
+    """Downloads the named files that exist and are not cached yet.
 
     ``snapshot_download`` would hold each name against each file of the repo: half an hour for 5,000 episodes of 76,000.
     """
@@ -142,7 +142,7 @@ def _download(repo_id: str, revision: str, names: Sequence[str]) -> None:
 
 @contextmanager
 def _into_cache(repo_id: str, revision: str | None) -> Iterator[Path]:
-    """LeRobot's own cache, for a download whose failures are put into words."""
+    """LeRobot's own cache, for a download; errors of the Hub become ``SourceError``."""
     cache = _lerobot_home() / "hub"
     offline = f", and the dataset is not in the cache ({cache}). Connect to the network, or give a local folder."
     what = f"{cache} (the Hub's cache; HF_LEROBOT_HOME names another folder)"
@@ -155,7 +155,7 @@ def _into_cache(repo_id: str, revision: str | None) -> Iterator[Path]:
 
 @contextmanager
 def hub_errors(repo_id: str, *, revision: str | None, offline: str) -> Iterator[None]:
-    """Puts what huggingface_hub raises while reading a dataset into words.
+    """Turns the exceptions that huggingface_hub raises into ``SourceError``.
 
     Args:
         repo_id: The dataset.

@@ -71,7 +71,7 @@ def others(*episodes: int) -> dict[int, int]:
     return {index: length for index, length in enumerate(EPISODE_LENGTHS) if index not in episodes}
 
 
-def told(findings: tuple[Finding, ...], code: str) -> list[tuple[int | None, str]]:
+def handled(findings: tuple[Finding, ...], code: str) -> list[tuple[int | None, str]]:
     return [(found.episode, found.handling) for found in findings if found.code == code]
 
 
@@ -105,7 +105,7 @@ def test_skip_drops_what_decoding_shows_and_says_so(dirt: Dirt, spoiled: Callabl
     assert header == converted.header
     assert header.dropped_episodes == (dirt.episode,)
     assert header.sources[0].episodes == tuple(others(dirt.episode))
-    assert told(header.findings, dirt.code) == [(dirt.episode, "dropped")]
+    assert handled(header.findings, dirt.code) == [(dirt.episode, "dropped")]
 
 
 @pytest.mark.parametrize("dirt", WARNINGS, ids=str)
@@ -136,7 +136,7 @@ def test_keep_keeps_the_frames_before_the_first_that_does_not_decode(
     output = tmp_path / "data.h5"
     run(spoiled(dirt.spoil, dirt.dataset), output, "keep")
     assert episodes_in(output) == {**others(), 4: 8}
-    assert told(header_of(output).findings, "video_frames_short") == [(4, "kept")]
+    assert handled(header_of(output).findings, "video_frames_short") == [(4, "kept")]
 
 
 def test_an_episode_of_which_nothing_is_left_to_keep_is_dropped(spoiled: Callable[..., Path], tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_an_episode_of_which_nothing_is_left_to_keep_is_dropped(spoiled: Callabl
     run(spoiled(blank_all, "recorded_av1"), output, "keep")
     header = header_of(output)
     assert episodes_in(output) == others(4)
-    assert told(header.findings, "video_frames_short") == [(4, "dropped")]
+    assert handled(header.findings, "video_frames_short") == [(4, "dropped")]
     assert header.dropped_episodes == (4,)
 
 
@@ -156,7 +156,7 @@ def test_keep_drops_what_cannot_be_aligned(spoiled: Callable[..., Path], tmp_pat
     output = tmp_path / "data.h5"
     run(spoiled(spoil.blank_packet(VIDEO, 12)), output, "keep")
     assert episodes_in(output) == others(1)
-    assert told(header_of(output).findings, "decode_error") == [(1, "dropped")]
+    assert handled(header_of(output).findings, "decode_error") == [(1, "dropped")]
 
 
 def test_one_damaged_camera_drops_the_episode_from_all(spoiled: Callable[..., Path], tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_keep_takes_a_dataset_whose_totals_are_stale(spoiled: Callable[..., Path
     output = tmp_path / "data.h5"
     run(spoiled(spoil.info(total_episodes=6)), output, "keep")
     assert episodes_in(output) == others()
-    assert told(header_of(output).findings, "total_mismatch") == [(None, "kept")]
+    assert handled(header_of(output).findings, "total_mismatch") == [(None, "kept")]
 
 
 @pytest.mark.parametrize("policy", ["skip", "keep"])
@@ -282,14 +282,14 @@ def test_keep_keeps_what_can_be_aligned_and_marks_it(
     output = tmp_path / "data.h5"
     run(spoiled(what), output, "keep")
     assert episodes_in(output) == {**others(), 1: length}
-    assert told(header_of(output).findings, code) == [(1, "kept")]
+    assert handled(header_of(output).findings, code) == [(1, "kept")]
 
 
 def test_keep_drops_rows_whose_place_nothing_tells(spoiled: Callable[..., Path], tmp_path: Path) -> None:
     output = tmp_path / "data.h5"
     run(spoiled(spoil.keep_rows(lambda row: row != 12)), output, "keep")
     assert episodes_in(output) == others(1)
-    assert told(header_of(output).findings, "rows_misplaced") == [(1, "dropped")]
+    assert handled(header_of(output).findings, "rows_misplaced") == [(1, "dropped")]
 
 
 def test_keep_cuts_an_episode_where_its_video_ends(spoiled: Callable[..., Path], tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_keep_cuts_an_episode_where_its_video_ends(spoiled: Callable[..., Path],
     root = spoiled(spoil.retime(VIDEO, lambda number, pts: pts if number < 50 else None))
     run(root, output, "keep")
     assert episodes_in(output) == {**others(), 4: 5}
-    assert (4, "kept") in told(header_of(output).findings, "video_frames_short")
+    assert (4, "kept") in handled(header_of(output).findings, "video_frames_short")
 
 
 def test_skip_drops_both_of_two_episodes_that_claim_the_same_frames(
@@ -370,6 +370,6 @@ def test_an_episode_that_was_cut_off_has_no_end_but_the_recorded_one(
 ) -> None:
     output = tmp_path / "data.h5"
     run(spoiled(spoil.values("next.done", lambda mine: mine & False)), output, "fail")
-    assert told(header_of(output).findings, "done_never") == [(1, "recorded")]
+    assert handled(header_of(output).findings, "done_never") == [(1, "recorded")]
     with h5py.File(output) as file:
         assert file["done"][:].nonzero()[0].tolist() == [6, 23, 44, 53]

@@ -195,7 +195,7 @@ def test_drift_is_refused_with_the_truth_and_exact_with_keep(
 
 
 REFUSALS = [
-    ("Wall-clock timestamps beside a video", drift),
+    ("Wall-clock timestamps with a video", drift),
     ("`next.done` true, then false", spoil.value("next.done", 3, True)),
 ]
 
@@ -234,7 +234,7 @@ def test_an_empty_dataset_says_that_nothing_was_recorded(
         convert(root, tmp_path / "data.h5")
 
 
-def test_an_episode_table_of_another_schema_is_told(
+def test_an_episode_table_of_another_schema_is_named_as_such(
     recorded: Path, copy_of: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     root = copy_of(recorded)
@@ -243,7 +243,7 @@ def test_an_episode_table_of_another_schema_is_told(
         convert(root, tmp_path / "data.h5")
 
 
-def test_utf_16_is_told_for_what_it_is(recorded: Path, copy_of: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_utf_16_metadata_is_named_as_such(recorded: Path, copy_of: Callable[[Path], Path], tmp_path: Path) -> None:
     root = copy_of(recorded)
     (root / INFO).write_bytes((root / INFO).read_text().encode("utf-16"))
     with pytest.raises(DirtyDataError, match=r"UTF-16, by its byte order mark .*Save it as UTF-8"):

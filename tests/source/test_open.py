@@ -201,7 +201,7 @@ def test_names_in_every_form_that_datasets_have(names: object, expected: tuple[s
         {"info": {"has_audio": False}, "video_info": {"video.is_depth_map": True}},
     ],
 )
-def test_depth_is_told_by_any_of_lerobots_flags(spec: dict[str, object]) -> None:
+def test_any_of_lerobots_flags_marks_a_depth_camera(spec: dict[str, object]) -> None:
     feature = read_feature(FRONT, {"dtype": "video", "shape": [96, 128, 1], **spec})
     assert feature.is_depth
     assert not feature.is_camera
@@ -250,7 +250,7 @@ def test_a_folder_has_no_revisions(recorded: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "../up", "a b/c", "name"])
-def test_what_is_neither_folder_nor_repo_id_is_told(source: str) -> None:
+def test_a_source_that_is_neither_folder_nor_repo_id_is_refused(source: str) -> None:
     with pytest.raises(SourceError, match="no such folder, and no Hub repo id either"):
         open_source(source)
 
