@@ -30,7 +30,7 @@ RESIZES: tuple[str, ...] = get_args(Resize)
 _NOT_CONTENT = frozenset(
     {
         "micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision", "layout", "shard",
-        "engine", "address",
+        "engine", "address", "follow_links",
     }
 )  # fmt: skip
 
@@ -68,6 +68,8 @@ class ConvertConfig:
             a clock in seconds since 1970 or a GPS position.
         extra_columns: Further numeric columns to take over, by their LeRobot keys.
         revision: Branch, tag or commit on the Hub.
+        follow_links: Read data and video files that are links to places outside the dataset's folder, such as another
+            disk. For your own recordings only: a link in someone else's dataset can lead to any file of yours.
         overwrite: Replace an output that exists.
         min_episode_steps: Episodes shorter than this get a warning, which the file records. Set it to the steps of
             your training window, ``num_steps * frameskip``. ``LeWMDataModule`` leaves it at 1, so that one file serves
@@ -97,6 +99,7 @@ class ConvertConfig:
     state_dtype: StateDtype = "float32"
     extra_columns: tuple[str, ...] = ()
     revision: str | None = None
+    follow_links: bool = False
     overwrite: bool = False
     min_episode_steps: int = 20
     shard_bytes: int = 1 << 30

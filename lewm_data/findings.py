@@ -116,6 +116,11 @@ CATALOGUE: dict[str, Rule] = {
         "download the dataset again.",
     ),
     "fps_invalid": Rule("error", "Correct fps in meta/info.json."),
+    "link_leads_out": Rule(
+        "error",
+        "If you keep this part of the recording elsewhere yourself, follow its links with --follow_links. If the "
+        "dataset is someone else's, do not trust it: a link can lead to any file of yours.",
+    ),
     "path_unsafe": Rule("error", "A path must stay inside the dataset's folder. Do not trust this dataset."),
     "camera_none": Rule("error", "A world model needs a camera: record one, or choose another dataset."),
     "camera_absent": Rule("warning", "The camera is left out. Remove it from meta/info.json, or fetch its videos."),

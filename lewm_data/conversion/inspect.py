@@ -162,7 +162,12 @@ def inspect_source(
         MachineError: The machine did not let a file be read.
     """
     opened = open_source(
-        source, revision=config.revision, episodes=config.episodes, action=config.action, state=config.state
+        source,
+        revision=config.revision,
+        episodes=config.episodes,
+        action=config.action,
+        state=config.state,
+        follow_links=config.follow_links,
     )
     dataset = opened.dataset
     if dataset is None:

@@ -110,7 +110,12 @@ def _output(source: str, data_dir: Path, config: ConvertConfig) -> Path:
 
 def _fingerprint(source: str, config: ConvertConfig) -> str:
     opened = open_source(
-        source, revision=config.revision, episodes=config.episodes, action=config.action, state=config.state
+        source,
+        revision=config.revision,
+        episodes=config.episodes,
+        action=config.action,
+        state=config.state,
+        follow_links=config.follow_links,
     )
     if opened.dataset is None:
         return hashlib.sha256(source.encode()).hexdigest()  # the child refuses it, with the findings

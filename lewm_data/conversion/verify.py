@@ -185,7 +185,7 @@ def _settings(file: h5py.File, header: FileHeader, source: str) -> ConvertConfig
     """The settings of the conversion, as far as the file states them."""
     record = header.sources[0]
     revision = None if Path(source).exists() else record.revision
-    dataset = open_source(source, revision=revision).dataset
+    dataset = open_source(source, revision=revision, follow_links=True).dataset
     keys: Iterable[str] = dataset.features if dataset is not None else ()
     present = set(dataset.episodes.index.tolist()) if dataset is not None else set()
     episodes = sorted(present.intersection(record.episodes))
@@ -201,6 +201,7 @@ def _settings(file: h5py.File, header: FileHeader, source: str) -> ConvertConfig
         camera=header.cameras[PIXELS],
         cameras=",".join(key for column, key in header.cameras.items() if column != PIXELS) or None,
         dirty_episode_policy="keep",
+        follow_links=True,
         action=",".join(header.columns.get(ACTION, ())) or None,
         state=_state_setting(header),
         state_dtype=file[ACTION].dtype.name,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from lewm_data.errors import machine_errors
 from lewm_data.findings import LEAVE_OUT, Finding, finding
 from lewm_data.paths import is_file
-from lewm_data.source.files import first_line, is_lfs_pointer, is_unfinished_parquet, leads_out
+from lewm_data.source.files import first_line, is_lfs_pointer, is_unfinished_parquet, link_out
 from lewm_data.source.metadata import INDEX_COLUMNS
 from lewm_data.source.rows import PARQUET_ERRORS, holds_numbers, oversized, reraise_arrow_oom
 
@@ -34,7 +34,13 @@ class FileProblem(NamedTuple):
 
 
 def inspect_data_file(
-    root: Path, file: str, *, required: Sequence[str], optional: Sequence[str], widths: Mapping[str, int]
+    root: Path,
+    file: str,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str],
+    widths: Mapping[str, int],
+    follow_links: bool = False,
 ) -> tuple[FileProblem | None, list[str]]:
     """Looks at a data file's footer, and at no row.
 
@@ -44,6 +50,7 @@ def inspect_data_file(
         required: Columns that a conversion needs.
         optional: Columns that follow from the order of the rows.
         widths: Column to the numbers in one row, where that is known.
+        follow_links: Whether the file may be a link to a place outside the folder.
 
     Returns:
         Why the file cannot be read, or None; and the optional columns that it has no usable form of.
@@ -54,8 +61,9 @@ def inspect_data_file(
     path = root / file
     if not is_file(path):
         return FileProblem("file_missing", "the file", "no such file"), []
-    if leads_out(root, path):
-        return FileProblem("path_unsafe", "a file in the dataset's folder", "a link that leads out"), []
+    link = None if follow_links else link_out(root, path)
+    if link is not None:
+        return FileProblem("link_leads_out", *link), []
     if is_lfs_pointer(path):
         return FileProblem("lfs_pointer", "the file itself", "a Git LFS pointer"), []
     wanted = [*required, *optional]

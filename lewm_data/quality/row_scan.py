@@ -97,6 +97,7 @@ class RowScan:
             required=[*self._required, *self._image_cameras],
             optional=self._optional,
             widths=self._widths,
+            follow_links=self._dataset.follow_links,
         )
         if problem is not None:
             findings = [problem.finding(episode=index, file=file) for index in wanted]

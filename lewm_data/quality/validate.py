@@ -9,13 +9,14 @@ import numpy as np
 
 from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
+from lewm_data.paths import is_file
 from lewm_data.quality import checks
 from lewm_data.quality.clock import Frames, drift_remedy
 from lewm_data.quality.row_scan import RowScan
 from lewm_data.quality.video_checks import Spans, check_spans, check_video, frames_are_equal
 from lewm_data.resources import Progress
 from lewm_data.source.episodes import Report
-from lewm_data.source.files import leads_out
+from lewm_data.source.files import link_out
 from lewm_data.source.media import MediaError
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.video import VideoHeader, read_header
@@ -138,9 +139,11 @@ class _VideoScan:
             ]
             return
         try:
-            if leads_out(dataset.root, dataset.root / file):
-                raise MediaError("path_unsafe", "a file in the dataset's folder", "a link that leads out")
-            header = self.headers[file] = read_header(dataset.root / file)
+            path = dataset.root / file
+            link = link_out(dataset.root, path) if is_file(path) and not dataset.follow_links else None
+            if link is not None:
+                raise MediaError("link_leads_out", *link)
+            header = self.headers[file] = read_header(path)
         except MediaError as problem:
             self.findings += [
                 finding(problem.code, episode=index, file=file, expected=problem.expected, found=problem.found)

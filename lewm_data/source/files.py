@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +76,27 @@ def leads_out(root: Path, path: Path) -> bool:
         return not path.resolve().is_relative_to(home)
     except (OSError, RuntimeError, ValueError):  # links in a circle, names that no file can have
         return True
+
+
+class LinkOut(NamedTuple):
+    """A link from a dataset's folder to a place outside it: the expected and the found part of its finding."""
+
+    expected: str
+    found: str
+
+
+def link_out(root: Path, path: Path) -> LinkOut | None:
+    """Describes the link that leads from a dataset's folder to a file outside it; None if the file is inside.
+
+    Args:
+        root: The dataset's folder.
+        path: A file of the dataset that exists.
+    """
+    if not leads_out(root, path):
+        return None
+    target = path.resolve()
+    owned = "you own" if target.stat().st_uid == os.geteuid() else "another user owns"
+    return LinkOut("a file in the dataset's folder", f"a link to {target}, which {owned}")
 
 
 def check_inside(root: Path, name: str) -> None:

@@ -180,6 +180,7 @@ class LeRobotDataset:
         action: Keys of the columns that make up ``action``, in order; empty where none was found.
         state: Keys of the columns that make up ``state``, in order; empty where the dataset has no state.
         absent_cameras: Video cameras that info.json declares and that have no file at all in this local folder.
+        follow_links: Whether data and video files may be links to places outside the folder.
     """
 
     root: Path
@@ -199,6 +200,7 @@ class LeRobotDataset:
     action: tuple[str, ...]
     state: tuple[str, ...]
     absent_cameras: tuple[str, ...] = ()
+    follow_links: bool = False
 
     @property
     def cameras(self) -> tuple[str, ...]:

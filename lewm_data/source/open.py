@@ -54,6 +54,7 @@ def open_source(
     episodes: str | None = None,
     action: str | None = None,
     state: str | None = None,
+    follow_links: bool = False,
 ) -> Opened:
     """Reads a dataset's metadata; opens no Parquet data and no video.
 
@@ -63,6 +64,7 @@ def open_source(
         episodes: Which episodes, by episode_index, in the form that ``config.parse_episodes`` reads; None means all.
         action: Columns that make up ``action``, as ``ConvertConfig.action``.
         state: Columns that make up ``state``, as ``ConvertConfig.state``.
+        follow_links: Whether data and video files may be links to places outside the folder.
 
     Returns:
         The dataset and the findings of its metadata.
@@ -77,7 +79,7 @@ def open_source(
         dataset = _read_metadata(location, episodes, action, state, findings)
     except UnusableError as unusable:
         return Opened(None, [*findings, unusable.finding], location)
-    return Opened(dataset, findings, location)
+    return Opened(dataclasses.replace(dataset, follow_links=follow_links), findings, location)
 
 
 def _read_metadata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from lewm_data.cli.commands import main
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.pipeline import convert
-from lewm_data.conversion.verify import verify_file
+from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import DirtyDataError, FormatError, UsageError, printable
 from lewm_data.format.codecs import ChunkCodec, ChunkError
 from lewm_data.loading.store import FrameStore
@@ -86,14 +87,29 @@ def test_a_link_out_of_the_folder_is_refused(copy_of: Callable, recorded: Path, 
     root = copy_of(recorded)
     shutil.move(root / name, tmp_path / "elsewhere")
     (root / name).symlink_to(tmp_path / "elsewhere")
-    assert codes(root) == {"path_unsafe"}
+    assert codes(root) == {"link_leads_out" if name in (DATA, VIDEO) else "path_unsafe"}
 
 
-def test_a_linked_folder_is_a_link_out_as_well(copy_of: Callable, recorded: Path, tmp_path: Path) -> None:
+def test_a_linked_folder_is_refused_until_its_owner_asks_for_it(
+    copy_of: Callable, recorded: Path, tmp_path: Path
+) -> None:
     root = copy_of(recorded)
     shutil.move(root / "videos", tmp_path / "elsewhere")
     (root / "videos").symlink_to(tmp_path / "elsewhere")
-    assert codes(root) == {"path_unsafe"}
+    config = ConvertConfig(camera="front", image_size=16)
+    with pytest.raises(DirtyDataError, match=r"found a link to .*/elsewhere/.*\.mp4, which you own .*--follow_links"):
+        convert(str(root), tmp_path / "out.h5", config)
+    followed = convert(str(root), tmp_path / "out.h5", dataclasses.replace(config, follow_links=True))
+    assert followed.num_episodes == 5
+    assert verify_against(tmp_path / "out.h5", str(root)) == ([], 54)
+
+
+def test_metadata_is_never_read_through_a_link_out(copy_of: Callable, recorded: Path, tmp_path: Path) -> None:
+    root = copy_of(recorded)
+    shutil.move(root / INFO, tmp_path / "elsewhere")
+    (root / INFO).symlink_to(tmp_path / "elsewhere")
+    inspection = inspect_source(str(root), ConvertConfig(camera="front", follow_links=True))
+    assert [found.code for found in inspection.report.findings] == ["path_unsafe"]
 
 
 def test_links_within_the_folder_and_those_of_the_hubs_cache_are_followed(recorded: Path, tmp_path: Path) -> None:
