@@ -108,7 +108,7 @@ def measure(rows: Mapping[str, NDArray[np.float64]], scales: Mapping[str, Scale]
 
     Args:
         rows: ``action`` and, if there is one, ``state``, each (L, D).
-        scales: Scale of each of these columns.
+        scales: Scale of each of these columns; a standard deviation of 0 excludes a dimension.
         fps: Steps per second.
     """
     names = [name for name in (ACTION, STATE) if name in rows]
@@ -126,7 +126,7 @@ def still_share(state: NDArray[np.float64], std: NDArray[np.float64], fps: float
     if len(state) <= lag:
         return float("nan")
     moved = np.abs(state[lag:] - state[:-lag])
-    return float((moved <= STILL_DEVIATIONS * std).all(axis=1).mean())
+    return float(((moved <= STILL_DEVIATIONS * std) | (std == 0)).all(axis=1).mean())
 
 
 def odd(values: ArrayLike) -> NDArray[np.int64]:

@@ -159,6 +159,7 @@ def column_table(recording: Recording, surveyed: Survey, column: str) -> dict[st
             name: [_rounded(value, 6) for value in getattr(scale, name)[part].tolist()]
             for name in ("mean", "std", "min", "max")
         },
+        "moves": surveyed.moving[column][part].tolist(),
         "histogram": surveyed.histograms[column][part].tolist(),
     }
 

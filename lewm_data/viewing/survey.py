@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +10,16 @@ from numpy.typing import NDArray
 
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.format.schema import ACTION, DONE
+from lewm_data.quality.assess.noise import moving_dimensions
 from lewm_data.resources import Progress
 from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
 from lewm_data.viewing.recording import Recording, Rows
+from lewm_data.viewing.strips import evenly
 
 NUM_BINS = 40
+MAX_SAMPLE_STEPS = 50_000
+"""Steps from which the noise of each dimension is estimated."""
+
 _TASK_INDEX = "task_index"
 _NOTHING = EpisodeMetrics(float("nan"), Peak(float("nan")), Peak(float("nan")))
 
@@ -24,6 +30,7 @@ class Survey:
 
     Attributes:
         scales: Scale of ``action`` and of ``state``; empty if no episode has readable rows.
+        moving: The same names to (D,) bool, whether each dimension moves more than its noise.
         histograms: The same names to (D, NUM_BINS) int64 counts, from each dimension's smallest value to its largest.
         metrics: (E,) the measurements of each episode.
         num_rows: (E,) int64, the number of rows of each episode; 0 if they cannot be read.
@@ -32,6 +39,7 @@ class Survey:
     """
 
     scales: dict[str, Scale]
+    moving: dict[str, NDArray[np.bool_]]
     histograms: dict[str, NDArray[np.int64]]
     metrics: list[EpisodeMetrics]
     num_rows: NDArray[np.int64]
@@ -51,9 +59,13 @@ def survey(recording: Recording, progress: Progress = lambda what, done, total: 
     num_rows = np.zeros(num_episodes, np.int64)
     tasks = np.full(num_episodes, -1, np.int64)
     num_done = 0
+    sampled = set(_sample(recording.lengths))
+    sample: dict[int, Rows] = {}
     for position in range(num_episodes):
         rows = _rows(recording, position)
         if rows is not None:
+            if position in sampled:
+                sample[position] = {column: rows[column][:MAX_SAMPLE_STEPS] for column in sums}
             num_rows[position] = len(rows[ACTION])
             num_done += int(rows[DONE].sum())
             tasks[position] = _task(rows)
@@ -61,20 +73,49 @@ def survey(recording: Recording, progress: Progress = lambda what, done, total: 
                 total.add(rows[column])
         progress("values", position + 1, 2 * num_episodes)
     scales = {column: total.scale() for column, total in sums.items()} if num_rows.any() else {}
+    moving = {column: _moving(sample, column, recording.fps) for column in scales}
+    judged = {  # a dimension that only shows noise would make every episode restless and jumpy
+        column: scale._replace(std=np.where(moving[column], scale.std, 0.0)) for column, scale in scales.items()
+    }
     histograms: dict[str, NDArray[np.int64]] = {
         column: np.zeros((len(scale.min), NUM_BINS), np.int64) for column, scale in scales.items()
     }
     metrics = []
     for position in range(num_episodes):
         rows = _rows(recording, position) if num_rows[position] else None
-        metrics.append(_NOTHING if rows is None else measure(rows, scales, recording.fps))
+        metrics.append(_NOTHING if rows is None else measure(rows, judged, recording.fps))
         if rows is not None:
             for column, counts in histograms.items():
                 _count(counts, rows[column], scales[column])
         progress("values", num_episodes + position + 1, 2 * num_episodes)
     return Survey(
-        scales=scales, histograms=histograms, metrics=metrics, num_rows=num_rows, tasks=tasks, num_done=num_done
+        scales=scales,
+        moving=moving,
+        histograms=histograms,
+        metrics=metrics,
+        num_rows=num_rows,
+        tasks=tasks,
+        num_done=num_done,
     )
+
+
+def _sample(lengths: NDArray[np.int64]) -> list[int]:
+    """Positions of evenly spread episodes with about ``MAX_SAMPLE_STEPS`` steps in all, at least one."""
+    count = max(1, int(len(lengths) * min(1.0, MAX_SAMPLE_STEPS / max(1, int(lengths.sum())))))
+    return evenly(range(len(lengths)), count)
+
+
+def _moving(sample: Mapping[int, Rows], column: str, fps: float) -> NDArray[np.bool_]:
+    """Which dimensions of a column move. An episode with NaN or infinite values says nothing about its dimensions."""
+    parts = {position: rows[column] for position, rows in sample.items()}
+    values = np.concatenate(list(parts.values()))
+    episode = np.repeat(list(parts), [len(part) for part in parts.values()])
+    known = np.isfinite(values)
+    moving = np.zeros(values.shape[1], np.bool_)
+    for dimension in range(values.shape[1]):
+        rows = known[:, dimension]
+        moving[dimension] = moving_dimensions(values[rows, dimension : dimension + 1], episode[rows], fps)[0]
+    return moving
 
 
 def _rows(recording: Recording, position: int) -> Rows | None:

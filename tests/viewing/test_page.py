@@ -286,3 +286,16 @@ def test_an_unreadable_dataset_lists_its_findings(recorded: Path, copy_of: Calla
     page = visit(make_preview(str(root), root.parent / "broken.html", PreviewConfig()).path)
     assert "metadata_unreadable" in page.locator("#findings").text_content()
     assert page.locator("#verdict").get_attribute("class") == "verdict bad"
+
+
+def test_a_joint_that_only_shows_noise_gets_a_flat_curve(folder: Path, visit: Callable[..., Any]) -> None:
+    steps = np.arange(120)
+    noise = 7 + 0.01 * np.random.default_rng(0).normal(size=120)
+    state = np.stack([np.sin(steps / 10), noise], axis=1).astype(np.float32)
+    written = files.write(folder / "noisy.h5", (60, 60), height=8, width=8, extra={"state": state})
+    page = visit(make_preview(str(written.path), folder / "noisy.html", PreviewConfig()).path)
+    curves = page.locator("#detail-0 figure:has(path.state)")
+    heights = [box.bounding_box()["height"] for box in curves.locator("path.state").all()]
+    assert curves.locator(".badge").all_text_contents() == ["does not move"]
+    assert max(heights) > 40
+    assert min(heights) < 10

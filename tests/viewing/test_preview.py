@@ -268,3 +268,17 @@ def test_a_result_converts_to_json(converted: Path, tmp_path: Path) -> None:
     told = json.loads(json.dumps(made.to_dict()))
     assert (told["num_episodes"], told["num_episodes_shown"], told["verdict"]) == (5, 5, "fair")
     assert told["file_bytes"] == (tmp_path / "page.html").stat().st_size
+
+
+def test_a_joint_that_only_shows_noise_is_flagged_and_does_not_hide_a_pause(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    steps = np.arange(600)
+    arm = np.where(steps % 300 < 150, np.sin(steps / 10), np.sin(150 / 10))  # moves for 5 s, then pauses for 5 s
+    state = np.stack([arm, 7 + 0.01 * rng.normal(size=600)], axis=1).astype(np.float32)
+    written = files.write(tmp_path / "file.h5", (300, 300), height=8, width=8, extra={"state": state, "action": state})
+    data = Page(make_preview(str(written.path), tmp_path / "page.html", PreviewConfig()).path).data
+    assert data["columns"]["state"]["moves"] == [True, False]
+    fps = data["fps"]
+    assert all(share > 0.4 for share in data["episodes"]["still"]), (fps, data["episodes"]["still"])
+    peaks = {*data["episodes"]["extremeDimension"], *data["episodes"]["jumpDimension"]}
+    assert peaks <= {0, 2}  # the arm, in action or state

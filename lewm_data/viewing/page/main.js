@@ -2,11 +2,11 @@
 
 function valuesSection() {
   const lengths = binned(episodes.length.map((length) => length / data.fps), 40);
-  const groups = Object.entries(columns).map(([column, { names, histogram: counts, min, max, mean, std, width }]) => [
+  const groups = Object.entries(columns).map(([column, { names, histogram: counts, min, max, mean, std, width, moves }]) => [
     el("h3", {}, column),
     width > names.length && el("p", { class: "note" }, `These are the first ${names.length} of ${count(width)} dimensions.`),
     el("div", { class: "plots" }, names.map((name, d) => histogram({ name, counts: counts[d], low: min[d], high: max[d],
-      note: `mean ${within(mean[d], min[d], max[d])}, σ ${short(std[d])}`, kind: column }))),
+      note: `mean ${within(mean[d], min[d], max[d])}, σ ${short(std[d])}`, kind: column, moves: moves[d] }))),
   ]);
   return el("section", { id: "values", "aria-labelledby": "values-title" },
     el("h2", { id: "values-title" }, "Values"),

@@ -52,6 +52,7 @@ function origin() {
       el("b", {}, "Still"), ` is the share of the time in which no dimension of the state moves by more than ${deviations} σ within ${length} s. `,
       el("b", {}, "Extreme"), " is the value farthest from its mean, and ",
       el("b", {}, "jump"), " is the largest change from one step to the next, over action and state. ",
+      "These numbers leave out dimensions that show only noise: their range is at most 8 times their noise. ",
       `An episode stands out if the modified z-score of a number (Iglewicz and Hoaglin) exceeds ${data.oddScore}, in datasets of 8 or more episodes.`),
     el("p", { class: "quiet" }, `Made by lewm_data ${data.version}. This page contains everything it shows and makes no network connection.`));
 }

@@ -74,7 +74,7 @@ function curves(p, detail) {
   if (!detail.action) return [];
   const names = { action: columns.action.names, state: columns.state?.names ?? [] };
   const unpacked = Object.fromEntries(Object.entries(columns).map(([column, { names: own }]) => [column, unpack(detail[column], own.length)]));
-  const line = (column, number) => ({ column, shares: unpacked[column][number],
+  const line = (column, number) => ({ column, shares: unpacked[column][number], moves: columns[column].moves[number],
     low: columns[column].min[number], high: columns[column].max[number] });
   const plots = [];
   names.action.forEach((name, number) => {
@@ -91,7 +91,10 @@ function curvePlot(p, detail, name, lines) {
   const height = 64;
   const low = Math.min(...lines.map((line) => line.low));
   const high = Math.max(...lines.map((line) => line.high));
-  const width = high > low ? high - low : 1;
+  // Noise that fills the box looks like motion: dimensions that do not move get a tenth of its height.
+  const moves = lines.some((line) => line.moves);
+  const width = (high > low ? high - low : 1) * (moves ? 1 : 10);
+  const bottom = moves ? low : (low + high - width) / 2;
   const last = Math.max(1, episodes.length[p] - 1);
   const value = (line, share) => (share === null ? null : line.low + share * (line.high - line.low));
   const marks = (findingsOf.get(p) ?? []).filter((found) => found.step !== null);
@@ -100,10 +103,10 @@ function curvePlot(p, detail, name, lines) {
     const known = line.shares.filter((share) => share !== null).map((share) => value(line, share));
     return `${line.column} from ${short(Math.min(...known))} to ${short(Math.max(...known))}`;
   }).join(", ");
-  const picture = chart(height, `${name} over time: ${label}`,
+  const picture = chart(height, `${name} over time: ${label}${moves ? "" : "; only noise"}`,
     marks.map((found) => upright(found.step / last, height, `flaw ${found.severity}`)),
     detail.done.map((step) => upright(step / last, height, "done")),
-    lines.map((line) => path(line.shares.map((share) => (share === null ? null : (value(line, share) - low) / width)),
+    lines.map((line) => path(line.shares.map((share) => (share === null ? null : (value(line, share) - bottom) / width)),
       height, { class: line.column })),
     cursor);
   const now = el("span", { class: "now" });
@@ -113,7 +116,8 @@ function curvePlot(p, detail, name, lines) {
     const place = Math.min(detail.numPoints - 1, Math.round((step / last) * (detail.numPoints - 1)));
     now.replaceChildren(...lines.map((line) => el("span", { class: line.column }, within(value(line, line.shares[place]), low, high))));
   };
-  const element = el("figure", { class: "small" }, el("figcaption", {}, el("b", {}, name), now), picture,
+  const element = el("figure", { class: "small" }, el("figcaption", {}, el("b", {}, name),
+    !moves && noiseBadge(lines.map((line) => line.column)), now), picture,
     el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}, `${within(low, low, high)} to ${within(high, low, high)}`), el("span", {}, seconds(last))));
   return { element, point };
 }

@@ -15,6 +15,10 @@ const METRICS = {
     text: (p) => `${short(episodes.jump[p])}\u202fσ, ${peak("jump", p)}` },
 };
 
+// A command of pure noise may still move a robot; a joint that shows only noise stands still.
+const noiseBadge = (columnNames) =>
+  el("span", { class: "badge odd" }, columnNames.includes("state") ? "does not move" : "only noise");
+
 const widthOfAction = columns.action?.width ?? 0;
 
 function dimensionName(number) {

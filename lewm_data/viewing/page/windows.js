@@ -67,7 +67,7 @@ const unavailable = () => el("p", { class: "note" }, "This page does not have th
 function windowView(run, start) {
   const { numSteps, frameskip } = windowSettings;
   const kept = Array.from({ length: numSteps }, (_, k) => start + k * frameskip);
-  const { names, mean, std, min, max } = columns.action;
+  const { names, mean, std, min, max, moves } = columns.action;
   const action = unpack(run.action, names.length).map((shares, d) =>
     shares.map((share) => (share === null ? null : min[d] + share * (max[d] - min[d]))));
   const cells = [];
@@ -80,7 +80,7 @@ function windowView(run, start) {
   kept.forEach((step) => cells.push(el("div", { class: "step" }, `${count(run.first + step)}`,
     run.done.some((end) => end >= step && end < step + frameskip) && el("span", { class: "badge" }, "done"))));
   cells.push(el("div", { class: "head names" }, names.map((name) => el("span", { title: name }, name))));
-  kept.forEach((step) => cells.push(heat(action, step, frameskip, mean, std, names, run.first)));
+  kept.forEach((step) => cells.push(heat(action, step, frameskip, mean, std.map((value, d) => (moves[d] ? value : 0)), names, run.first)));
   return el("div", {},
     el("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": "The window's frames and actions" },
       el("div", { class: "window", style: { "--columns": numSteps } }, cells)),
