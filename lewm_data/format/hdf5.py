@@ -57,15 +57,34 @@ def open_hdf5(source: Any, where: object = None) -> h5py.File:
         FormatError: It is not an HDF5 file, or it is truncated.
         MachineError: The machine did not let it be opened.
     """
-    # a finished file never changes, so reading takes no lock, which another process may hold or a mount may lack
-    options = {"locking": False} if isinstance(source, Path) else {}
     try:
-        return h5py.File(source, "r", **options)
+        return open_unlocked(source) if isinstance(source, Path) else h5py.File(source, "r")
     except OSError as error:
         raise_machine_error(error, where or source)
         raise FormatError(
             f"{where or source}: not a readable HDF5 file ({error}). It may be truncated; copy or convert it again."
         ) from error
+
+
+def open_unlocked(path: Path | str, **options: Any) -> h5py.File:
+    """Opens a file for reading without a lock, which another process may hold or a mount may lack.
+
+    A finished file never changes, so reading needs none. HDF5 refuses a second handle with other lock settings in the
+    same process, so a file that other code has opened with locks is opened the same way.
+
+    Args:
+        path: The file.
+        **options: Further options of ``h5py.File``.
+
+    Raises:
+        OSError: The HDF5 library cannot open it.
+    """
+    try:
+        return h5py.File(path, "r", locking=False, **options)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r", **options)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lewm_data.errors import raise_machine_error
 from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.data_file import LocalFile
+from lewm_data.format.hdf5 import open_unlocked
 from lewm_data.format.segments import Segment, group_by_segment
 from lewm_data.loading.shared_memory import NodeMemory
 from lewm_data.resources import allow_open_files
@@ -192,9 +193,7 @@ class Hdf5Reader:
             if self._dataset is None:
                 import hdf5plugin  # noqa: F401  # registers the filters of other writers
 
-                self._dataset = h5py.File(self._path, "r", rdcc_nbytes=_FALLBACK_CACHE_BYTES, locking=False)[
-                    self._column
-                ]
+                self._dataset = open_unlocked(self._path, rdcc_nbytes=_FALLBACK_CACHE_BYTES)[self._column]
             frames = out.reshape(len(out), *self._dataset.shape[1:])
             order = np.argsort(rows, kind="stable")  # neighbors share a chunk in the cache
             where = order if out_indices is None else out_indices[order]

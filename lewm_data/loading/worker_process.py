@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import traceback
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def _portable(error: BaseException) -> BaseException:
     """The error with this process's traceback as a note, as the same type if it can be pickled."""
     error.add_note("In a worker process of the loader:\n" + "".join(traceback.format_exception(error)))
     try:
-        restored: BaseException = pickle.loads(pickle.dumps(error))
+        restored: BaseException = ForkingPickler.loads(ForkingPickler.dumps(error))
     except Exception:  # noqa: BLE001  # whatever a foreign error's constructor raises
         portable = LoaderError(f"{type(error).__name__}: {error}")
         for note in error.__notes__:

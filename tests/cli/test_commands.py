@@ -317,7 +317,7 @@ def test_view_saves_an_episode_or_names_the_missing_extra(
 
 
 @pytest.mark.parametrize(("typed", "words"), [
-    (("convrt", "x"), "error: there is no convrt. Did you mean convert? Choose from: inspect, convert,"),
+    (("convrt", "x"), "error: there is no convrt. Did you mean convert? Choose from: inspect, assess, convert,"),
     (("convert",), "error: SOURCE and OUTPUT are missing. See: lewm-data convert --help"),
     (("convert", "x", "y", "--camra", "front"), "error: there is no --camra. Did you mean --camera?"),
     (("inspect", "a", "b"), "error: there is no b. See: lewm-data inspect --help"),

@@ -312,3 +312,9 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged():
         raise OSError(errno.EMFILE, "Too many open files")
     with pytest.raises(FormatError, match="the file is damaged"), wrap_hdf5_errors("a.h5"):
         raise OSError("bad symbol table")
+
+
+def test_a_file_that_other_code_has_open_with_locks_can_be_read(tmp_path):
+    written = files.write(tmp_path / "demo.h5", (5, 7))
+    with h5py.File(written.path, "r"):
+        np.testing.assert_array_equal(read_all(FrameStore(written.path)), written.data["pixels"])
