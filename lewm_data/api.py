@@ -6,22 +6,21 @@ is the object that the command prints with ``--json``.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
+from lewm_data.arguments import ProgressReporter, StrPath, merged_config, place_of, source_of
+from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig, RemoteConfig
 from lewm_data.conversion import merge as merging
 from lewm_data.conversion import pipeline
-from lewm_data.conversion.inspect import Inspection, inspect_source
+from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.plan import shortfalls
 from lewm_data.conversion.verify import verify_against, verify_file
-from lewm_data.errors import UsageError
-from lewm_data.paths import expand, local_path
+from lewm_data.errors import UsageError, redact
+from lewm_data.paths import is_address, local_path
 from lewm_data.resources import Progress, available_memory_bytes
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from lewm_data.quality.assess.assessment import Assessment
     from lewm_data.quality.assess.footage import Footage
     from lewm_data.viewing.preview import PreviewResult
-
-type StrPath = str | os.PathLike[str]
 
 
 def _no_progress(what: str, done: int, total: int) -> None:
@@ -59,7 +56,7 @@ def inspect(
         'Clean, and ready to convert.'
     """
     inspection = inspect_source(
-        _source(source), _config(ConvertConfig, config, settings), any_camera=True, progress=progress
+        source_of(source), merged_config(ConvertConfig, config, settings), any_camera=True, progress=progress
     )
     problems: list[str] = []
     if inspection.plan is not None:
@@ -100,20 +97,28 @@ def convert(
         InterruptedConversionError: Ctrl-C. Call it again to resume.
     """
     return pipeline.convert(
-        _source(source),
+        source_of(source),
         local_path(output, "output"),
-        _config(ConvertConfig, config, settings),
-        reporter=reporter or _ProgressReporter(progress),
+        merged_config(ConvertConfig, config, settings),
+        reporter=reporter or ProgressReporter(progress),
     )
 
 
-def verify(path: StrPath, against: StrPath | None = None, *, progress: Progress = _no_progress) -> VerifyResult:
+def verify(
+    path: StrPath,
+    against: StrPath | None = None,
+    *,
+    remote: RemoteConfig | None = None,
+    progress: Progress = _no_progress,
+) -> VerifyResult:
     """Checks every checksum and invariant of a converted file, and compares it with its source on request.
 
     Args:
-        path: The file.
+        path: The file, or its address in object storage, such as ``s3://bucket/so101.h5``, which is downloaded first
+            and removed afterwards.
         against: The dataset folder or Hub repo id that it was converted from. Its videos are decoded again, and every
             frame and row is compared.
+        remote: How to read from object storage; None uses the defaults.
         progress: Called with what is being read, how much is done, and the total.
 
     Returns:
@@ -123,13 +128,17 @@ def verify(path: StrPath, against: StrPath | None = None, *, progress: Progress 
         FormatError: The file is not in lewm_data's format.
         UsageError: The file holds episodes of several sources, or ``against`` is not its source.
     """
-    file = _path(path)
-    source = None if against is None else _source(against)
+    from lewm_data.loading.data_files import local_copy
+
+    place = place_of(path)
+    source = None if against is None else source_of(against)
     compared = 0
-    problems = verify_file(file, progress=progress)
-    if source is not None and not problems:
-        problems, compared = verify_against(file, source, progress=progress)
-    return VerifyResult(path=file, problems=tuple(problems), against=source, frames_compared=compared)
+    with local_copy(place, remote=remote, progress=progress) as copy:
+        problems = verify_file(copy, progress=progress)
+        if source is not None and not problems:
+            problems, compared = verify_against(copy, source, progress=progress)
+    shown = redact(place) if isinstance(place, str) else place
+    return VerifyResult(path=shown, problems=tuple(problems), against=source, frames_compared=compared)
 
 
 def merge(
@@ -138,15 +147,17 @@ def merge(
     *,
     overwrite: bool = False,
     allow_duplicates: bool = False,
+    remote: RemoteConfig | None = None,
     progress: Progress = _no_progress,
 ) -> MergeResult:
     """Joins converted files into one by copying their stored chunks, without compressing anything again.
 
     Args:
-        paths: The files in the wanted order, or one sharded file.
+        paths: The files in the wanted order, or one sharded file. Remote files are downloaded first, then removed.
         output: The HDF5 file to write.
         overwrite: Replace an existing output.
         allow_duplicates: Accept files that hold the same episode of the same source.
+        remote: How to read from object storage; None uses the defaults.
         progress: Called with ``"merge"``, the number of episodes copied, and their total.
 
     Raises:
@@ -154,19 +165,22 @@ def merge(
         OutputError: The output exists, or it cannot be written.
         DamagedChunkError: A stored frame of an input is damaged.
     """
-    inputs = [_path(path) for path in paths]
+    from lewm_data.loading.data_files import local_copy
+
+    inputs = [place_of(path) for path in paths]
     if not inputs:
         raise UsageError("merge needs at least one input file and an output: lewm-data merge FILE.h5... OUTPUT.h5")
     file = local_path(output, "output")
-    header = merging.merge(
-        inputs,
-        file,
-        overwrite=overwrite,
-        allow_duplicates=allow_duplicates,
-        progress=progress,
-    )
+    with ExitStack() as copies:
+        header = merging.merge(
+            [copies.enter_context(local_copy(place, remote=remote, progress=progress)) for place in inputs],
+            file,
+            overwrite=overwrite,
+            allow_duplicates=allow_duplicates,
+            progress=progress,
+        )
     episodes = sum(len(record.episodes) for record in header.sources)
-    return MergeResult(path=file, num_episodes=episodes, inputs=tuple(map(str, inputs)))
+    return MergeResult(path=file, num_episodes=episodes, inputs=tuple(redact(str(place)) for place in inputs))
 
 
 def preview(
@@ -181,7 +195,7 @@ def preview(
     """Makes a page or a contact sheet from which people can judge a dataset, before its conversion or after.
 
     Args:
-        source: A converted file, a dataset folder, or a Hub repo id.
+        source: A converted file or its address in object storage, a dataset folder, or a Hub repo id.
         output: The page (``.html``) or the contact sheet (``.png``) to write.
         config: Settings to start from; None starts from the defaults.
         progress: Called with what is being read, how much is done, and the total.
@@ -195,9 +209,9 @@ def preview(
     from lewm_data.viewing.preview import make_preview
 
     return make_preview(
-        _source(source),
+        source_of(source),
         local_path(output, "output"),
-        _config(PreviewConfig, config, settings),
+        merged_config(PreviewConfig, config, settings),
         progress=progress,
         waiting=waiting,
     )
@@ -213,7 +227,7 @@ def assess(
     An answer without enough evidence is None. Of a long recording, evenly chosen episodes are looked at.
 
     Args:
-        source: A converted file, a dataset folder, or a Hub repo id.
+        source: A converted file or its address in object storage, a dataset folder, or a Hub repo id.
         config: Settings to start from; None starts from the defaults.
         progress: Called with what is being done, how much is done, and the total.
         **settings: Fields of ``AssessConfig``, such as ``frameskip=10``.
@@ -231,8 +245,8 @@ def assess(
     from lewm_data.quality.assess.assessment import answer
     from lewm_data.quality.assess.judge import judge
 
-    settled = _config(AssessConfig, config, settings)
-    name = _source(source)
+    settled = merged_config(AssessConfig, config, settings)
+    name = source_of(source)
     footage = _footage(name, settled, progress)
     return judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip)
 
@@ -241,6 +255,11 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> Footage:
     """Reads a converted file or a dataset as small arrays."""
     from lewm_data.quality.assess import reading
 
+    if is_address(source):
+        from lewm_data.loading.data_files import local_copy
+
+        with local_copy(source, progress=progress) as copy:
+            return reading.read_converted(copy, camera=config.camera, progress=progress)
     if Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
         return reading.read_converted(Path(source), camera=config.camera, progress=progress)
     settings = ConvertConfig(
@@ -263,55 +282,3 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> Footage:
         skip=inspection.decision.dropped,
         progress=progress,
     )
-
-
-class _ProgressReporter(pipeline.Reporter):
-    """Passes the steps of a conversion on to a ``Progress`` callback."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._done = 0
-        self._total = 0
-
-    def inspecting(self, what: str, done: int, total: int) -> None:
-        self._progress(f"inspect {what}", done, total)
-
-    def planned(self, inspection: Inspection) -> None:
-        assert inspection.plan is not None
-        self._total = inspection.plan.num_frames
-
-    def resumed(self, num_frames: int) -> None:
-        self.frames(0, "", num_frames)
-
-    def frames(self, episode: int, camera: str, count: int) -> None:
-        self._done += count
-        self._progress("convert", self._done, self._total)
-
-    def joining(self, what: str, done: int, total: int) -> None:
-        self._progress(what, done, total)
-
-
-def _config[C: (AssessConfig, ConvertConfig, PreviewConfig)](
-    cls: type[C], config: C | None, settings: dict[str, Any]
-) -> C:
-    """Applies settings to a configuration.
-
-    Raises:
-        UsageError: There is no setting of that name, or its value is invalid.
-    """
-    names = [field.name for field in dataclasses.fields(cls)]
-    for name in settings:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            raise UsageError(f"there is no setting {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
-    return dataclasses.replace(config or cls(), **settings)
-
-
-def _path(path: StrPath) -> Path:
-    return expand(path)
-
-
-def _source(source: StrPath) -> str:
-    """A folder, a file or a Hub repo id; only a path can begin with ``~``."""
-    text = os.fspath(source)
-    return str(expand(text)) if text.startswith("~") else text

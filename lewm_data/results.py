@@ -59,13 +59,13 @@ class VerifyResult:
     """The result of ``verify``.
 
     Attributes:
-        path: The file.
+        path: The file, or its address.
         problems: Each problem or difference as one sentence; empty if there is none.
         against: The source that the file was compared with, or None.
         frames_compared: Number of frames that were decoded from the source and compared.
     """
 
-    path: Path
+    path: Path | str
     problems: tuple[str, ...]
     against: str | None
     frames_compared: int

@@ -33,13 +33,14 @@ MAY_IMPORT = {
     "training": TOP,
     "viewing": TOP,
     "report": CONVERSION,
+    "arguments": CONVERSION,
     "results": {*CONVERSION, "report"},
-    "api": {*CONVERSION, "report", "results", "viewing"},
+    "api": {*TOP, "arguments", "report", "results", "viewing"},
     "hub": TOP,
     "adapters": TOP,
     "demo_policy": set(),
     "demo": {*GROUND, "demo_policy"},
-    "cli": {*TOP, "api", "report", "training", "viewing", "hub", "adapters", "demo"},
+    "cli": {*TOP, "api", "arguments", "report", "training", "viewing", "hub", "adapters", "demo"},
     "__main__": {"cli"},
 }
 """A layer to the layers that it may import, besides itself."""

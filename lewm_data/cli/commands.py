@@ -17,6 +17,7 @@ from typing import Any
 from jsonargparse import Namespace
 from rich.console import Console
 
+from lewm_data.arguments import place_of
 from lewm_data.cli.parser import parse
 from lewm_data.cli.tables import StderrConsole, show_done, styled
 from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
@@ -202,7 +203,7 @@ def _view(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     save = None if options.save is None else local_path(options.save, "save")
     with StagedProgress(console) as progress:
         viewed = view_episode(
-            expand(options.file), options.episode, save=save, overwrite=options.overwrite, progress=progress
+            place_of(options.file), options.episode, save=save, overwrite=options.overwrite, progress=progress
         )
     where = "is in Rerun's window" if save is None else f"is in {save}; open it with: rerun {shlex.quote(str(save))}"
     show_done(console, f"Episode {options.episode}", f" ({count_of(viewed.num_steps, 'step')}) {where}")

@@ -97,7 +97,7 @@ def make_parser() -> Parser:
     commands.add_subcommand("inspect", inspect, help="report findings and a plan; convert nothing")
 
     assess = Parser(description="Judges whether a world model can learn from a recording. Needs no GPU.")
-    assess.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
+    assess.add_argument("source", help="converted HDF5 file or its address, dataset folder or Hub repo id")
     assess.add_class_arguments(AssessConfig, as_group=True)
     _add_json(assess)
     commands.add_subcommand("assess", assess, help="judge whether a world model can learn from it")
@@ -109,7 +109,7 @@ def make_parser() -> Parser:
     commands.add_subcommand("convert", convert, help="inspect, then convert to one HDF5 file")
 
     verify = Parser(description="Checks every checksum and invariant of a file, or every frame against the source.")
-    verify.add_argument("file", help="HDF5 file")
+    verify.add_argument("file", help="HDF5 file or its address, such as s3://bucket/so101.h5")
     verify.add_argument(
         "--against", default=None, type=str | None, help="dataset folder or Hub repo id to compare with"
     )
@@ -117,7 +117,7 @@ def make_parser() -> Parser:
     commands.add_subcommand("verify", verify, help="check every checksum, or compare every frame with the source")
 
     merge = Parser(description="Joins files by copying their stored chunks.")
-    merge.add_argument("files", nargs="+", help="HDF5 files to join, or one sharded file; then the HDF5 file to write")
+    merge.add_argument("files", nargs="+", help="HDF5 files or addresses, or one sharded file; then the file to write")
     _add_overwrite(merge)
     merge.add_argument(
         "--allow_duplicates", action="store_true", help="accept files that hold the same episode of the same source"
@@ -144,7 +144,7 @@ def make_parser() -> Parser:
     commands.add_subcommand("pull", pull, help="download a converted file from the Hub and check it")
 
     preview = Parser(description="Shows a dataset on one self-contained page, before its conversion or after.")
-    preview.add_argument("source", help="converted HDF5 file, dataset folder or Hub repo id")
+    preview.add_argument("source", help="converted HDF5 file or its address, dataset folder or Hub repo id")
     preview.add_argument("output", help="page (.html) or contact sheet (.png) to write")
     preview.add_class_arguments(PreviewConfig, as_group=True, skip={"overwrite"})
     _add_overwrite(preview)
@@ -152,7 +152,7 @@ def make_parser() -> Parser:
     commands.add_subcommand("preview", preview, help="make a page or a contact sheet of a dataset")
 
     view = Parser(description="Shows an episode of a converted file in Rerun.")
-    view.add_argument("file", help="converted HDF5 file")
+    view.add_argument("file", help="converted HDF5 file or its address")
     view.add_argument("--episode", type=int, default=0, help="the episode's number in the file")
     view.add_argument("--save", type=str | None, default=None, help="write a Rerun recording (.rrd) instead")
     _add_overwrite(view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +24,25 @@ _LISTED = 50
 class ConvertedFile:
     """A file in lewm_data's format; implements ``recording.Recording``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Opens a file.
 
         Args:
-            path: The file.
+            path: The file, or its address in object storage.
 
         Raises:
             FormatError: The file is not in lewm_data's format, or it is damaged.
         """
         self._store = FrameStore(path)
+        name = PurePosixPath(str(self._store.path).partition("?")[0]).name
         header = self._store.header
         if header is None:
             raise FormatError(
-                f"{path}: not a lewm_data file (it has no root attribute 'format_version'). "
+                f"{self._store.path}: not a lewm_data file (it has no root attribute 'format_version'). "
                 "Make one with: lewm-data convert SOURCE OUTPUT.h5"
             )
         self.name = ", ".join(dict.fromkeys(record.repo_id for record in header.sources))
-        self.handle = path.name
+        self.handle = name
         self.is_converted = True
         self.refused = False
         self.fps = header.fps
@@ -66,7 +67,7 @@ class ConvertedFile:
             len(header.dropped_episodes) > _LISTED
         )
         self.facts = [
-            ("file", f"{path.name}, {path.stat().st_size / 1e6:,.1f} MB"),
+            ("file", f"{name}, {self._store.data_file.size_bytes / 1e6:,.1f} MB"),
             *(
                 (
                     "source",

@@ -13,7 +13,7 @@ from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import FormatError, UsageError
 from lewm_data.findings import Verdict, count_of
 from lewm_data.format.writer import replace_durably
-from lewm_data.paths import expand
+from lewm_data.paths import expand, is_address
 from lewm_data.resources import Progress
 from lewm_data.viewing import html, sheet
 from lewm_data.viewing.converted import ConvertedFile
@@ -75,7 +75,7 @@ def make_preview(
     """Makes a preview of a dataset, before its conversion or after.
 
     Args:
-        source: A converted file, the folder of a LeRobot dataset, or a Hub repo id.
+        source: A converted file or its address in object storage, the folder of a LeRobot dataset, or a Hub repo id.
         output: The page (``.html``) or the contact sheet (``.png``) to write.
         config: The settings of the preview.
         progress: Called with what is being read, how much is done, and the total.
@@ -119,13 +119,15 @@ def open_recording(
     """Opens a dataset for a preview.
 
     Args:
-        source: A converted file, the folder of a LeRobot dataset, or a Hub repo id.
+        source: A converted file or its address in object storage, the folder of a LeRobot dataset, or a Hub repo id.
         config: The settings of the preview.
         progress: Called while a LeRobot dataset is inspected.
 
     Raises:
         UsageError: There is no such file or dataset, or the file is not in lewm_data's format.
     """
+    if is_address(source):
+        return ConvertedFile(source)
     path = expand(source)
     if path.is_file():
         return ConvertedFile(path)

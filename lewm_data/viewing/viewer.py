@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -61,7 +61,7 @@ class ViewResult:
 
 
 def view_episode(
-    path: Path,
+    path: str | Path,
     episode: int,
     *,
     save: Path | None = None,
@@ -71,7 +71,7 @@ def view_episode(
     """Shows an episode in Rerun's window, or saves it as a Rerun recording.
 
     Args:
-        path: A converted file.
+        path: A converted file, or its address in object storage.
         episode: The episode's number in the file.
         save: The recording (``.rrd``) to write; None opens a window.
         overwrite: Replace an existing recording.
@@ -94,11 +94,13 @@ def view_episode(
     store = FrameStore(path)
     header = store.header
     if header is None:
-        raise FormatError(f"{path}: not a lewm_data file. Make one with: lewm-data convert SOURCE OUTPUT.h5")
+        raise FormatError(f"{store.path}: not a lewm_data file. Make one with: lewm-data convert SOURCE OUTPUT.h5")
     if not 0 <= episode < len(store.ep_len):
         last = len(store.ep_len) - 1
-        raise UsageError(f"{path}: there is no episode {episode}. Choose one from 0 to {last}.")
-    recording = rerun.RecordingStream("lewm_data", recording_id=f"{path.name}, episode {episode}")
+        raise UsageError(f"{store.path}: there is no episode {episode}. Choose one from 0 to {last}.")
+    recording = rerun.RecordingStream(
+        "lewm_data", recording_id=f"{PurePosixPath(str(store.path)).name}, episode {episode}"
+    )
     cameras = {column: header.cameras.get(column, column) for column in store.frame_columns}
     if save is None:
         try:
