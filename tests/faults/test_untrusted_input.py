@@ -268,7 +268,7 @@ def _long_tasks(root: Path) -> None:
         (_many_rows, "rows_extra"),
         (_many_values, "parquet_unreadable"),
         (_many_episodes, "metadata_unreadable"),
-        (_long_tasks, "metadata_unreadable"),
+        (_long_tasks, "tasks_missing"),
     ],
 )
 def test_a_parquet_bomb_does_not_go_off(
