@@ -83,6 +83,17 @@ def write(name: str, content: bytes) -> Spoil:
     return lambda root: (root / name).write_bytes(content)
 
 
+def move_away(name: str) -> Spoil:
+    """Moves a file out of the dataset, as to another disk, and leaves a link to it."""
+
+    def spoil(root: Path) -> None:
+        away = root.parent / f"{root.name}-elsewhere.mp4"
+        (root / name).rename(away)
+        (root / name).symlink_to(away)
+
+    return spoil
+
+
 def remove(name: str) -> Spoil:
     def spoil(root: Path) -> None:
         path = root / name
@@ -1097,6 +1108,7 @@ def _video_dirt() -> list[Dirt]:
             also=frozenset({"timestamps_jitter", "timestamps_off_fps"}),
         ),
         dirt("file_missing", "video-v2", remove(VIDEO_V2), **v2, found="no such file"),
+        dirt("link_leads_out", "video", move_away(VIDEO), found="a link to"),
         dirt("lfs_pointer", "video", write(VIDEO, LFS_POINTER), found="Git LFS pointer"),
         dirt("video_empty", "no-bytes", write(VIDEO, b""), found="0 bytes"),
         dirt("video_truncated", "in-its-index", cut(VIDEO, keep=0.99), expected="bytes"),
