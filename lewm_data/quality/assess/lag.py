@@ -95,8 +95,7 @@ def find_lag(footage: Footage, track: CameraTrack) -> Lag:
 def joint_speed(footage: Footage) -> NDArray[np.float64] | None:
     """(N,) sum of the changes of all moving dimensions of the state, in standard deviations; NaN at first steps.
 
-    Without a state, or with one that does not move, the action stands in. A state that holds increments is a speed
-    already (``increments``).
+    Without a state, or with one that does not move, the action stands in.
     """
     for values in (footage.state, footage.action):
         moving = moving_dimensions(values, footage.episode, footage.fps)
