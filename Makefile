@@ -30,7 +30,7 @@ faults: install
 	$(BIN)/python -m tests.faults
 
 test-all: test
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow or hypothesis" --hypothesis-profile explore
 
 check: install
 	$(BIN)/ruff check .

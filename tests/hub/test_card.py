@@ -126,10 +126,15 @@ HOSTILE = (
 )
 
 
+def body(text: str) -> str:
+    """What follows the Hub's metadata, which ends at the second line that is only ``---``."""
+    return re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)[2]
+
+
 def cells(text: str) -> list[list[str]]:
     """The rows of all tables of a card as a reader sees them."""
     rows: list[list[str]] = []
-    for token in PARSER.parse(text.split("---\n", 2)[2]):
+    for token in PARSER.parse(body(text)):
         if token.type == "tr_open":
             rows.append([])
         if token.type == "inline" and rows and token.level >= 4:
@@ -158,7 +163,7 @@ def test_hostile_text_is_shown_as_it_is(nasty: str) -> None:
     )
     facts = dataclasses.replace(FACTS, header=header, columns={nasty: ("uint8", (1,)), "action": ("float32", (1, 2))})
     text = dataset_card(facts, repo_id="me/demo", licenses={nasty: (nasty,)})
-    tokens = PARSER.parse(text.split("---\n", 2)[2])
+    tokens = PARSER.parse(body(text))
     kinds = {child.type for token in tokens for child in token.children or ()} | {token.type for token in tokens}
     assert kinds.isdisjoint({"html_block", "html_inline", "image", "link_open", "s_open", "blockquote_open", "hr"})
     headings = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
