@@ -3,20 +3,14 @@
 The exit status belongs to the class, so the command line and a calling process agree on what happened:
 0 done, 1 unexpected, 2 usage, 3 dirty data refused, 4 not enough memory or disk, 5 stalled,
 6 verification failed, 130 interrupted.
-
-Trouble of the machine (permissions, locks, a mount that does not answer, no memory) is never the data's fault.
-``machine_errors`` recognizes it in whatever a library raises and gives it its own name.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, surrogate, line and paragraph
 
@@ -197,149 +191,3 @@ def error_for_status(status: int, message: str, findings: Sequence[dict[str, Any
     """
     cls = _BY_STATUS.get(status, LewmDataError)
     return cls(message, findings) if issubclass(cls, DirtyDataError) else cls(message)
-
-
-# --- trouble of the machine
-
-
-class _Trouble(NamedTuple):
-    """One kind of trouble: its class, its remedy, and its reason where the system's own words say too little."""
-
-    error: type[MachineError]
-    remedy: str
-    reason: str = ""
-
-
-_PERMISSION = _Trouble(AccessError, "Check the permissions of the file and of the folders above it.")
-_LOCKED = _Trouble(AccessError, "Another process is using it. Wait until it is done, or copy the file.")
-_NO_LOCKS = _Trouble(AccessError, "This file system has no file locks. Copy the file to a local disk.")
-_TOO_LONG = _Trouble(AccessError, "The file system allows no path of this length. Choose a folder with a shorter path.")
-_READ_ONLY = _Trouble(AccessError, "Choose a place that can be written to.")
-_DISK = _Trouble(UnreachableError, "The disk or the mount failed. Check it (dmesg, mount), then run the same again.")
-_MOUNT = _Trouble(UnreachableError, "The mount does not answer. Check it, then run the same again.")
-_MEMORY = _Trouble(ResourceError, "Close other programs, then run the same again.")
-_FILES = _Trouble(
-    ResourceError, "Allow more: ulimit -n 65536", "too many files and connections are open in this process"
-)
-_FULL = _Trouble(ResourceError, "Free some space, then run the same again.")
-
-NO_DESCRIPTOR = f"{_FILES.reason}. {_FILES.remedy}"
-
-ENOTSUPP = 524
-"""Linux's own "not supported", which NFS lets slip out to programs. Neither ``errno`` nor ``strerror`` knows it."""
-
-NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, ENOTSUPP})
-"""What locking a file raises on a mount without locks."""
-
-_TROUBLES: dict[int, _Trouble] = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), _PERMISSION),
-    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.EDEADLK), _LOCKED),
-    **dict.fromkeys(NO_LOCKS, _NO_LOCKS),
-    errno.ENAMETOOLONG: _TOO_LONG,
-    errno.EROFS: _READ_ONLY,
-    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV), _DISK),
-    **dict.fromkeys((errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH), _MOUNT),
-    errno.ENOMEM: _MEMORY,
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
-}
-
-_MAX_SHOWN = 500
-"""Letters of a path that a message shows. A path that is too long for the system may be long indeed."""
-
-_ERRNO_IN_TEXT = re.compile(r"\berrno = (\d+)|\[errno (\d+)\]", re.IGNORECASE)
-"""How HDF5 and Arrow put an error number into their messages where the exception has none."""
-
-
-def system_errno(error: BaseException) -> int | None:
-    """The system's error number of an exception, also where HDF5 or Arrow has it in the message only."""
-    code = getattr(error, "errno", None)
-    if isinstance(code, int):
-        return abs(code)  # what Python raises inside of HDF5's drivers comes out negative
-    if isinstance(error, (OSError, RuntimeError, KeyError)):
-        match = _ERRNO_IN_TEXT.search(str(error))
-        return int(match[1] or match[2]) if match else None
-    return None
-
-
-def system_reason(code: int) -> str:
-    """The system's words for an error number."""
-    return os.strerror(errno.EOPNOTSUPP if code == ENOTSUPP else code)
-
-
-def machine_errno(error: BaseException | None) -> int | None:
-    """The error number of the machine's trouble that an exception is, or comes from; None if it is anything else."""
-    while error is not None:
-        code = system_errno(error)
-        if code in _TROUBLES:
-            return code
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return None
-
-
-def machine_error(error: BaseException, what: object) -> MachineError | None:
-    """The machine's trouble behind an exception, as an error of this package.
-
-    Args:
-        error: What a library raised.
-        what: What was being opened, read or written, such as a path.
-
-    Returns:
-        The error to raise, with a remedy; None if the machine is not to blame.
-    """
-    code = machine_errno(error)
-    if code is None:
-        return None
-    trouble = _TROUBLES[code]
-    reason = trouble.reason or system_reason(code)
-    return trouble.error(
-        f"{str(what)[:_MAX_SHOWN]}: {reason} ({errno.errorcode.get(code, f'errno {code}')}). {trouble.remedy}"
-    )
-
-
-def raise_machine_error(error: BaseException, what: object) -> None:
-    """Raises the machine's trouble behind an exception; returns if the machine is not to blame. For ``except`` blocks.
-
-    Raises:
-        MachineError: See ``machine_error``.
-    """
-    trouble = machine_error(error, what)
-    if trouble is not None:
-        raise trouble from error
-
-
-@contextmanager
-def machine_errors(what: object) -> Iterator[None]:
-    """Raises trouble of the machine under its own name, before it is taken for damage.
-
-    Put it around every call that opens or reads a file, inside of what turns other errors into findings.
-
-    Args:
-        what: What is being opened, read or written, such as a path.
-
-    Raises:
-        MachineError: The machine is to blame. Every other exception passes unchanged.
-
-    Example:
-        >>> with machine_errors("data.h5"):
-        ...     raise PermissionError(errno.EACCES, "Permission denied")
-        Traceback (most recent call last):
-        ...
-        lewm_data.errors.AccessError: data.h5: Permission denied (EACCES). Check the permissions of the file and of ...
-    """
-    try:
-        yield
-    except (LewmDataError, MemoryError):
-        raise
-    except Exception as error:
-        raise_machine_error(error, what)
-        raise
-
-
-def has_no_descriptor(error: BaseException | None) -> bool:
-    """Whether an exception, or what led to it, is that this process may open no more files."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from lewm_data.errors import NO_LOCKS
+from lewm_data.machine_errors import NO_LOCKS
 
 logger = logging.getLogger(__name__)
 

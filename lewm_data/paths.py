@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lewm_data.errors import UsageError, machine_errors
+from lewm_data.errors import UsageError
+from lewm_data.machine_errors import machine_errors
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 

@@ -11,17 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lewm_data"
 
-GROUND = {"errors", "findings", "resources", "background", "locks", "paths"}
+GROUND = {"errors", "machine_errors", "findings", "resources", "background", "locks", "paths"}
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
 TOP = CONVERSION | LOADING | {"datamodule"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "machine_errors": {"errors"},
     "findings": {"errors"},
     "resources": {"errors"},
-    "locks": {"errors"},
-    "paths": {"errors"},
+    "locks": {"errors", "machine_errors"},
+    "paths": {"errors", "machine_errors"},
     "background": {"errors"},
     "config": GROUND,
     "format": {*GROUND, "config"},
@@ -48,6 +49,7 @@ MAY_IMPORT = {
 NO_TORCH = {"torch", "torchvision", "lightning", "lerobot"}
 FORBIDDEN = {
     "errors": {*NO_TORCH, "h5py", "av"},
+    "machine_errors": {*NO_TORCH, "h5py", "av"},
     "findings": {*NO_TORCH, "h5py", "av"},
     "resources": {*NO_TORCH, "h5py", "av"},
     "background": {*NO_TORCH, "h5py", "av"},

@@ -13,7 +13,7 @@ import numpy as np
 
 import lewm_data
 from lewm_data.conversion.output import check_output, output_place
-from lewm_data.errors import DamagedChunkError, FormatError, UsageError, raise_machine_error
+from lewm_data.errors import DamagedChunkError, FormatError, UsageError
 from lewm_data.format.codecs import StoredChunk, has_valid_checksum
 from lewm_data.format.compatibility import Member, check_joinable, refuse_duplicates, source_episodes
 from lewm_data.format.data_file import LocalFile
@@ -23,6 +23,7 @@ from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import DONE_RUN, EP_LEN, is_pixels, is_value
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 from lewm_data.format.writer import FileShape, FileWriter
+from lewm_data.machine_errors import raise_machine_error
 from lewm_data.resources import Progress
 
 

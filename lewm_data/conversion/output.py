@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lewm_data.errors import LewmDataError, OutputError, ResourceError, machine_error, system_errno, system_reason
+from lewm_data.errors import LewmDataError, OutputError, ResourceError
 from lewm_data.format.writer import sync
 from lewm_data.locks import exclusive
+from lewm_data.machine_errors import machine_error, system_errno, system_reason
 
 
 def work_folder(output: Path) -> Path:

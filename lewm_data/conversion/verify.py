@@ -11,7 +11,7 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.comparison import Comparison
 from lewm_data.conversion.inspect import Inspection, inspect_source
-from lewm_data.errors import LewmDataError, UsageError, raise_machine_error
+from lewm_data.errors import LewmDataError, UsageError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, refuse_references
 from lewm_data.format.header import ColumnStatistics, FileHeader
@@ -29,6 +29,7 @@ from lewm_data.format.schema import (
     is_value,
 )
 from lewm_data.format.statistics import column_statistics, rows_at_once
+from lewm_data.machine_errors import raise_machine_error
 from lewm_data.resources import Progress
 from lewm_data.source.open import open_source
 from lewm_data.source.scale import SCALER_VERSIONS

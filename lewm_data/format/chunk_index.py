@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import FormatError, raise_machine_error
+from lewm_data.errors import FormatError
 from lewm_data.format.fixed_array import read_fixed_array
+from lewm_data.machine_errors import raise_machine_error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import Any, Protocol, Self
 
 import h5py
 
-from lewm_data.errors import FormatError, machine_errors
+from lewm_data.errors import FormatError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.hdf5 import open_hdf5
+from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import is_file
 
 

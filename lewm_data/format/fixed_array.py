@@ -21,7 +21,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import machine_errors
+from lewm_data.machine_errors import machine_errors
 
 _READ_BYTES = 1 << 20
 _CHECKSUM_BYTES = 4

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import FormatError, LewmDataError, ResourceError, raise_machine_error
+from lewm_data.errors import FormatError, LewmDataError, ResourceError
+from lewm_data.machine_errors import raise_machine_error
 from lewm_data.paths import expand, is_file, is_folder
 from lewm_data.resources import available_memory_bytes
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from lewm_data.errors import FormatError, raise_machine_error
+from lewm_data.errors import FormatError
 from lewm_data.format.data_file import DataFile
 from lewm_data.format.hdf5 import open_file, own_dataset
 from lewm_data.format.header import FileHeader
+from lewm_data.machine_errors import raise_machine_error
 
 _SAME_FILE = "."
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 
 from lewm_data.config import RemoteConfig
-from lewm_data.errors import UsageError, machine_errors
+from lewm_data.errors import UsageError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import DataFile, LocalFile
 from lewm_data.format.hdf5 import open_file, refuse_references
@@ -24,6 +24,7 @@ from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.metadata_cache import cached_metadata, open_metadata, parts_of
 from lewm_data.loading.remote.reader import RemoteReader
 from lewm_data.loading.remote.remote_object import RemoteObject
+from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import expand, is_address, is_file, is_folder
 from lewm_data.resources import Progress
 

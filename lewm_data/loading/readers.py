@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.errors import raise_machine_error
 from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import open_unlocked
 from lewm_data.format.segments import Segment, group_by_segment
 from lewm_data.loading.shared_memory import NodeMemory
+from lewm_data.machine_errors import raise_machine_error
 from lewm_data.resources import allow_open_files
 
 type ReaderKind = Literal["chunks", "library", "remote", "memory", "shared_memory"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow.parquet as pq
 
-from lewm_data.errors import machine_errors
+from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import is_file
 from lewm_data.source.hub import Location
 from lewm_data.source.info import INFO_FILE

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from lewm_data.errors import SourceError, machine_errors, raise_machine_error
+from lewm_data.errors import SourceError
 from lewm_data.findings import Finding, finding
+from lewm_data.machine_errors import machine_errors, raise_machine_error
 from lewm_data.resources import num_cpus
 from lewm_data.source.images import read_images
 from lewm_data.source.media import MediaError, require_readable

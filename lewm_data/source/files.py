@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lewm_data.errors import machine_errors
 from lewm_data.findings import Finding, finding
+from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import is_file
 from lewm_data.source.rows import PARQUET_ERRORS, leaf_paths, reraise_arrow_oom
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lewm_data.errors import SourceError, machine_errors
+from lewm_data.errors import SourceError
+from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import expand, is_file, is_folder
 
 _DOWNLOADS_AT_ONCE = 8

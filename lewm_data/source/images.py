@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import imagecodecs
 import numpy as np
 
-from lewm_data.errors import machine_errors
+from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import is_file
 from lewm_data.source.media import MAX_FRAME_PIXELS, MediaError
 from lewm_data.source.orientation import UPRIGHT, Orientation, orientation_from_exif

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lewm_data.errors import machine_errors
+from lewm_data.machine_errors import machine_errors
 
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a file that it cannot read; the last for a damaged column name."""

@@ -8,8 +8,8 @@ import string
 from collections.abc import Iterator
 from pathlib import Path
 
-from lewm_data.errors import machine_errors
 from lewm_data.findings import Finding, finding
+from lewm_data.machine_errors import machine_errors
 from lewm_data.source.metadata import DatasetPaths
 
 EPISODES_FILE = re.compile(r"chunk-\d+/file-\d+\.parquet")

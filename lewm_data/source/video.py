@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from lewm_data.errors import machine_errors, raise_machine_error
+from lewm_data.machine_errors import machine_errors, raise_machine_error
 from lewm_data.paths import is_file
 from lewm_data.source.files import is_lfs_pointer
 from lewm_data.source.media import MediaError, lacks_memory, require_readable

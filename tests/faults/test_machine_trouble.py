@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from lewm_data.errors import ENOTSUPP, MachineError, SourceError
+from lewm_data.errors import MachineError, SourceError
+from lewm_data.machine_errors import ENOTSUPP
 from lewm_data.source.hub import locate
 from tests.faults.machine_trouble import CODES, KINDS, NO_LOCKS, Kind, prepare_site
 

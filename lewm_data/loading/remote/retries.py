@@ -7,15 +7,8 @@ import ssl
 import time
 from collections.abc import Callable
 
-from lewm_data.errors import (
-    NO_DESCRIPTOR,
-    AccessError,
-    LewmDataError,
-    ResourceError,
-    UnreachableError,
-    has_no_descriptor,
-    redact,
-)
+from lewm_data.errors import AccessError, LewmDataError, ResourceError, UnreachableError, redact
+from lewm_data.machine_errors import NO_DESCRIPTOR, has_no_descriptor
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _TRANSIENT_NAMES = frozenset(
