@@ -1,4 +1,4 @@
-"""Writes ``docs/troubleshooting.md`` from the catalogue of findings and the errors, so that the page stays current.
+"""Writes ``docs/troubleshooting.md`` from the catalog of findings and the errors, so that the page stays current.
 
 python docs/make_troubleshooting.py            write the page
 python docs/make_troubleshooting.py --check    only check that it is current
@@ -11,15 +11,15 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from lewm_data.catalog import CATALOG
 from lewm_data.errors import LewmDataError
-from lewm_data.findings import CATALOGUE
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 
 _INTRODUCTION = """\
 # Troubleshooting
 
-<!-- Made by docs/make_troubleshooting.py from lewm_data/findings.py and lewm_data/errors.py. -->
+<!-- Made by docs/make_troubleshooting.py from lewm_data/catalog.py and lewm_data/errors.py. -->
 
 Every message names the thing, the value, the rule and the remedy, so you will rarely need this page. `lewm-data inspect
 SOURCE` shows all findings of a dataset at once, and `--json` prints each of them in full. A converted file keeps its
@@ -85,7 +85,7 @@ def _all_errors(cls: type[LewmDataError]) -> Iterator[type[LewmDataError]]:
 
 
 def _findings(severity: str) -> Iterator[tuple[str, str, str]]:
-    for code, rule in CATALOGUE.items():
+    for code, rule in CATALOG.items():
         if rule.severity == severity:
             yield f"`{code}`", rule.remedy, "converts" if rule.keepable else ""
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_stale = not PAGE.is_file() or PAGE.read_text() != page()
     if parser.parse_args(arguments).check:
         if is_stale:
-            print(f"docs/{PAGE.name} is not what the catalogue says: run python docs/make_troubleshooting.py")
+            print(f"docs/{PAGE.name} is not what the catalog says: run python docs/make_troubleshooting.py")
         return int(is_stale)
     PAGE.write_text(page())
     return 0

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import POLICIES, DirtyEpisodePolicy
+from lewm_data.notation import parse_episodes, parse_image_size, parse_part
 
 FORMAT_VERSION = 1
-
-MAX_IMAGE_SIDE = 16384
-"""Longest side of a frame, in pixels, in a file or a source: what claims more means to fill the memory."""
 
 Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2"]
 
@@ -37,9 +34,6 @@ _NOT_CONTENT = frozenset(
 
 Layout = Literal["single", "sharded"]
 Engine = Literal["local", "ray"]
-
-NATIVE = "native"
-"""The image size that keeps the source's own."""
 
 MAX_WATCHDOG_SECONDS = 1e6
 
@@ -286,77 +280,3 @@ def public_storage_options(options: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _PUBLIC_OPTIONS:
             public[name] = redact(str(value))
     return public
-
-
-def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
-    """Reads an image size.
-
-    Args:
-        image_size: ``224``, ``"480x640"`` (height x width) or ``"native"``.
-
-    Returns:
-        (height, width) in pixels, or None for the source's own size.
-
-    Raises:
-        UsageError: It is none of these, or a side is not within [1, 16384].
-    """
-    if image_size == NATIVE:
-        return None
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(image_size))
-    sides = [int(side) for side in match.groups() if side] if match else []
-    if not sides or not all(1 <= side <= MAX_IMAGE_SIDE for side in sides):
-        raise UsageError(
-            f"image_size is {image_size!r}, but must be a number of pixels such as 224, HEIGHTxWIDTH such as "
-            f"480x640 (each side 1 to {MAX_IMAGE_SIDE}), or native."
-        )
-    return sides[0], sides[-1]
-
-
-def parse_part(text: str) -> tuple[int, int]:
-    """Reads which of how many parts, such as ``0/8``.
-
-    Args:
-        text: ``i/n``.
-
-    Returns:
-        i and n, with 0 <= i < n.
-
-    Raises:
-        UsageError: It is no such thing.
-    """
-    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
-    if match is None or not int(match[1]) < int(match[2]):
-        raise UsageError(
-            f"shard is {text!r}, but must be i/n with i from 0 to n-1. Example: 0/8 is the first of eight parts."
-        )
-    return int(match[1]), int(match[2])
-
-
-def parse_episodes(text: str) -> tuple[range, ...]:
-    """Reads a selection of episodes such as ``0:50,60,70:80``.
-
-    Args:
-        text: Numbers and half-open ``start:stop`` ranges, with commas between.
-
-    Returns:
-        One range per part, in the order given.
-
-    Raises:
-        UsageError: A part is no number and no range, or a range is empty.
-    """
-    ranges = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,18})\s*(?::\s*(\d{1,18})\s*)?", part)
-        if match is None:
-            raise UsageError(
-                f"episodes is {text!r}: {part.strip()!r} is neither a number nor a range start:stop. "
-                "Example: 0:50,60 takes episodes 0 to 49 and 60."
-            )
-        start = int(match[1])
-        stop = int(match[2]) if match[2] else start + 1
-        if stop <= start:
-            raise UsageError(
-                f"episodes is {text!r}: the range {part.strip()} is empty, since it stops before it begins."
-            )
-        ranges.append(range(start, stop))
-    return tuple(ranges)

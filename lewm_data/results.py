@@ -10,7 +10,8 @@ from typing import Any
 from lewm_data import report
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.errors import VerificationError
-from lewm_data.findings import Finding, Verdict, count_of, group_findings
+from lewm_data.findings import Finding, Verdict, group_findings
+from lewm_data.notation import count_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

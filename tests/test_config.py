@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.config import ConvertConfig, parse_episodes, parse_image_size
+from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
+from lewm_data.notation import parse_episodes, parse_image_size
 
 # --- image sizes
 

@@ -319,7 +319,7 @@ def test_files_in_the_text_exist(page: Path) -> None:
     assert not missing, f"{page.name} speaks of {missing}"
 
 
-def test_troubleshooting_is_what_the_catalogue_says() -> None:
+def test_troubleshooting_is_what_the_catalog_says() -> None:
     made = SimpleNamespace(**runpy.run_path(str(DOCS / "make_troubleshooting.py")))
     assert made.PAGE.read_text() == made.page(), "run python docs/make_troubleshooting.py"
 

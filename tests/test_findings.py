@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.findings import Finding, episode_ranges, group_findings
+from lewm_data.findings import Finding, group_findings
+from lewm_data.notation import episode_ranges
 
 
 def found(code: str, episode: int | None, severity: str = "error", handling: str = "refused") -> Finding:

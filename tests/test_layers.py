@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lewm_data"
 
-GROUND = {"errors", "machine_errors", "findings", "resources", "background", "locks", "paths"}
+GROUND = {"errors", "machine_errors", "notation", "catalog", "findings", "resources", "background", "locks", "paths"}
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
 TOP = CONVERSION | LOADING | {"datamodule"}
@@ -19,7 +19,9 @@ TOP = CONVERSION | LOADING | {"datamodule"}
 MAY_IMPORT = {
     "errors": set(),
     "machine_errors": {"errors"},
-    "findings": {"errors"},
+    "notation": {"errors"},
+    "catalog": set(),
+    "findings": {"notation", "catalog"},
     "resources": {"errors"},
     "locks": {"errors", "machine_errors"},
     "paths": {"errors", "machine_errors"},
@@ -50,6 +52,8 @@ NO_TORCH = {"torch", "torchvision", "lightning", "lerobot"}
 FORBIDDEN = {
     "errors": {*NO_TORCH, "h5py", "av"},
     "machine_errors": {*NO_TORCH, "h5py", "av"},
+    "notation": {*NO_TORCH, "h5py", "av"},
+    "catalog": {*NO_TORCH, "h5py", "av"},
     "findings": {*NO_TORCH, "h5py", "av"},
     "resources": {*NO_TORCH, "h5py", "av"},
     "background": {*NO_TORCH, "h5py", "av"},

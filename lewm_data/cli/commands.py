@@ -120,7 +120,8 @@ def _convert(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
     from lewm_data import api
     from lewm_data.cli.progress import ConversionDisplay
     from lewm_data.cli.tables import show_findings
-    from lewm_data.findings import Finding, count_of
+    from lewm_data.findings import Finding
+    from lewm_data.notation import count_of
     from lewm_data.report import duration, size
 
     try:
@@ -197,7 +198,7 @@ def _preview(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
 
 def _view(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data.cli.progress import StagedProgress
-    from lewm_data.findings import count_of
+    from lewm_data.notation import count_of
     from lewm_data.viewing.viewer import view_episode
 
     save = None if options.save is None else local_path(options.save, "save")

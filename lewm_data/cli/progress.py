@@ -12,8 +12,8 @@ from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.pipeline import Reporter
 from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.errors import printable
-from lewm_data.findings import count_of
 from lewm_data.format.schema import camera_name
+from lewm_data.notation import count_of
 from lewm_data.resources import resident_memory_bytes
 
 

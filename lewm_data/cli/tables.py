@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lewm_data.catalog import LEAVE_OUT
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.errors import printable
-from lewm_data.findings import HANDLED, LEAVE_OUT, Finding, Verdict, count_of, group_findings
+from lewm_data.findings import HANDLED, Finding, Verdict, group_findings
+from lewm_data.notation import count_of
 from lewm_data.report import Command, dataset_facts, plan_facts
 
 if TYPE_CHECKING:

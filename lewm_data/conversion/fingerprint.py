@@ -13,7 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lewm_data.config import FORMAT_VERSION, ConvertConfig, parse_image_size
+from lewm_data.config import FORMAT_VERSION, ConvertConfig
+from lewm_data.notation import parse_image_size
 from lewm_data.source.data_files import identity, needed_files, picture_files
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.scale import SCALER_VERSION

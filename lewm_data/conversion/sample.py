@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lewm_data.config import ConvertConfig, parse_image_size
+from lewm_data.config import ConvertConfig
 from lewm_data.conversion.plan import Sample
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding
 from lewm_data.format.codecs import encoder
+from lewm_data.notation import parse_image_size
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, Decoder
 from lewm_data.source.episodes import EpisodeReader

@@ -13,7 +13,7 @@ import numpy as np
 
 import lewm_data
 from lewm_data.background import Prefetcher
-from lewm_data.config import NATIVE, ConvertConfig, parse_part
+from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.conversion.watchdog import raise_if_interrupted
@@ -22,6 +22,7 @@ from lewm_data.format.codecs import StoredChunk
 from lewm_data.format.header import FileHeader, SourceRecord
 from lewm_data.format.schema import ROW_DTYPES
 from lewm_data.format.writer import FileShape, FileWriter
+from lewm_data.notation import NATIVE, parse_part
 from lewm_data.quality.pictures import PictureCheck
 from lewm_data.quality.policy import decide
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, event_bytes

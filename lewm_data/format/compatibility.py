@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lewm_data.errors import UsageError
-from lewm_data.findings import episode_ranges
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import DONE, DONE_RUN, is_pixels
 from lewm_data.format.segments import Column
+from lewm_data.notation import episode_ranges
 
 type Joined = Literal["file", "batch"]
 """``merge`` makes one file of several. Training on several files draws each batch from all of them."""

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lewm_data.config import FORMAT_VERSION, MAX_IMAGE_SIDE
+from lewm_data.config import FORMAT_VERSION
 from lewm_data.errors import FormatError
 from lewm_data.findings import Finding
 from lewm_data.format.attributes import as_integers, as_list, as_object, hash_attributes, integer, number, parse
 from lewm_data.format.hdf5 import HDF5_ERRORS
 from lewm_data.machine_errors import raise_machine_error
+from lewm_data.notation import MAX_IMAGE_SIDE
 
 ATTRIBUTES_CHECKSUM = "attributes_sha256"
 """Root attribute with the names of the others and a hash of their values: HDF5 has no checksum for attributes."""

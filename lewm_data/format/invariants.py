@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import MAX_IMAGE_SIDE
 from lewm_data.errors import FormatError
 from lewm_data.format.codecs import CODECS, ChunkCodec
 from lewm_data.format.data_file import DataFile, LocalFile
@@ -30,6 +29,7 @@ from lewm_data.format.schema import (
 )
 from lewm_data.format.segments import Column
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
+from lewm_data.notation import MAX_IMAGE_SIDE
 
 
 class BrokenRule(NamedTuple):

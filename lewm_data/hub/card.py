@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lewm_data.errors import printable
-from lewm_data.findings import HANDLED, count_of, episode_ranges, group_findings
+from lewm_data.findings import HANDLED, group_findings
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import EP_LEN, camera_name
+from lewm_data.notation import count_of, episode_ranges
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 """Suffixes of converted files in a repo, here and in stable-worldmodel."""

@@ -21,9 +21,9 @@ from lewm_data.errors import (
     SourceError,
     VerificationError,
 )
-from lewm_data.findings import count_of
 from lewm_data.format.writer import replace_durably
 from lewm_data.hub.card import HDF5_SUFFIXES
+from lewm_data.notation import count_of
 from lewm_data.paths import local_path
 from lewm_data.resources import Progress
 from lewm_data.source.hub import hub_errors

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import lewm_data
 from lewm_data.conversion.verify import verify_file
 from lewm_data.errors import InterruptedConversionError, LewmDataError, OutputError, UsageError, VerificationError
-from lewm_data.findings import count_of
 from lewm_data.hub.card import dataset_card, read_facts
 from lewm_data.hub.licenses import source_licenses
+from lewm_data.notation import count_of
 from lewm_data.paths import local_path
 from lewm_data.resources import Progress
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from lewm_data.config import parse_episodes
 from lewm_data.errors import UsageError
-from lewm_data.findings import episode_ranges
 from lewm_data.loading.normalizer import Normalizer
 from lewm_data.loading.splits import Splits
+from lewm_data.notation import episode_ranges, parse_episodes
 
 _SAME_SHARE_OF_STD = 1e-4
 """Statistics that differ by less than this share of the standard deviation are the same, computed elsewhere."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lewm_data.config import RemoteConfig, parse_image_size
+from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
-from lewm_data.findings import count_of
 from lewm_data.format.compatibility import Member, check_joinable
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name, is_pixels
 from lewm_data.format.segments import Column
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.store import FrameStore
+from lewm_data.notation import count_of, parse_image_size
 
 
 def open_datasets(

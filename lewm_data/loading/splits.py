@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.findings import episode_ranges
 from lewm_data.format.compatibility import SourceEpisode, refuse_duplicates, source_episodes
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.batches import Batch, BatchDataset
@@ -22,6 +21,7 @@ from lewm_data.loading.full_datasets import check_alike
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
+from lewm_data.notation import episode_ranges
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from lewm_data.findings import LEAVE_OUT, Finding, finding
+from lewm_data.catalog import LEAVE_OUT
+from lewm_data.findings import Finding, finding
 from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import is_file
 from lewm_data.source.files import first_line, is_lfs_pointer, is_unfinished_parquet, link_out

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lewm_data.findings import CATALOGUE, DirtyEpisodePolicy, Finding, Handling
+from lewm_data.catalog import CATALOG
+from lewm_data.findings import DirtyEpisodePolicy, Finding, Handling
 
 
 class Decision(NamedTuple):
@@ -27,12 +28,12 @@ def decide(findings: Iterable[Finding], policy: DirtyEpisodePolicy) -> Decision:
     """Applies a dirty-episode policy.
 
     An error that concerns the whole dataset refuses it, unless the listed episodes are whole without what is missing
-    (``Finding.is_skippable``) or the policy is ``keep`` and the catalogue allows it.
+    (``Finding.is_skippable``) or the policy is ``keep`` and the catalog allows it.
 
     Args:
         findings: All findings of a dataset.
         policy: ``fail`` refuses on any error; ``skip`` drops the episodes that have one; ``keep`` keeps what the
-            catalogue says can still be aligned, and drops the rest.
+            catalog says can still be aligned, and drops the rest.
     """
     handled = tuple(dataclasses.replace(found, handling=_handling(found, policy)) for found in findings)
     dropped = {found.episode for found in handled if found.handling == "dropped" and found.episode is not None}
@@ -44,6 +45,6 @@ def _handling(found: Finding, policy: DirtyEpisodePolicy) -> Handling:
         return "recorded"
     if policy == "fail":
         return "refused"
-    if policy == "keep" and CATALOGUE[found.code].keepable:
+    if policy == "keep" and CATALOG[found.code].keepable:
         return "kept"
     return "dropped" if found.episode is not None or found.is_skippable else "refused"

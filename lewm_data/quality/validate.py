@@ -32,7 +32,7 @@ def validate(
     whole: bool = True,
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
-    """Checks a dataset against the catalogue of findings.
+    """Checks a dataset against the catalog of findings.
 
     Args:
         dataset: A dataset whose metadata was read and whose files are on this machine, as far as they can be.

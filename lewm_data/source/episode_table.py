@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lewm_data.findings import Finding, episode_ranges, finding
+from lewm_data.findings import Finding, finding
+from lewm_data.notation import episode_ranges
 from lewm_data.paths import is_file
 from lewm_data.source.files import UnusableError, is_unfinished_parquet, read_jsonl, read_table, unreadable
 from lewm_data.source.metadata import NULL, CameraColumns, EpisodeTable

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lewm_data.config import parse_episodes
 from lewm_data.errors import SourceError
-from lewm_data.findings import Finding, episode_ranges, finding
+from lewm_data.findings import Finding, finding
+from lewm_data.notation import episode_ranges, parse_episodes
 from lewm_data.paths import is_file
 from lewm_data.source.episode_table import EpisodeMetadata, read_v2, read_v3
 from lewm_data.source.files import UnusableError, read_json

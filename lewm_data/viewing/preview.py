@@ -11,8 +11,9 @@ from typing import Any
 from lewm_data.config import PreviewConfig
 from lewm_data.conversion.output import check_output, output_place
 from lewm_data.errors import FormatError, UsageError
-from lewm_data.findings import Verdict, count_of
+from lewm_data.findings import Verdict
 from lewm_data.format.writer import replace_durably
+from lewm_data.notation import count_of
 from lewm_data.paths import expand, is_address
 from lewm_data.resources import Progress
 from lewm_data.viewing import html, sheet

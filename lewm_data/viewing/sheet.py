@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lewm_data.findings import count_of
+from lewm_data.notation import count_of
 from lewm_data.viewing.summary import Preview
 
 MAX_EPISODES = 24

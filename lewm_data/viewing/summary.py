@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lewm_data
-from lewm_data.config import PreviewConfig, parse_episodes
+from lewm_data.config import PreviewConfig
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE, pixels_column
+from lewm_data.notation import parse_episodes
 from lewm_data.resources import Progress
 from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
 from lewm_data.viewing.recording import Recording

@@ -6,7 +6,8 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from lewm_data.findings import Finding, Verdict, count_of
+from lewm_data.findings import Finding, Verdict
+from lewm_data.notation import count_of
 from lewm_data.viewing.recording import Recording
 
 

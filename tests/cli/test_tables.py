@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lewm_data.catalog import CATALOG, LEAVE_OUT
 from lewm_data.cli.progress import StagedProgress
 from lewm_data.cli.tables import MAX_GROUPS, show_commands, show_findings, show_verdict
-from lewm_data.findings import CATALOGUE, LEAVE_OUT, Verdict, finding
+from lewm_data.findings import Verdict, finding
 from lewm_data.report import Command
 
-CODES = list(CATALOGUE)
+CODES = list(CATALOG)
 
 
 def shown(width: int = 80, **options: object) -> tuple[Console, io.StringIO]:

@@ -1,7 +1,7 @@
 """Dirt: functions that spoil a private copy of a recorded dataset, and the table of all of it.
 
 ``INSPECTED`` is what metadata, rows and video headers show; ``DECODED`` is what only decoding shows. The tests run
-over these tables, and one of them holds that together they make every code of the catalogue.
+over these tables, and one of them holds that together they make every code of the catalog.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Dirt:
     """One way to spoil a dataset, and what must be said about it.
 
     Attributes:
-        code: The catalogue's code.
+        code: The catalog's code.
         what: Tells this from other ways to the same code.
         spoil: Spoils the dataset in a folder.
         dataset: Fixture to spoil a copy of.

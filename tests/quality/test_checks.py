@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.findings import CATALOGUE, POLICIES, Finding, finding
+from lewm_data.catalog import CATALOG
+from lewm_data.findings import POLICIES, Finding, finding
 from lewm_data.quality.checks import EpisodeRows, check_length, check_rows
 from lewm_data.quality.clock import read_clock
 from lewm_data.quality.policy import decide
@@ -357,9 +358,9 @@ def test_a_warning_is_recorded_whatever_the_policy(policy: str) -> None:
     assert (decision.refused, decision.dropped) == (False, frozenset())
 
 
-@pytest.mark.parametrize("code", [code for code, rule in CATALOGUE.items() if rule.severity == "error"])
+@pytest.mark.parametrize("code", [code for code, rule in CATALOG.items() if rule.severity == "error"])
 def test_every_error_is_refused_dropped_or_kept(code: str) -> None:
-    keepable = CATALOGUE[code].keepable
+    keepable = CATALOG[code].keepable
     assert decide([made(code)], "fail").refused
     assert decide([made(code)], "skip").dropped == {1}
     assert decide([made(code)], "keep").dropped == (frozenset() if keepable else {1})
@@ -376,9 +377,9 @@ def test_what_an_unfinished_session_lacks_can_be_skipped(code: str) -> None:
         assert (decision.refused, decision.dropped) == (False, frozenset())
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", CATALOG)
 def test_every_finding_has_a_remedy_in_whole_sentences(code: str) -> None:
-    remedy = CATALOGUE[code].remedy
+    remedy = CATALOG[code].remedy
     assert remedy[0].isupper()
     assert remedy.endswith((".", ")."))
 

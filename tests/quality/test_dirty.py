@@ -11,17 +11,18 @@ import h5py
 import numpy as np
 import pytest
 
+from lewm_data.catalog import CATALOG
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import ConversionResult, convert
 from lewm_data.errors import DirtyDataError, UsageError
-from lewm_data.findings import CATALOGUE, Finding
+from lewm_data.findings import Finding
 from lewm_data.format.header import FileHeader
 from tests.quality import dirt as spoil
 from tests.quality.dirt import DECODED, VIDEO, VIDEO_V2, Dirt
 from tests.recording import EPISODE_LENGTHS, edit_info, read_code, record_v3, row_values, to_v21
 
-ERRORS = [dirt for dirt in DECODED if CATALOGUE[dirt.code].severity == "error"]
-WARNINGS = [dirt for dirt in DECODED if CATALOGUE[dirt.code].severity == "warning"]
+ERRORS = [dirt for dirt in DECODED if CATALOG[dirt.code].severity == "error"]
+WARNINGS = [dirt for dirt in DECODED if CATALOG[dirt.code].severity == "warning"]
 
 
 @pytest.fixture(scope="module")

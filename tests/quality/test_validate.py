@@ -1,4 +1,4 @@
-"""The catalogue of dirt, kind by kind: what metadata, rows and video headers tell before any frame is decoded."""
+"""The catalog of dirt, kind by kind: what metadata, rows and video headers tell before any frame is decoded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lewm_data.catalog import CATALOG
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
-from lewm_data.findings import CATALOGUE, Finding
+from lewm_data.findings import Finding
 from lewm_data.quality.validate import validate
 from lewm_data.source.open import open_source
 from tests.quality.dirt import (
@@ -147,10 +148,10 @@ def test_dirt_is_found_and_named(dirt: Dirt, copy_of: Callable[[Path], Path], re
     assert {found.code for found in findings} == {dirt.code} | dirt.also
     assert [found.episode for found in mine] == dirt.episodes
     for found in mine:
-        assert found.severity == CATALOGUE[dirt.code].severity
+        assert found.severity == CATALOG[dirt.code].severity
         assert found.file == dirt.file
     assert any(dirt.expected in found.expected and dirt.found in found.found for found in mine)
 
 
-def test_every_code_of_the_catalogue_is_made_by_some_dirt() -> None:
-    assert {dirt.code for dirt in (*INSPECTED, *DECODED)} == set(CATALOGUE)
+def test_every_code_of_the_catalog_is_made_by_some_dirt() -> None:
+    assert {dirt.code for dirt in (*INSPECTED, *DECODED)} == set(CATALOG)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from lewm_data.findings import count_of
+from lewm_data.notation import count_of
 from lewm_data.quality.assess.excitation import Excitation, find_excitation, near_duplicates
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.frameskip import FrameskipAdvice, find_frameskip

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.findings import count_of
+from lewm_data.notation import count_of
 from lewm_data.quality.assess.assessment import Answers, AssessFinding, Assessment, Level, NextStep
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.footage import Footage

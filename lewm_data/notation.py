@@ -1,0 +1,111 @@
+"""How people write episodes, image sizes, parts and counts, in settings and in messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from lewm_data.errors import UsageError
+
+MAX_IMAGE_SIDE = 16384
+"""Longest side of a frame, in pixels. Larger values are treated as an attempt to exhaust memory."""
+
+NATIVE = "native"
+"""The image size that keeps the source's own."""
+
+
+def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
+    """Reads an image size.
+
+    Args:
+        image_size: ``224``, ``"480x640"`` (height x width) or ``"native"``.
+
+    Returns:
+        (height, width) in pixels, or None for the source's own size.
+
+    Raises:
+        UsageError: It is none of these, or a side is not within [1, 16384].
+    """
+    if image_size == NATIVE:
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(image_size))
+    sides = [int(side) for side in match.groups() if side] if match else []
+    if not sides or not all(1 <= side <= MAX_IMAGE_SIDE for side in sides):
+        raise UsageError(
+            f"image_size is {image_size!r}, but must be a number of pixels such as 224, HEIGHTxWIDTH such as "
+            f"480x640 (each side 1 to {MAX_IMAGE_SIDE}), or native."
+        )
+    return sides[0], sides[-1]
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Reads a part of a whole, such as ``0/8``.
+
+    Args:
+        text: ``i/n``.
+
+    Returns:
+        i and n, with 0 <= i < n.
+
+    Raises:
+        UsageError: The text has another form.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise UsageError(
+            f"shard is {text!r}, but must be i/n with i from 0 to n-1. Example: 0/8 is the first of eight parts."
+        )
+    return int(match[1]), int(match[2])
+
+
+def parse_episodes(text: str) -> tuple[range, ...]:
+    """Reads a selection of episodes such as ``0:50,60,70:80``.
+
+    Args:
+        text: Numbers and half-open ``start:stop`` ranges, separated by commas.
+
+    Returns:
+        One range per part, in the order given.
+
+    Raises:
+        UsageError: A part is neither a number nor a range, or a range is empty.
+    """
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})\s*(?::\s*(\d{1,18})\s*)?", part)
+        if match is None:
+            raise UsageError(
+                f"episodes is {text!r}: {part.strip()!r} is neither a number nor a range start:stop. "
+                "Example: 0:50,60 takes episodes 0 to 49 and 60."
+            )
+        start = int(match[1])
+        stop = int(match[2]) if match[2] else start + 1
+        if stop <= start:
+            raise UsageError(
+                f"episodes is {text!r}: the range {part.strip()} is empty, because it stops before it begins."
+            )
+        ranges.append(range(start, stop))
+    return tuple(ranges)
+
+
+def episode_ranges(episodes: Iterable[int], most: int = 6) -> str:
+    """Writes episode numbers as ranges, both ends included: ``0-2, 5``.
+
+    Args:
+        episodes: Ascending, each once.
+        most: Ranges to write out. The rest are counted: ``and 12 more``.
+    """
+    ranges: list[tuple[int, int]] = []
+    for episode in episodes:
+        if ranges and episode == ranges[-1][1] + 1:
+            ranges[-1] = ranges[-1][0], episode
+        else:
+            ranges.append((episode, episode))
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:most]]
+    rest = sum(last - first + 1 for first, last in ranges[most:])
+    return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
+
+
+def count_of(number: int, what: str) -> str:
+    """Writes a number of things: ``1 error``, ``2,000 errors``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
