@@ -62,7 +62,7 @@ def test_what_is_no_selection_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["5:5", "5:4", "0:3,9:2"])
 def test_an_empty_range_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is empty, since it stops before it begins"):
+    with pytest.raises(UsageError, match="is empty, because it stops before it begins"):
         parse_episodes(text)
 
 
