@@ -1,4 +1,4 @@
-"""The data and video files that a conversion reads: which ones, how to fetch them, and what tells them from others."""
+"""The data and video files that a conversion reads: which ones, how to fetch them, and how to recognize changes."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def fetch_files(location: Location, dataset: LeRobotDataset, cameras: Iterable[s
 
 
 def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
-    """Identifies the content of a dataset: by the commit sha, or by a hash of a local folder.
+    """Identifies the content of a dataset: the commit sha, or a hash of a local folder.
 
     Args:
         dataset: The dataset.
         files: Data, video and picture files that matter, relative to its folder.
 
     Returns:
-        The sha; for a folder, a hash of its name, of the bytes of the metadata files that are read, of the names of
-        ignored files (the findings name them), and of each other file's size and modification time.
+        The sha; for a folder, a hash of its name, the bytes of the metadata files that are read, the names of ignored
+        files (the findings name them), and the size and modification time of each other file.
     """
     if dataset.revision is not None:
         return f"{dataset.repo_id}@{dataset.revision}"
@@ -58,7 +58,7 @@ def identity(dataset: LeRobotDataset, files: Iterable[str]) -> str:
     for stray in stray_files(dataset.root, dataset.paths, is_legacy=dataset.is_legacy()):
         digest.update(os.fsencode(stray.found))
     digest.update(os.fsencode(dataset.repo_id))
-    elsewhere = () if dataset.is_legacy() else data_files(dataset.root, dataset.paths.data)  # where rows may lie, too
+    elsewhere = () if dataset.is_legacy() else data_files(dataset.root, dataset.paths.data)  # may hold rows
     for name in sorted({*files, *elsewhere}):
         path = dataset.root / name
         if not is_file(path):  # the inspection reports it
@@ -88,7 +88,7 @@ def needed_files(dataset: LeRobotDataset, cameras: Sequence[str]) -> Iterator[st
 def picture_files(dataset: LeRobotDataset, cameras: Sequence[str]) -> Iterator[str]:
     """Every picture file that the rows of the chosen episodes and cameras name, relative to the folder.
 
-    Reads no pictures: the statistics of a Parquet file tell whether its cells hold their bytes.
+    Reads no pictures: the statistics of a Parquet file show whether its cells hold their bytes.
     """
     image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
     if not image_cameras:
@@ -108,7 +108,7 @@ def _path_leaves(metadata: pq.FileMetaData, cameras: Sequence[str]) -> Iterator[
     """The columns that hold paths of pictures, of those cameras whose cells do not all hold pictures."""
     leaves = leaf_paths(metadata)
     for camera in cameras:
-        if camera in leaves:  # not a pair of bytes and path, but one of them
+        if camera in leaves:  # only one of bytes and path
             yield camera
         elif f"{camera}.path" in leaves:
             position = leaves.index(f"{camera}.bytes") if f"{camera}.bytes" in leaves else None
@@ -118,7 +118,7 @@ def _path_leaves(metadata: pq.FileMetaData, cameras: Sequence[str]) -> Iterator[
 
 
 def _holds_pictures(column: pq.ColumnChunkMetaData) -> bool:
-    """Whether every cell of a column of bytes holds a picture, rather than null, or nothing."""
+    """Whether every cell of a column of bytes holds a picture, not null or an empty value."""
     statistics = column.statistics
     has_nulls = statistics is None or not statistics.has_null_count or statistics.null_count > 0
     return not has_nulls and column.total_uncompressed_size >= _MIN_PICTURE_BYTES * column.num_values

@@ -151,7 +151,7 @@ class Decoder:
         return video.frames(job.start_seconds, job.first_step, job.fps)
 
     def _image_frames(self, job: DecodeJob) -> Iterator[TimedFrame]:
-        """Each picture is in its own row, so it has the time of that row."""
+        """Gives each picture the time of its own row."""
         file, cursor = self._images.get(job.camera, ("", None))
         if cursor is None or file != job.file:
             if cursor is not None:
@@ -187,7 +187,7 @@ def _check_frames(job: DecodeJob, frames: Iterator[TimedFrame]) -> Iterator[Even
     except MediaError as error:
         found = f"{error.found} at step {step}"
         findings.append(finding(error.code, expected=error.expected, found=found, step=step, **where))
-    except MemoryError:  # FFmpeg's own is an FFmpegError as well, but the video is not at fault
+    except MemoryError:  # FFmpeg's MemoryError is an FFmpegError too, but the video is not at fault
         raise
     except (av.FFmpegError, *PARQUET_ERRORS) as error:
         raise_machine_error(error, f"episode {job.episode}: {job.file}")
@@ -218,7 +218,7 @@ def _check_frames(job: DecodeJob, frames: Iterator[TimedFrame]) -> Iterator[Even
 
 
 def _check_frame(decoded: DecodedFrame, size: tuple[int, int], seconds: float, expected_seconds: float) -> None:
-    """Raises MediaError if a frame is not the one that its row needs, or cannot be converted truthfully."""
+    """Raises MediaError if a frame does not belong to its row, or cannot be converted truthfully."""
     if decoded.size != size:
         (height, width), (other_height, other_width) = size, decoded.size
         raise MediaError("video_size_changes", f"{width}x{height} throughout", f"{other_width}x{other_height}")
@@ -248,7 +248,7 @@ def _require_readable(job: DecodeJob, path: Path) -> None:
 
 
 def lost_source(episode: int, file: str, error: Exception) -> SourceError:
-    """Makes the error for a file that was readable during inspection and is not any more."""
+    """Makes the error for a file that was readable during inspection but no longer is."""
     return SourceError(
         f"episode {episode}: {file} was readable when it was inspected, but is not now ({str(error).splitlines()[0]}). "
         "Leave the dataset alone while it is converted, then run again."

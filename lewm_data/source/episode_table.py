@@ -17,7 +17,7 @@ from lewm_data.source.rows import NotNumericError, to_vector
 from lewm_data.source.strays import EPISODES_FILE, parquet_files
 
 MAX_TASK_LETTERS = 1 << 26
-"""Letters in all task texts together."""
+"""Maximum number of characters in all task texts together."""
 
 _TASK_TEXTS = ("task", "__index_level_0__")
 _OTHER_SCHEMA = (
@@ -31,7 +31,7 @@ class EpisodeMetadata(NamedTuple):
     Attributes:
         table: The episodes, sorted by episode_index.
         tasks: task_index to text.
-        findings: What is wrong with these files and leaves the episodes of ``table`` whole.
+        findings: What is wrong with these files without affecting the episodes of ``table``.
     """
 
     table: EpisodeTable
@@ -40,7 +40,7 @@ class EpisodeMetadata(NamedTuple):
 
 
 def unfinished_session(file: str, expected: str, found: str, whole: np.ndarray) -> Finding:
-    """A recording session that was killed left a metadata file without its end; earlier sessions are whole.
+    """Makes the finding for a metadata file that a killed recording session left without its end.
 
     Args:
         file: The file, relative to the dataset's folder.
@@ -118,9 +118,9 @@ def read_v3(root: Path, cameras: list[str]) -> EpisodeMetadata:
 
 
 def _read_episodes_file(root: Path, path: Path, cameras: list[str]) -> dict[str, np.ndarray]:
-    """The columns of one file of ``meta/episodes``; what it lacks beyond index and length is NULL, or NaN."""
+    """The columns of one file of ``meta/episodes``. Missing ones are NULL or NaN, except index and length."""
     required = ["episode_index", "length"]
-    # a missing one of these is found out where it matters: rows are found by episode_index, cameras may be left out
+    # Code that needs a missing one reports it: rows are found by episode_index, and cameras may be left out.
     optional = ["data/chunk_index", "data/file_index", "dataset_from_index"]
     seconds = []
     for camera in cameras:
@@ -182,7 +182,7 @@ def _no_tasks(file: str, found: str) -> Finding:
 
 
 def _tasks_problem(file: str, error: UnusableError) -> Finding:
-    """Task texts are not needed, so damage to them is a warning; a link that leads out or a Git LFS pointer is not."""
+    """Warns about damaged task texts, which nothing needs. A link that leads out or a Git LFS pointer is an error."""
     found = error.finding
     if found.code != "metadata_unreadable":
         raise error
@@ -190,7 +190,7 @@ def _tasks_problem(file: str, error: UnusableError) -> Finding:
 
 
 def _numbers(table: pa.Table, name: str, dtype: type[np.generic], file: str) -> np.ndarray:
-    """A column of one number per row; what is absent, null or not finite is NULL, or NaN for ``float64``."""
+    """A column of one number per row. Absent, null and infinite values become NULL, or NaN for ``float64``."""
     null = np.nan if dtype is np.float64 else NULL
     if name not in table.column_names:
         return np.full(table.num_rows, null, dtype)
@@ -198,7 +198,7 @@ def _numbers(table: pa.Table, name: str, dtype: type[np.generic], file: str) -> 
         values = to_vector(table[name], null=null)
     except NotNumericError as error:
         raise unreadable(file, f"numbers in {name!r}", str(error)) from error
-    if values.dtype.kind == "f":  # pandas makes floats of whole numbers that hold a null
+    if values.dtype.kind == "f":  # pandas turns whole numbers into floats if one of them is null
         values = np.where(np.isfinite(values), values, null)
     return values.astype(dtype)
 

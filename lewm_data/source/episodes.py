@@ -22,18 +22,18 @@ from lewm_data.source.video import VideoHeader
 _UNTIMED_CODES = frozenset(
     {"timestamps_off_fps", "timestamps_not_increasing", "timestamps_offset", "timestamps_wall_clock"}
 )
-"""Findings of episodes whose timestamps are not the frames' times: rows and frames are matched by position alone."""
+"""Findings of episodes whose timestamps do not match the frames: only position matches rows with frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found, and what conversion needs to know of the files.
+    """The findings, and what conversion needs to know about the files.
 
     Attributes:
         findings: Everything found, in the order of the data.
         first_rows: episode_index to the row of its Parquet file where it begins.
-        headers: Video file to its header, where it could be read.
-        relocated: episode_index to the Parquet file that holds its rows, where the metadata names another.
+        headers: Video file to its header, if it could be read.
+        relocated: episode_index to the Parquet file that holds its rows, if the metadata names another.
     """
 
     findings: tuple[Finding, ...]
@@ -57,7 +57,7 @@ class EpisodeData(NamedTuple):
     Attributes:
         episode: Where it comes from.
         length: Its steps: the rows that were found.
-        columns: Small columns of the file, but the indices; shape (L,) or (L, width).
+        columns: Small columns of the file, except the indices; shape (L,) or (L, width).
         jobs: One per camera.
     """
 
@@ -115,7 +115,7 @@ class EpisodeReader:
         episode = self._report.locate(episode)
         try:
             return self._read(episode)
-        except MemoryError:  # Arrow's own is an ArrowException as well
+        except MemoryError:  # Arrow's MemoryError is an ArrowException too
             raise
         except (pa.ArrowException, OSError, KeyError, NotNumericError) as error:
             raise lost_source(episode.index, str(episode.data_file), error) from error
@@ -140,7 +140,7 @@ class EpisodeReader:
         )
 
     def _timestamps(self, table: pa.Table, index: int) -> np.ndarray:
-        """When each frame should come, in seconds since the episode's start."""
+        """When each frame is due, in seconds since the episode's start."""
         grid: np.ndarray = np.arange(table.num_rows) / self._dataset.fps
         is_usable = table.column_names.count("timestamp") == 1 and holds_numbers(table.schema.field("timestamp").type)
         if index in self._untimed or not is_usable:
@@ -170,7 +170,7 @@ class EpisodeReader:
         )
 
     def file_columns(self) -> dict[str, tuple[str, int | None]]:
-        """Dtype and width of every small column but the indices, as ``writer.FileShape`` wants them."""
+        """Dtype and width of every small column except the indices, in the form of ``writer.FileShape``."""
         shapes: dict[str, tuple[str, int | None]] = {}
         for name, keys in self._keys.items():
             features = [self._dataset.features[key] for key in keys]
@@ -201,7 +201,7 @@ class EpisodeReader:
         return columns
 
     def _flags(self, table: pa.Table) -> Iterator[np.ndarray]:
-        """The recorded end flags, bool of shape (L,), if there are any; an unbroken run up to the end is its last."""
+        """The recorded end flags, bool of shape (L,), if any. An unbroken run up to the end becomes one flag."""
         for key in self._keys.get(DONE, ()):
             if table.column_names.count(key) == 1:
                 flags = to_numpy(table.column(key), null=0).reshape(table.num_rows, -1)[:, 0].astype(bool)
@@ -209,13 +209,13 @@ class EpisodeReader:
 
 
 def keep_last_of_run(flags: np.ndarray) -> np.ndarray:
-    """End flags in which an unbroken run of True up to the last step is True at the last step only.
+    """Reduces an unbroken run of True up to the last step to the last step.
 
     Args:
         flags: bool, shape (L,).
 
     Returns:
-        The same flags where they are no such run, such as True in the middle and then False.
+        The flags unchanged if they are not such a run, such as True in the middle and then False.
 
     Example:
         >>> keep_last_of_run(np.array([False, True, True])).tolist()

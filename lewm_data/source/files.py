@@ -18,10 +18,10 @@ from lewm_data.paths import is_file
 from lewm_data.source.rows import PARQUET_ERRORS, leaf_paths, reraise_arrow_oom
 
 MAX_ROWS = 1 << 22
-"""Episodes or tasks in one file: fifty times what DROID has."""
+"""Maximum number of episodes or tasks in one file: fifty times as many as DROID has."""
 
 MAX_TEXT_BYTES = 1 << 30
-"""A million episodes take a tenth of it as JSON lines."""
+"""A million episodes as JSON lines take a tenth of it."""
 
 PARQUET_MAGIC = b"PAR1"
 _LFS_PREFIX = b"version https://git-lfs"
@@ -29,7 +29,7 @@ _MAX_QUOTED = 120
 
 
 class UnusableError(Exception):
-    """Metadata that the reader cannot do without is missing or damaged; carries the finding."""
+    """Metadata that the reader needs is missing or damaged. Carries the finding."""
 
     def __init__(self, found: Finding) -> None:
         super().__init__(found.sentence())
@@ -37,7 +37,7 @@ class UnusableError(Exception):
 
 
 def unreadable(file: str, expected: str, found: str, *, remedy: str | None = None) -> UnusableError:
-    """Metadata that is there but cannot be understood."""
+    """Makes the error for metadata that exists but cannot be understood."""
     return UnusableError(
         finding("metadata_unreadable", file=file, expected=expected, found=found[:_MAX_QUOTED], remedy=remedy)
     )
@@ -49,13 +49,13 @@ def first_line(error: Exception) -> str:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what Git LFS leaves in a checkout that was never pulled."""
+    """Whether a file is a Git LFS pointer: a checkout has them until ``git lfs pull``."""
     with machine_errors(path), path.open("rb") as file:
         return file.read(len(_LFS_PREFIX)) == _LFS_PREFIX
 
 
 def is_unfinished_parquet(path: Path) -> bool:
-    """Whether a Parquet file was begun and never closed: it is empty, or has the first mark but not the last one.
+    """Whether a Parquet file was started and never closed: it is empty, or has the first mark but not the last.
 
     LeRobot writes the footer when a recording session ends, so a session that was killed leaves such a file.
     """
@@ -74,12 +74,12 @@ def leads_out(root: Path, path: Path) -> bool:
         home = home.parent.parent
     try:
         return not path.resolve().is_relative_to(home)
-    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no file can have
+    except (OSError, RuntimeError, ValueError):  # links in a circle, impossible names
         return True
 
 
 class LinkOut(NamedTuple):
-    """A link from a dataset's folder to a place outside it: the expected and the found part of its finding."""
+    """A link out of a dataset's folder: the ``expected`` and ``found`` of its finding."""
 
     expected: str
     found: str
@@ -103,7 +103,7 @@ def check_inside(root: Path, name: str) -> None:
     """Refuses a file that is a link out of the dataset's folder.
 
     Raises:
-        UnusableError: It is one.
+        UnusableError: The file is such a link.
     """
     if leads_out(root, root / name):
         raise UnusableError(
@@ -119,7 +119,7 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
         name: The file, relative to it.
 
     Raises:
-        UnusableError: It is missing, a Git LFS pointer, or no JSON object.
+        UnusableError: It is missing, a Git LFS pointer, or not a JSON object.
         MachineError: The machine does not let it be read.
     """
     text = read_text(root, name)
@@ -160,7 +160,7 @@ class JsonLines(NamedTuple):
 
     Attributes:
         records: The object of each whole line.
-        cut_off: The last line, where it was half written; None where it is whole.
+        cut_off: The last line if only part of it was written; else None.
     """
 
     records: list[dict[str, Any]]
@@ -177,14 +177,14 @@ def read_jsonl(root: Path, name: str, *, integers: tuple[str, ...], texts: tuple
         texts: Keys that must hold text.
 
     Returns:
-        The objects. A last line that is no JSON and has no line break is what a killed writer leaves: it is set apart.
+        The objects. A killed writer leaves a last line that is not JSON and has no line break; it is kept separately.
 
     Raises:
         UnusableError: The file is missing, or another line is something else.
         MachineError: The machine does not let it be read.
     """
     records: list[dict[str, Any]] = []
-    # not splitlines(): JSON text may hold U+2028 and its like as they are
+    # not splitlines(): JSON text may contain U+2028 and similar characters unescaped
     lines = read_text(root, name).split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip("\0 \t\r"):
@@ -219,8 +219,8 @@ def read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequenc
     Args:
         root: The dataset's folder.
         path: The file.
-        columns: Columns to read; those that the file lacks are left out of the table.
-        texts: Text columns to hold as they are stored, each repeated text once.
+        columns: Columns to read. The table leaves out those that the file lacks.
+        texts: Text columns to keep dictionary-encoded, so that a repeated text takes memory once.
 
     Raises:
         UnusableError: It is damaged, a Git LFS pointer, or claims too many rows.
@@ -238,7 +238,7 @@ def read_table(root: Path, path: Path, columns: Iterable[str], *, texts: Sequenc
                 raise unreadable(name, f"{MAX_ROWS:,} rows at most", f"{file.metadata.num_rows:,}")
         dictionaries = [text for text in texts if text in leaves]
         with machine_errors(path), reraise_arrow_oom(), pq.ParquetFile(path, read_dictionary=dictionaries) as file:
-            # one thread: where the machine grants no other, Arrow reports that it cannot read the file
+            # one thread: if the machine refuses another, Arrow reports a file that it cannot read
             return file.read([column for column in columns if column in present], use_threads=False)
     except MemoryError:
         raise

@@ -16,7 +16,7 @@ from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import expand, is_file, is_folder
 
 _DOWNLOADS_AT_ONCE = 8
-"""The default of huggingface_hub."""
+"""huggingface_hub's default."""
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -28,8 +28,8 @@ class Location(NamedTuple):
         root: The folder.
         repo_id: Hub repo id, or the folder's name.
         revision: Commit sha of a Hub snapshot; None for a local folder.
-        fetch: Brings files into the folder: those that match glob patterns, and those of given names, as far as they
-            are there. Does nothing for a local one.
+        fetch: Downloads files into the folder: those that match glob patterns, and named ones that exist. Does nothing
+            for a local folder.
     """
 
     root: Path
@@ -41,19 +41,19 @@ class Location(NamedTuple):
 def locate(source: str, *, revision: str | None = None) -> Location:
     """Finds a dataset's folder.
 
-    A path is taken as it is and never completed from the Hub, even when files are missing in it. A repo id is
-    looked for in ``HF_LEROBOT_HOME`` (a dataset recorded on this machine), then on the Hub, whose files land in
-    LeRobot's own cache (``HF_LEROBOT_HOME/hub``); without a network, what is in that cache serves.
+    A path is used as it is; missing files are not downloaded. A repo id is looked up in ``HF_LEROBOT_HOME`` (a dataset
+    recorded on this machine), then on the Hub, whose files go to LeRobot's own cache (``HF_LEROBOT_HOME/hub``). Without
+    a network, that cache is used alone.
 
     Args:
         source: Folder, or Hub repo id ``owner/name``.
         revision: Branch, tag or commit on the Hub; None means its main branch.
 
     Returns:
-        The location; of a Hub dataset, ``meta/`` is there.
+        The location. For a Hub dataset, ``meta/`` is downloaded.
 
     Raises:
-        SourceError: No such folder or repo, or it cannot be reached.
+        SourceError: The folder or repo does not exist or cannot be reached.
     """
     path = expand(source)
     if is_file(path) or is_folder(path):
@@ -64,7 +64,7 @@ def locate(source: str, *, revision: str | None = None) -> Location:
             )
         if not is_file(path / "meta" / "info.json"):
             raise SourceError(
-                f"{source}: no LeRobot dataset, since it has no meta/info.json. "
+                f"{source}: not a LeRobot dataset, because it has no meta/info.json. "
                 "Give the dataset's own folder (the one that holds meta/, data/ and videos/) or a Hub repo id."
             )
         if revision is not None:
@@ -111,7 +111,7 @@ def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Pa
 def _download(repo_id: str, revision: str, names: Sequence[str]) -> None:
     """Downloads the named files that exist and are not cached yet.
 
-    ``snapshot_download`` would hold each name against each file of the repo: half an hour for 5,000 episodes of 76,000.
+    ``snapshot_download`` compares each name with each file of the repo: half an hour for 5,000 episodes of 76,000.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -124,7 +124,7 @@ def _download(repo_id: str, revision: str, names: Sequence[str]) -> None:
     with _into_cache(repo_id, revision) as cache:
 
         def download(name: str) -> None:
-            with contextlib.suppress(RemoteEntryNotFoundError):  # validation says what is missing
+            with contextlib.suppress(RemoteEntryNotFoundError):  # validation reports what is missing
                 hf_hub_download(
                     repo_id, name, repo_type="dataset", revision=revision, cache_dir=cache, tqdm_class=Silent
                 )
@@ -143,14 +143,14 @@ def _download(repo_id: str, revision: str, names: Sequence[str]) -> None:
 
 @contextmanager
 def _into_cache(repo_id: str, revision: str | None) -> Iterator[Path]:
-    """LeRobot's own cache, for a download; errors of the Hub become ``SourceError``."""
+    """Yields LeRobot's own cache for a download; errors of the Hub become ``SourceError``."""
     cache = _lerobot_home() / "hub"
     offline = f", and the dataset is not in the cache ({cache}). Connect to the network, or give a local folder."
     what = f"{cache} (the Hub's cache; HF_LEROBOT_HOME names another folder)"
     try:
         with machine_errors(what), hub_errors(repo_id, revision=revision, offline=offline):
             yield cache
-    except OSError as error:  # something else has the folder's name, say
+    except OSError as error:  # a file has the folder's name, for example
         raise SourceError(f"{what}: cannot be used ({error.strerror}). Move what is there, or name another.") from error
 
 
@@ -164,7 +164,7 @@ def hub_errors(repo_id: str, *, revision: str | None, offline: str) -> Iterator[
         offline: How the sentence "the Hub cannot be reached" goes on, with its remedy.
 
     Raises:
-        SourceError: No such repo or revision, no access, or the Hub cannot be reached.
+        SourceError: The repo or revision does not exist, access is denied, or the Hub cannot be reached.
     """
     import httpx
     from huggingface_hub.errors import (
@@ -198,13 +198,13 @@ def hub_errors(repo_id: str, *, revision: str | None, offline: str) -> Iterator[
         raise SourceError(f"{repo_id}: the Hub cannot be reached{offline}") from error
     except HFValidationError as error:
         raise SourceError(f"{repo_id}: not a valid Hub repo id ({error}). Those look like owner/name.") from error
-    except (HfHubHTTPError, OSError, RuntimeError) as error:  # RuntimeError is what Xet storage raises
+    except (HfHubHTTPError, OSError, RuntimeError) as error:  # Xet storage raises RuntimeError
         if (
             isinstance(error, OSError)
             and error.errno is not None
             and not isinstance(error, (ConnectionError, TimeoutError))
         ):
-            raise  # a full disk or an unwritable cache: the caller knows which place it is
+            raise  # a full disk or an unwritable cache; the caller knows which folder
         raise SourceError(
-            f"{repo_id}: the Hub did not answer as it should ({type(error).__name__}: {error}). Try again later."
+            f"{repo_id}: the Hub gave an unexpected answer ({type(error).__name__}: {error}). Try again later."
         ) from error

@@ -59,7 +59,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, Orientation]:
     orientation = _read_header(data)
     try:
         picture = getattr(imagecodecs, f"{name}_decode")(data)
-    except (RuntimeError, ValueError) as error:  # imagecodecs' own errors derive from RuntimeError
+    except (RuntimeError, ValueError) as error:  # imagecodecs' errors derive from RuntimeError
         raise _undecodable(str(error)) from error
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
@@ -83,7 +83,7 @@ def _read_header(data: bytes) -> Orientation:
                 return _exif_orientation(picture)
     except Image.DecompressionBombError:
         is_small = False
-    except OSError as error:  # Pillow's own, about the bytes: no file is read here
+    except OSError as error:  # Pillow's, about the bytes: no file is read here
         raise _undecodable(str(error)) from error
     if not is_small:
         raise _undecodable(f"a picture of more than {MAX_FRAME_PIXELS:,} pixels")
@@ -93,7 +93,7 @@ def _read_header(data: bytes) -> Orientation:
 def _exif_orientation(picture: Image.Image) -> Orientation:
     try:
         return orientation_from_exif(picture.getexif().get(_ORIENTATION_TAG))
-    except (KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error):  # the picture itself may be whole
+    except (KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error):  # the picture itself may be fine
         return UPRIGHT
 
 

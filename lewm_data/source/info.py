@@ -1,4 +1,4 @@
-"""``meta/info.json``: features, path templates and versions. What cannot be trusted is refused."""
+"""``meta/info.json``: features, path templates and versions. Unsafe values are refused."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def read_feature(key: str, spec: dict[str, Any]) -> Feature:
         spec: The object under that key.
 
     Returns:
-        The feature. Its dtype is ``""`` and its shape ``(0,)`` where ``info.json`` has no usable one.
+        The feature. Its dtype is ``""`` and its shape ``(0,)`` if ``info.json`` has no usable one.
 
     Raises:
-        UnusableError: It is a camera, and its name would lead out of the folder.
+        UnusableError: It is a camera whose name would lead out of the folder.
     """
     dtype, shape = spec.get("dtype"), spec.get("shape")
     is_shape = isinstance(shape, list) and all(isinstance(side, int) and 0 <= side < 1 << 31 for side in shape)
@@ -68,7 +68,7 @@ def read_feature(key: str, spec: dict[str, Any]) -> Feature:
 
 
 def _names(names: Any) -> tuple[str, ...]:
-    """Names of a feature's dimensions; empty for a form that LeRobot never wrote."""
+    """Names of a feature's dimensions; empty if they are in a form that LeRobot never wrote."""
     if isinstance(names, dict) and all(isinstance(place, int) for place in names.values()):
         names = sorted(names, key=lambda name: names[name])  # {"delta_x": 0, "delta_y": 1}
     elif isinstance(names, dict):  # before LeRobot v2.1 they were nested under one key: {"motors": [...]}
@@ -78,7 +78,7 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _is_depth(spec: dict[str, Any]) -> bool:
-    """As LeRobot's ``LeRobotDatasetMetadata.depth_keys``: the flag has had three places over time."""
+    """Like LeRobot's ``LeRobotDatasetMetadata.depth_keys``: the flag has been in three places over time."""
     blocks = [block for block in (spec.get("info"), spec.get("video_info")) if isinstance(block, dict)]
     return any(block.get("is_depth_map") or block.get("video.is_depth_map") for block in blocks)
 
@@ -88,7 +88,7 @@ def read_template(info: dict[str, Any], key: str) -> str:
 
     Args:
         info: ``meta/info.json``.
-        key: ``data_path`` or ``video_path``. LeRobot's default stands in for an absent one.
+        key: ``data_path`` or ``video_path``. If it is absent, LeRobot's default is used.
 
     Raises:
         UnusableError: It is unsafe.
@@ -143,7 +143,7 @@ def check_layout(root: Path, version: str) -> None:
 
 
 def read_count(info: dict[str, Any], key: str) -> int | None:
-    """Reads a whole number of 0 or more; None where it is absent.
+    """Reads a whole number of 0 or more; None if it is absent.
 
     Raises:
         UnusableError: It is something else.

@@ -1,4 +1,4 @@
-"""What is wrong with a video or a picture, and what is not: the machine may be to blame."""
+"""Faults of a video or a picture, as opposed to failures of the machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from lewm_data.resources import available_memory_bytes
 
 MAX_FRAME_PIXELS = 1 << 26
-"""8192x8192, twice the pixels of 8K video. A decoder holds about twenty frames at a time."""
+"""Most pixels in a frame: 8192x8192, twice 8K video. A decoder holds about twenty frames at a time."""
 
 _PROBE_BYTES = 1 << 28
 """More than the largest frame takes in any common pixel format."""
@@ -32,7 +32,7 @@ class MediaError(Exception):
 
 
 def require_readable(path: Path) -> None:
-    """Reads a file through once, before it is called damaged.
+    """Reads a file through once, before the caller reports it as damaged.
 
     FFmpeg reports a read error of the disk or the mount as the end of the data, or as invalid data.
 
@@ -45,7 +45,7 @@ def require_readable(path: Path) -> None:
 
 
 def lacks_memory() -> bool:
-    """Whether the machine is to blame for an allocation that failed, rather than a damaged file.
+    """Whether an allocation failed because the machine lacks memory, not because the file is damaged.
 
     FFmpeg reports both as ENOMEM: a damaged count asks for more memory than any machine has. Ask before you free
     anything.
@@ -53,7 +53,7 @@ def lacks_memory() -> bool:
     if available_memory_bytes() < _PROBE_BYTES:
         return True
     try:
-        np.empty(_PROBE_BYTES, np.uint8)  # takes address space only, which may have a limit of its own
+        np.empty(_PROBE_BYTES, np.uint8)  # takes only address space, which can have a limit of its own
     except MemoryError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""What a dataset is, whatever its layout on disk: the values that ``source`` passes to everything after it."""
+"""A dataset's metadata, independent of its layout on disk: the values that ``source`` passes to later layers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Feature:
         key: LeRobot's key, such as ``observation.state``.
         dtype: ``video``, ``image``, or a number's dtype such as ``float32``.
         shape: As declared. A camera's shape may be channel-first or channel-last, so the decoded size is trusted.
-        names: Names of the dimensions, where ``info.json`` gives them as a flat list.
+        names: Names of the dimensions, if ``info.json`` gives them as a flat list.
         is_depth: A depth camera, which holds no RGB pictures.
     """
 
@@ -67,7 +67,7 @@ class Feature:
 
 
 class VideoSpan(NamedTuple):
-    """Where an episode's frames of one camera are: ``[start_seconds, stop_seconds)`` of a file."""
+    """Where one camera's frames of an episode are: ``[start_seconds, stop_seconds)`` of a file."""
 
     file: str
     start_seconds: float
@@ -80,10 +80,10 @@ class Episode:
 
     Attributes:
         index: The source's episode_index.
-        length: Steps, as the metadata says.
-        data_file: Parquet file, relative to the dataset's folder; None where the metadata does not say.
+        length: Steps, according to the metadata.
+        data_file: Parquet file, relative to the dataset's folder; None if the metadata does not say.
         first_index: The value of the ``index`` column in its first row; NULL if unknown.
-        videos: Camera key to span; only cameras of dtype ``video``, only where the metadata says.
+        videos: Camera key to span, for each camera of dtype ``video`` whose span the metadata states.
     """
 
     index: int
@@ -118,7 +118,7 @@ class CameraColumns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeTable:
-    """All episodes as arrays of shape (E,), sorted by episode_index: 100,000 episodes cost megabytes, not objects.
+    """All episodes as arrays of shape (E,), sorted by episode_index. 100,000 episodes take a few megabytes.
 
     Attributes:
         index: episode_index, int64.
@@ -160,7 +160,7 @@ class DatasetPaths(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LeRobotDataset:
-    """A dataset whose metadata was read. Its rows and videos were not opened yet.
+    """A dataset whose metadata has been read, but not its rows and videos.
 
     Attributes:
         root: Its folder.
@@ -172,14 +172,14 @@ class LeRobotDataset:
         paths: Path templates.
         episodes: The chosen episodes.
         tasks: task_index to text.
-        total_episodes: What info.json says; None if it does not.
-        total_steps: What info.json says; None if it does not.
+        total_episodes: According to info.json; None if it does not say.
+        total_steps: According to info.json; None if it does not say.
         listed_episodes: Episodes in the metadata, before any selection.
         listed_steps: Their steps.
         chunks_size: Episodes per chunk folder (v2.x).
-        action: Keys of the columns that make up ``action``, in order; empty where none was found.
-        state: Keys of the columns that make up ``state``, in order; empty where the dataset has no state.
-        absent_cameras: Video cameras that info.json declares and that have no file at all in this local folder.
+        action: Keys of the columns that make up ``action``, in order; empty if none was found.
+        state: Keys of the columns that make up ``state``, in order; empty if the dataset has no state.
+        absent_cameras: Video cameras in info.json that have no file at all in this local folder.
         follow_links: Whether data and video files may be links to places outside the folder.
     """
 
@@ -220,7 +220,7 @@ class LeRobotDataset:
         return next((key for key in DONE_KEYS if key in self.features), LAST_STEP)
 
     def find_camera(self, name: str) -> str | None:
-        """The key of a camera, given by its key or its short name; also of one without files."""
+        """The key of a camera, given by its key or its short name. The camera may lack files."""
         declared = (*self.cameras, *self.absent_cameras)
         return next((key for key in declared if name in (key, camera_name(key))), None)
 
@@ -233,9 +233,9 @@ class LeRobotDataset:
         return columns | {extra: (extra,) for extra in extra_columns}
 
     def dimension_names(self, keys: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the dimensions of a column that is made up of these keys; empty where info.json names none.
+        """Names of the dimensions of a column that is made up of these keys; empty if info.json names none.
 
-        A key whose dimensions have no names of their own lends its last part: ``action.gripper`` is ``gripper``.
+        If a key's dimensions have no names, the last part of the key is used: ``action.gripper`` is ``gripper``.
         """
         features = [self.features[key] for key in keys]
         if len(features) == 1:
@@ -250,12 +250,12 @@ class LeRobotDataset:
         return self.codebase_version.startswith("v2")
 
     def data_path(self, row: int) -> str | None:
-        """Parquet file of the episode in a row of the table; None where the metadata does not say."""
+        """Parquet file of the episode in a row of the table; None if the metadata does not say."""
         table = self.episodes
         return self._path(self.paths.data, row, int(table.data_chunk[row]), int(table.data_file[row]), None)
 
     def video_path(self, row: int, camera: str) -> str | None:
-        """Video file of the episode in a row of the table; None where the metadata does not say."""
+        """Video file of the episode in a row of the table; None if the metadata does not say."""
         columns = self.episodes.cameras[camera]
         return self._path(self.paths.video, row, int(columns.chunk[row]), int(columns.file[row]), camera)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 _MAX_BOXES = 100_000
-"""Boxes read at one level; a file with more is treated as an attempt to keep the reader busy."""
+"""Maximum number of boxes at one level. A file with more is treated as an attack on the reader."""
 
 _SAME_CODEC = {b"avc3": b"avc1", b"hev1": b"hvc1"}
 """Sample entries that differ only in where parameter sets are stored."""
@@ -23,7 +23,7 @@ class Mp4Track(NamedTuple):
         codecs: Codec tags of its sample descriptions, such as ``avc1``.
         sizes: (width, height) of its sample descriptions, in pixels, as stored.
         matrix: a, b, c, d of its display matrix; see ``orientation_from_matrix``.
-        shown_size: (width, height) of the part that players show, where the file asks for a cut (``clap``).
+        shown_size: (width, height) of the part that players show, if the file asks for a crop (``clap``).
     """
 
     codecs: frozenset[str]
@@ -109,7 +109,7 @@ def _matrix(file: BinaryIO, header: _Box | None, places: tuple[int, int]) -> _Ma
 
 
 def _product(first: _Matrix, second: _Matrix) -> _Matrix:
-    """The matrix that has the effect of one after the other; coordinates are row vectors."""
+    """The matrix that applies one after the other; coordinates are row vectors."""
     if not any(second):  # some writers leave the movie's matrix empty
         return first
     a, b, c, d = first
@@ -137,7 +137,7 @@ def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[_Box]:
         if size == 1 and len(header) == 16:
             (size,) = struct.unpack(">Q", header[8:])
             content = start + 16
-        elif size == 0:  # up to the end
+        elif size == 0:  # extends to the end
             size = stop - start
         if size < content - start or not all(32 <= letter < 127 or letter == 0xA9 for letter in kind):
             return  # not a box: another program may append its own data
@@ -146,7 +146,7 @@ def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[_Box]:
 
 
 def _inside(file: BinaryIO, box: _Box | None, kind: bytes) -> _Box | None:
-    """The first box of a kind within another; None if there is none."""
+    """The first box of a type within another; None if there is none."""
     return next((inner for inner in _boxes(file, box.start, box.stop) if inner.kind == kind), None) if box else None
 
 
@@ -156,5 +156,5 @@ def _read(file: BinaryIO, start: int, count: int) -> bytes:
 
 
 def _unpack(layout: str, data: bytes) -> tuple[int, ...]:
-    """Unpacks numbers; what a cut-off file lacks counts as 0."""
+    """Unpacks numbers. Bytes that a cut-off file lacks count as 0."""
     return struct.unpack(layout, data.ljust(struct.calcsize(layout), b"\0"))

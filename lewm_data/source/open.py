@@ -1,4 +1,4 @@
-"""Opens a dataset: v3.0, v2.1 and v2.0 are each read natively. What cannot be understood becomes a finding.
+"""Opens a dataset: v3.0, v2.1 and v2.0 are each read natively. Metadata that cannot be understood becomes a finding.
 
 Episodes and tasks are looked up by value, never by position.
 """
@@ -34,10 +34,10 @@ SUPPORTED_VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
 class Opened(NamedTuple):
-    """A source's metadata, as far as it could be read.
+    """A source's metadata, as far as it is readable.
 
     Attributes:
-        dataset: None where the metadata is too damaged to go on.
+        dataset: None if the metadata is too damaged to go on.
         findings: What is wrong with the metadata.
         location: Where the files are.
     """
@@ -61,7 +61,7 @@ def open_source(
     Args:
         source: Folder, or Hub repo id ``owner/name``.
         revision: Branch, tag or commit on the Hub.
-        episodes: Which episodes, by episode_index, in the form that ``config.parse_episodes`` reads; None means all.
+        episodes: Which episodes, by episode_index, in the form that ``notation.parse_episodes`` reads; None means all.
         action: Columns that make up ``action``, as ``ConvertConfig.action``.
         state: Columns that make up ``state``, as ``ConvertConfig.state``.
         follow_links: Whether data and video files may be links to places outside the folder.
@@ -70,7 +70,7 @@ def open_source(
         The dataset and the findings of its metadata.
 
     Raises:
-        SourceError: No dataset there, it cannot be reached, or it has none of the requested episodes.
+        SourceError: The dataset does not exist, cannot be reached, or has none of the requested episodes.
         UsageError: ``action`` or ``state`` names a column that the dataset does not have.
     """
     location = locate(source, revision=revision)
@@ -162,7 +162,7 @@ def _read_episodes(
     """The episodes and tasks.
 
     Raises:
-        UnusableError: Their files are missing or damaged, or nothing was recorded yet.
+        UnusableError: Their files are missing or damaged, or nothing has been recorded yet.
     """
     try:
         if str(info["codebase_version"]).startswith("v2"):
@@ -176,7 +176,7 @@ def _read_episodes(
 
 
 def nothing_recorded(file: str) -> Finding:
-    """A dataset that was created and holds no episode yet."""
+    """Makes the error for a dataset that has no episode yet."""
     return finding(
         "metadata_missing",
         file=file,
@@ -187,7 +187,7 @@ def nothing_recorded(file: str) -> Finding:
 
 
 def _absent_cameras(dataset: LeRobotDataset, video_cameras: Sequence[str]) -> tuple[str, ...]:
-    """Video cameras that have no file at all. Of a dataset on the Hub this is unknown: its videos come later."""
+    """Video cameras that have no file at all; empty for the Hub, whose videos are downloaded later."""
     if dataset.revision is not None:
         return ()
 
@@ -199,12 +199,12 @@ def _absent_cameras(dataset: LeRobotDataset, video_cameras: Sequence[str]) -> tu
         return bool(data_files(dataset.root, dataset.paths.video.replace("{video_key}", camera)))
 
     absent = [camera for camera in video_cameras if len(dataset.episodes) and not has_file(camera)]
-    # with no camera left, the missing files are the finding, not the camera
+    # if no camera is left, report the missing files instead
     return tuple(absent) if len(absent) < sum(feature.is_camera for feature in dataset.features.values()) else ()
 
 
 def _repeats(index: np.ndarray, file: str) -> list[Finding]:
-    """Reports the values that a sorted episode_index has more than once."""
+    """Reports values that occur more than once in a sorted episode_index."""
     values, counts = np.unique(index, return_counts=True)
     return [
         finding(
@@ -219,7 +219,7 @@ def _repeats(index: np.ndarray, file: str) -> list[Finding]:
 
 
 def _holes(index: np.ndarray, file: str) -> list[Finding]:
-    """Reports the values that a sorted episode_index leaves out."""
+    """Reports values that are missing from a sorted episode_index."""
     values = np.unique(index)
     last = int(values[-1]) if len(values) else -1
     if last + 1 == len(values):
@@ -230,7 +230,7 @@ def _holes(index: np.ndarray, file: str) -> list[Finding]:
             "episode_index_hole",
             file=file,
             expected=f"episode_index 0 to {last}",
-            found=f"{last + 1 - len(values)} of them absent, the first is {first}",
+            found=f"{last + 1 - len(values)} of them are missing, first {first}",
         )
     ]
 
@@ -244,18 +244,18 @@ def _wrong_totals(
     is_selected: bool,
     is_known: bool,
 ) -> Iterator[Finding]:
-    """Totals of ``info.json`` that differ from the episodes that are listed.
+    """Reports totals of ``info.json`` that differ from the listed episodes.
 
-    LeRobot counts an episode in ``info.json`` before it writes its metadata, so a recorder that is killed leaves totals
-    that ran ahead. The listed episodes are whole then.
+    LeRobot counts an episode in ``info.json`` before it writes the episode's metadata. A recorder that is killed in
+    between leaves totals that are too large, and the listed episodes are whole.
 
     Args:
-        claimed: Name of a total to what ``info.json`` says; None where it does not.
-        listed: Name of a total to what the episodes come to.
+        claimed: Name of a total to its value in ``info.json``; None if absent.
+        listed: Name of a total to the sum over the listed episodes.
         file: Where the episodes are listed.
         index: Their episode_index.
-        is_selected: Whether the user chose episodes, so that totals that ran ahead do not matter.
-        is_known: Whether a finding says already that a session was not finished.
+        is_selected: Whether the user chose episodes, so that totals that are too large do not matter.
+        is_known: Whether another finding already says that a session was not finished.
     """
     ran_ahead = (claimed["total_episodes"] or 0) > listed["total_episodes"] > 0
     if ran_ahead and (is_selected or is_known):

@@ -1,4 +1,4 @@
-"""How a stored picture must be turned or flipped to be upright: display matrices of videos, EXIF of images."""
+"""How to turn or flip a stored picture upright: display matrices of videos, EXIF of images."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def orientation_from_matrix(matrix: Sequence[float]) -> Orientation | None:
         matrix: a, b, c, d.
 
     Returns:
-        The orientation, or None if the matrix turns by anything but quarter turns. An all-zero matrix, as some
-        recorders leave it, is upright.
+        The orientation, or None if the matrix turns by anything but quarter turns. Some recorders leave the matrix
+        all zero, which means upright.
 
     Example:
         >>> orientation_from_matrix((0, 1, -1, 0))  # a quarter turn clockwise, as phones write it
@@ -106,7 +106,7 @@ def frame_orientation(frame: av.VideoFrame) -> Orientation:
 
 
 def required_orientation(matrix: Sequence[float]) -> Orientation:
-    """``orientation_from_matrix``, for a picture that must be turned upright.
+    """Like ``orientation_from_matrix``, but raises an error instead of returning None.
 
     Raises:
         MediaError: The matrix turns by anything but quarter turns.

@@ -17,29 +17,29 @@ import pyarrow.parquet as pq
 from lewm_data.machine_errors import machine_errors
 
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises for a file that it cannot read; the last for a damaged column name."""
+"""What pyarrow raises for a file that it cannot read; UnicodeDecodeError is for a damaged column name."""
 
 _STARVED = ("Resource temporarily unavailable", "Cannot allocate memory")
-"""Words of errors that Arrow does not raise as MemoryError, although the machine lacks memory or threads."""
+"""Messages of Arrow errors that mean too little memory or too few threads but are not MemoryError."""
 
 _BUFFER_BYTES = 1 << 16
-"""Parquet pages are read through a buffer of this size, so that a row group is never held whole."""
+"""Parquet pages are read through a buffer of this size, so that no row group is held whole."""
 
 NUMBER_ROWS = 2048
 """Rows of numeric columns that are read at once."""
 
 MAX_UNASKED_VALUES = 1 << 24
-"""A column may hold this many values more than its rows should have; the checks of the rows report those."""
+"""How many values a column may hold beyond those that its rows should have. The checks of the rows report them."""
 
 MAX_SPARE_BYTES = 1 << 26
 
 
 @contextmanager
 def reraise_arrow_oom() -> Iterator[None]:
-    """Turns Arrow's reports of too little memory into MemoryError, so that none is taken for a damaged file.
+    """Turns Arrow's reports of too little memory into MemoryError, so that they are not taken for a damaged file.
 
     Raises:
-        MemoryError: Arrow ran out of memory; its own error is an ArrowException as well.
+        MemoryError: Arrow ran out of memory. Arrow's own error is an ArrowException as well.
         PARQUET_ERRORS: The file cannot be read.
     """
     try:
@@ -51,7 +51,7 @@ def reraise_arrow_oom() -> Iterator[None]:
 
 
 def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
-    """Paths of a file's columns, in their order; none for a file without rows.
+    """Paths of a file's columns, in order; empty for a file without rows.
 
     ``metadata.schema`` has them too, but it ties itself and the footer into a cycle that only Python's collector
     frees: 7 MB stayed for every thousand row groups.
@@ -66,7 +66,7 @@ def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
 
 
 def oversized(metadata: pq.FileMetaData, widths: Mapping[str, int]) -> str | None:
-    """Why a file would fill the memory, in words, or None: runs of equal values take no space until they are read.
+    """Says why a file would fill the memory, or None. Runs of equal values take no space until they are read.
 
     Args:
         metadata: The file's footer.
@@ -92,11 +92,11 @@ def oversized(metadata: pq.FileMetaData, widths: Mapping[str, int]) -> str | Non
 
 
 class RowCursor:
-    """Reads rows of one Parquet file forwards, and holds no more than a batch.
+    """Reads rows of one Parquet file forward, one batch in memory at a time.
 
     Args:
         path: The Parquet file.
-        columns: Columns to read; those that the file lacks are left out of the batches.
+        columns: Columns to read. Batches leave out those that the file lacks.
         batch_rows: Rows decoded at once.
     """
 
@@ -177,7 +177,7 @@ class RowCursor:
 
 
 class NotNumericError(TypeError):
-    """A column holds something other than numbers."""
+    """A column does not hold numbers."""
 
 
 class UnevenRowsError(NotNumericError):
@@ -195,14 +195,14 @@ def to_numpy(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
         Array of shape (rows,) for plain numbers and (rows, width) for lists, in the column's own dtype.
 
     Raises:
-        UnevenRowsError: The lists differ in length, or a row is null where a list should be.
+        UnevenRowsError: The lists differ in length, or a row is null instead of a list.
         NotNumericError: The column holds something else.
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     rows = len(array)
     is_list = False
-    if isinstance(array, pa.ExtensionArray):  # plain lists under names that ``datasets`` has registered
+    if isinstance(array, pa.ExtensionArray):  # plain lists under type names of the ``datasets`` package
         array = array.storage
     while _is_list(array.type):
         is_list = True
@@ -232,7 +232,7 @@ def to_vector(array: pa.Array | pa.ChunkedArray, *, null: float) -> np.ndarray:
 
 
 def holds_numbers(kind: pa.DataType) -> bool:
-    """Whether a type is numbers, booleans, nulls, or lists of them: what ``to_numpy`` takes."""
+    """Whether ``to_numpy`` takes a type: numbers, booleans, nulls, or lists of them."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     while _is_list(kind):

@@ -43,7 +43,7 @@ _LIMITED_TO_FULL = np.rint((np.arange(256) - 16.0) * 255 / 219).clip(0, 255).ast
 
 
 class _Colors(NamedTuple):
-    """What decides how a frame becomes RGB. swscale keeps a context's tables, so each of these needs its own."""
+    """Everything that determines how a frame becomes RGB. A swscale context keeps its tables, so each has its own."""
 
     pixel_format: str
     space: int
@@ -69,7 +69,7 @@ class Scaler:
         width: Columns of the output.
         resize: ``stretch`` ignores the aspect ratio, ``crop`` fills the output and cuts off the rest, ``pad`` fits
             the picture in and adds black bars.
-        version: How to scale; an older version repeats what an older file was made with.
+        version: How to scale. Older versions reproduce older files.
     """
 
     def __init__(self, height: int, width: int, resize: Resize, *, version: int = SCALER_VERSION) -> None:
@@ -164,15 +164,15 @@ def _reformat(
 
 @cache
 def _planar_is_exact(colors: _Colors, odd_rows: int, odd_columns: int) -> bool:
-    """Whether swscale's conversion to planar RGB gives the very values of its conversion to packed RGB.
+    """Whether swscale's conversion to planar RGB gives the same values as its conversion to packed RGB.
 
-    It does where both are written in assembly, as for ``yuv420p`` of even height on x86. Elsewhere the two round
-    differently, or interpolate color differently.
+    It does if both have assembly code, as for ``yuv420p`` of even height on x86. Otherwise the two round or
+    interpolate color differently.
 
     Args:
         colors: The conversion.
-        odd_rows: Rows of the frame modulo 2, which decide about the path that swscale takes.
-        odd_columns: Columns modulo 32, which decide about the end of each row.
+        odd_rows: Rows of the frame modulo 2, which select swscale's code path.
+        odd_columns: Columns modulo 32, which affect the end of each row.
     """
     height, width = 64 + odd_rows, 64 + odd_columns
     frame = av.VideoFrame(width, height, colors.pixel_format)
@@ -203,12 +203,12 @@ def _colors(frame: av.VideoFrame) -> _Colors:
     name = frame.format.name
     if name.startswith(_RGB_FORMATS):
         return _Colors(name, int(Colorspace.DEFAULT), is_full_range=False)
-    # the name of the old "yuvj" formats says full range, and swscale handles them by itself
+    # "yuvj" formats are full range by name, and swscale handles them itself
     is_full_range = frame.color_range == ColorRange.JPEG and not name.startswith("yuvj")
     return _Colors(name, _COEFFICIENTS[frame.colorspace], is_full_range)
 
 
 def _expanded(frame: av.VideoFrame) -> av.VideoFrame:
-    """A limited-range monochrome frame in full range, 8 bits. swscale alone takes it for full range already."""
+    """Expands a limited-range monochrome frame to full range, 8 bits. swscale would treat it as full range."""
     gray = frame if frame.format.name == "gray" else frame.reformat(format="gray")
     return av.VideoFrame.from_ndarray(_LIMITED_TO_FULL[_plane(gray)], format="gray")

@@ -32,8 +32,8 @@ class ChosenColumns(NamedTuple):
     """What makes up ``action`` and ``state``.
 
     Attributes:
-        action: Keys, in order; empty where the dataset has no column of that name.
-        state: Keys, in order; empty where the dataset has no state, or the user left it out.
+        action: Keys, in order; empty if the dataset has no column of that name.
+        state: Keys, in order; empty if the dataset has no state or the user left it out.
         findings: What is missing, with the flag to type.
     """
 
@@ -52,11 +52,11 @@ def choose_columns(features: Mapping[str, Feature], *, action: str | None, state
         state: As ``action``; ``none`` leaves the state out. None takes ``observation.state``, else ``state``.
 
     Returns:
-        The keys. Where no column has one of the usual names, a finding lists the numeric columns. A dataset without
-        any column that could be a state converts without one.
+        The keys. If no column has one of the usual names, a finding lists the numeric columns. A dataset without any
+        column that could be a state converts without one.
 
     Raises:
-        UsageError: A key that the dataset does not have, that is not numeric, or that is given twice.
+        UsageError: A key does not exist, is not numeric, or is given twice.
 
     Example:
         >>> joints = {f"action.{name}": Feature(key=f"action.{name}", dtype="float32", shape=(1,)) for name in "xy"}
@@ -92,7 +92,7 @@ def parse_keys(features: Mapping[str, Feature], text: str, *, flag: str) -> tupl
             matching = [key for key, feature in features.items() if feature.is_number and key.startswith(item[:-1])]
             if not matching:
                 raise UsageError(f"{flag} {item}: no numeric column begins with that. {_columns_in_words(features)}")
-            keys.update(dict.fromkeys(matching))  # one that was named before stays in its place
+            keys.update(dict.fromkeys(matching))  # a column that was named before keeps its place
             continue
         if item not in features:
             raise UsageError(f"{flag} {item}: the dataset has no such column. {_columns_in_words(features)}")
@@ -149,13 +149,13 @@ def choose_cameras(dataset: LeRobotDataset, config: ConvertConfig, *, any_camera
     Args:
         dataset: The dataset.
         config: The settings; ``camera`` and ``cameras`` matter.
-        any_camera: Take all cameras where the settings leave open which one is ``pixels``; else that is an error.
+        any_camera: Take all cameras if the settings do not say which one is ``pixels``, instead of raising an error.
 
     Returns:
         Frame column to LeRobot camera key; empty if the dataset has no camera.
 
     Raises:
-        UsageError: An unknown camera, several without a choice, or two that would share a column.
+        UsageError: A camera is unknown, none of several is chosen, or two would share a column.
     """
     have = ", ".join(camera_name(key) for key in dataset.cameras) or "none"
 

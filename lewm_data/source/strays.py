@@ -1,4 +1,4 @@
-"""Which files LeRobot reads, and which others lie among them: a Mac's, a notebook's, a browser's copies."""
+"""Which files LeRobot reads, and which stray files are among them: those of a Mac, a notebook or a browser."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EPISODES_FILE = re.compile(r"chunk-\d+/file-\d+\.parquet")
 _MAX_NAMED = 5
 _CHECKPOINTS = ".ipynb_checkpoints/"
 
-# "._x" of a Mac on a foreign disk, "x (1)" of a browser, "x copy" and "x - Copy" of file managers
+# "._x": a Mac on another file system; "x (1)": a browser; "x copy" and "x - Copy": file managers
 _COPY = re.compile(r"\._.*|.*( \(\d+\)| copy( \d+)?| - Copy( \(\d+\))?)\.\w+")
 
 
 def parquet_files(root: Path, folder: str, pattern: re.Pattern[str]) -> list[Path]:
-    """The Parquet files below a folder that LeRobot reads, in their order.
+    """The Parquet files below a folder that LeRobot reads, in order.
 
     Args:
         root: The dataset's folder.
@@ -35,7 +35,7 @@ def parquet_files(root: Path, folder: str, pattern: re.Pattern[str]) -> list[Pat
 
 
 def data_files(root: Path, template: str) -> list[str]:
-    """The files of a local folder that a path template can stand for, relative to the folder, in their order."""
+    """The files of a local folder that match a path template, relative to the folder, in order."""
     folder, pattern = template.split("/", 1)[0], data_pattern(template)
     if "{" in folder:
         return []
@@ -43,7 +43,7 @@ def data_files(root: Path, template: str) -> list[str]:
 
 
 def data_pattern(template: str) -> re.Pattern[str]:
-    """The paths that a template of ``info.json`` can stand for, relative to the dataset's folder."""
+    """The pattern of paths that a template of ``info.json`` produces, relative to the dataset's folder."""
     return re.compile(
         "".join(
             re.escape(text) + ("" if field is None else r"[^/]+" if field == "video_key" else r"\d+")
@@ -53,7 +53,7 @@ def data_pattern(template: str) -> re.Pattern[str]:
 
 
 def stray_files(root: Path, paths: DatasetPaths, *, is_legacy: bool) -> list[Finding]:
-    """Reports the files of a local folder that look like the dataset's, and that neither LeRobot nor we read.
+    """Reports files of a local folder that look like the dataset's but are read neither by LeRobot nor by us.
 
     Args:
         root: The dataset's folder.

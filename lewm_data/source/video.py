@@ -1,4 +1,4 @@
-"""Facts and faults of a video file that its header shows, before any frame is decoded."""
+"""Facts and faults in the header of a video file, before any frame is decoded."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class VideoHeader:
         start_seconds: Presentation time of the first frame.
         duration_seconds: From the first frame to the end of the last; None if unknown.
         base_fps: Nominal frame rate of the stream, which all frames of a steady recording keep; None if unknown.
-        player_changes: What players change in decoded frames before they show them, and the conversion does not;
-            each in words.
+        player_changes: What players change in decoded frames before they show them, and the conversion does not.
     """
 
     codec: str
@@ -58,7 +57,7 @@ def read_header(path: Path) -> VideoHeader:
     Raises:
         MediaError: The file is missing, empty, a Git LFS pointer, cut off or unreadable, has no video stream, declares
             more than one codec or frame size, or is turned by anything but quarter turns.
-        MachineError, MemoryError: The machine does not let it be read.
+        MachineError, MemoryError: The machine cannot read it.
     """
     if not is_file(path):
         raise MediaError("file_missing", "the file", "no such file")
@@ -110,7 +109,7 @@ def _check_mp4(index: Mp4Index, size: int) -> Mp4Track | None:
 def _stream_header(container: av.container.InputContainer, track: Mp4Track | None) -> VideoHeader:
     stream = first_video_stream(container)
     codec, rate, start, duration = stream.codec_context, stream.average_rate, stream.start_time, stream.duration
-    # in containers other than MP4, only decoded frames show it
+    # in other containers than MP4, only decoded frames show it
     orientation = UPRIGHT if track is None else required_orientation(track.matrix)
     height, width = orientation.size(codec.height, codec.width)
     return VideoHeader(
@@ -130,7 +129,7 @@ def first_video_stream(container: av.container.InputContainer) -> av.VideoStream
     """The first video stream of an open file.
 
     Raises:
-        MediaError: There is none, or its codec is unknown.
+        MediaError: The file has none, or its codec is unknown.
     """
     if not container.streams.video:
         raise MediaError("video_no_stream", "a video stream", "none")

@@ -1,4 +1,4 @@
-"""One open video file -> decoded frames from any time on, seeking only where that is faster than decoding through."""
+"""One open video file -> decoded frames from any time on. Seeks only where that is faster than decoding."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class VideoReader:
             self._position(start_seconds + first_step / fps, fps)
             while (frame := self._take()) is not None:
                 orientation = self._orientation_of(frame)
-                if (frame.width, frame.height) != self._size:  # also if it changed in an earlier episode
+                if (frame.width, frame.height) != self._size:  # also if the change is in an earlier episode
                     width, height = orientation.size(*self._size)
                     found_width, found_height = orientation.size(frame.width, frame.height)
                     raise MediaError(

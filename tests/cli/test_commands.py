@@ -93,7 +93,7 @@ def test_every_setting_is_a_flag_and_a_key(recorded: Path, tmp_path: Path, capsy
     ("arguments", "words"),
     [
         (["convert", "{recorded}", "{tmp}/out.h5"], "has 2 cameras: front, top"),
-        (["convert", "{tmp}", "{tmp}/out.h5"], "no LeRobot dataset"),
+        (["convert", "{tmp}", "{tmp}/out.h5"], "not a LeRobot dataset"),
         (["convert", "nobody/nothing", "{tmp}/out.h5"], "nobody/nothing: the Hub cannot be reached"),
         (["convert", "{recorded}", "{tmp}/out.h5", "--camera=front", "--image_size=huge"], "image_size is 'huge'"),
         (["convert", "{recorded}", "{tmp}/out.h5", "--camera=front", "--episodes=7"], "has episodes 0 to 4"),

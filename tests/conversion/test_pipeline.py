@@ -284,7 +284,7 @@ def test_several_cameras_need_a_choice(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no LeRobot dataset, since it has no meta/info\.json"):
+    with pytest.raises(SourceError, match=r"not a LeRobot dataset, because it has no meta/info\.json"):
         convert(str(tmp_path), tmp_path / "out.h5")
     with pytest.raises(SourceError, match="no such folder, and no Hub repo id either"):
         convert(str(tmp_path / "nothing"), tmp_path / "out.h5")

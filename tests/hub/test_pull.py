@@ -133,7 +133,7 @@ def test_an_error_of_xet_storage_is_reported_and_leaves_nothing(
 
     online.put("me/demo", {"demo.h5": converted.read_bytes()})
     monkeypatch.setattr(HfApi, "hf_hub_download", broken)
-    with pytest.raises(SourceError, match="^me/demo: the Hub did not answer as it should .*CAS service error.*later"):
+    with pytest.raises(SourceError, match="^me/demo: the Hub gave an unexpected answer .*CAS service error.*later"):
         pull("me/demo", tmp_path / "out.h5")
     assert os.listdir(tmp_path) == ["hub"]
 

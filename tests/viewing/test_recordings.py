@@ -100,7 +100,7 @@ def test_rows_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("none.h5", FormatError, "no such file. Convert a dataset first"),
         ("foreign.h5", FormatError, "not a lewm_data file"),
         ("text.h5", FormatError, "not a readable HDF5 file"),
-        (".", SourceError, "no LeRobot dataset"),
+        (".", SourceError, "not a LeRobot dataset"),
     ],
 )
 def test_an_unreadable_source_is_refused(name: str, error: type[Exception], words: str, tmp_path: Path) -> None:
