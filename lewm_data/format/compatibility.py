@@ -1,4 +1,4 @@
-"""Which files may be joined, in one file or in one batch, and which of their episodes are the same recording."""
+"""Which files may be joined, into one file or one batch, and which of their episodes are the same recording."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lewm_data.format.segments import Column
 from lewm_data.notation import episode_ranges
 
 type Joined = Literal["file", "batch"]
-"""``merge`` makes one file of several. Training on several files draws each batch from all of them."""
+"""``merge`` makes one file out of several. Training on several files draws each batch from all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +97,7 @@ def _stated(member: Member) -> dict[str, str]:
 
 
 def _stated_once(member: Member) -> dict[str, str]:
-    """What the header of one file has room for only once."""
+    """Values that the header of one file can hold only once."""
     header = member.header
     if header is None:
         return {}
@@ -115,7 +115,7 @@ def _dimensions(member: Member, *, is_complete: bool) -> dict[str, str]:
 
 
 def _differences(members: Sequence[Member], stated: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """What files state differently: each value, to the first file that states it."""
+    """Statements on which files differ: each value, to the first file that states it."""
     found = {}
     for what in dict.fromkeys(itertools.chain.from_iterable(stated)):
         values: dict[str, str] = {}
@@ -146,7 +146,7 @@ class SourceEpisode(NamedTuple):
 
     @property
     def recording(self) -> tuple[str, int]:
-        """What a split keeps on one side: a later revision of a repo still holds the earlier recordings."""
+        """What a split keeps together: a later revision of a repo still contains the earlier recordings."""
         return self.repo_id, self.episode
 
 

@@ -17,7 +17,7 @@ from lewm_data.paths import is_file
 
 
 class DataFile(Protocol):
-    """A file on this machine, or an object in a store. Pickling it sends where it is and what identifies it."""
+    """A file on this machine, or an object in a store. A pickle of it holds its location and its identity."""
 
     @property
     def path(self) -> Path | str:
@@ -29,7 +29,7 @@ class DataFile(Protocol):
 
     @property
     def identity(self) -> Any:
-        """What the file was when it was opened: compares equal for as long as the content is the same."""
+        """Identifies the version that was opened: equal as long as the content is the same."""
 
     @property
     def size_bytes(self) -> int:
@@ -39,7 +39,7 @@ class DataFile(Protocol):
         """Checks that this is still the file that was opened.
 
         Raises:
-            FormatError: It changed, or it is gone.
+            FormatError: The file has changed or is gone.
         """
 
     def sibling(self, name: str) -> Self:
@@ -98,7 +98,7 @@ class LocalFile:
 
     @classmethod
     def at(cls, path: Path) -> LocalFile:
-        """The file that is at a path now."""
+        """Makes the file at a path, as it is now."""
         return cls(path, FileIdentity.of(path))
 
     def __str__(self) -> str:

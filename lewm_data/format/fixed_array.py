@@ -28,7 +28,7 @@ _CHECKSUM_BYTES = 4
 
 _SIGNATURE = b"OHDR\x02"
 _START_BYTES = 34  # from the signature to the size, including everything optional
-_MAX_HEADER_BYTES = 1 << 20  # the size is not verified yet, so it must not decide how much memory is taken
+_MAX_HEADER_BYTES = 1 << 20  # the size is not verified yet, so it must not decide how much memory to allocate
 _MESSAGE = struct.Struct("<BHB")  # type, bytes, flags
 
 _LAYOUT_MESSAGE = 8
@@ -46,7 +46,7 @@ _MAX_ADDRESS = 1 << 63  # no file is that long; a chunk that was never written h
 
 
 class UnsupportedLayoutError(ValueError):
-    """These bytes are damaged, or not in the layout that this module reads. The HDF5 library may be able to."""
+    """These bytes are damaged or in another layout, which the HDF5 library may be able to read."""
 
 
 class ChunkEntries(NamedTuple):
@@ -88,7 +88,7 @@ def read_fixed_array(path: Path, dataset: h5py.Dataset) -> ChunkEntries | None:
             chunk_bytes = dataset.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
             entries = _gather(array, _read_pages(file, array, num_rows), num_rows, chunk_bytes)
             is_confirmed = _agrees(file, dataset, array, entries)
-    except (ValueError, OSError, RuntimeError):  # UnsupportedLayoutError, and what h5py raises for HDF5's errors
+    except (ValueError, OSError, RuntimeError):  # UnsupportedLayoutError, and HDF5's errors as h5py raises them
         return None
     entries.offset[:] += np.uint64(file.base)
     return entries if is_confirmed else None

@@ -1,4 +1,4 @@
-"""HDF5 files, opened for reading: the dataset that a file really holds, and every failure in words."""
+"""Opens HDF5 files for reading, refuses datasets that other files hold, and explains every failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lewm_data.paths import expand, is_file, is_folder
 from lewm_data.resources import available_memory_bytes
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
-"""What h5py raises for a file whose bytes are damaged. An error of another class is a bug of ours."""
+"""What h5py raises for a file whose bytes are damaged. An error of another class is a bug in our code."""
 
 
 def open_file(path: Path) -> h5py.File:
@@ -97,7 +97,7 @@ def wrap_hdf5_errors(where: str | Path) -> Iterator[None]:
 
     Raises:
         FormatError: The HDF5 library cannot read the file.
-        MachineError: The machine did not let the file be read.
+        MachineError: The machine cannot read the file.
     """
     try:
         yield
@@ -109,7 +109,7 @@ def wrap_hdf5_errors(where: str | Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """An error's message without the stack that the HDF5 library adds, or its class if there is no message."""
+    """An error's message without the HDF5 library's stack, or its class if there is no message."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

@@ -71,17 +71,17 @@ class FileHeader:
         scaler_version: How frames were made from the source; see ``lewm_data.source.scale``. Files without this
             attribute have version 1; 0 stands for a merged file whose parts have different versions.
         compression: Codec of the frame chunks.
-        done_source: ``next.done``, ``is_terminal`` or ``is_last``; ``run`` where such a flag is set on several last
-            steps of an episode; ``last_step`` where the source has no flag.
+        done_source: ``next.done``, ``is_terminal`` or ``is_last``; ``run`` if such a flag is set on several last steps
+            of an episode; ``last_step`` if the source has no flag.
         columns: Column to the LeRobot keys that make it up, in order; empty in files of older versions.
-        feature_names: Names of the dimensions of each column that had some in the source.
+        feature_names: Names of the dimensions of each column that has them in the source.
         tasks: The source's task_index to its text.
         statistics: Statistics of each numeric column.
-        dirty_episode_policy: The policy that was in force.
+        dirty_episode_policy: The policy of the conversion.
         findings: What was found wrong and what was done about it.
         dropped_episodes: Source episode_index of every episode that was left out.
         fingerprint: Hash of source revision and content settings; equal fingerprints mean equal content.
-        part: ``i/n`` where the file holds only one of n parts of what the fingerprint stands for; else empty.
+        part: ``i/n`` if the file holds only part i of the n that one fingerprint stands for; else empty.
         format_version: Always ``FORMAT_VERSION`` in files written by this package.
     """
 

@@ -1,4 +1,4 @@
-"""Every rule that a file of the format keeps. The loader and ``verify`` both ask here."""
+"""Every rule of the format. The loader and ``verify`` both use this module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BrokenRule(NamedTuple):
 
     Attributes:
         words: What is wrong, as one sentence without the file's name.
-        is_fatal: Whether the file cannot be read truthfully because of it. The loader ignores the others.
+        is_fatal: Whether the file cannot be read correctly because of it. The loader ignores other violations.
     """
 
     words: str
@@ -105,7 +105,7 @@ def broken_rules(file: h5py.File, header: FileHeader | None) -> Iterator[BrokenR
 def storage_problems(data_file: DataFile, file: h5py.File, header: FileHeader) -> Iterator[str]:
     """Checks how frames are stored: chunks, filters, and that each one was written.
 
-    The loader reads frames that are stored in another way too, only more slowly.
+    The loader also reads frames that are stored differently, only more slowly.
 
     Args:
         data_file: The file.
@@ -135,7 +135,7 @@ def storage_problems(data_file: DataFile, file: h5py.File, header: FileHeader) -
 def _required(header: FileHeader | None) -> tuple[str, ...]:
     if header is None:
         return (*EPISODE_DTYPES, PIXELS)
-    rows = [name for name in ROW_DTYPES if name != STATE]  # a source may have no state; else it has statistics
+    rows = [name for name in ROW_DTYPES if name != STATE]  # a state is optional
     return tuple(dict.fromkeys([*EPISODE_DTYPES, PIXELS, *rows, *header.cameras, *header.columns, *header.statistics]))
 
 

@@ -1,4 +1,4 @@
-"""Where the frames of a column are: run after run of rows, each with its file, its codec and its chunk index."""
+"""Where the frames of a column are: runs of rows, each with its file, codec and chunk index."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Segment[F: DataFile]:
 def group_by_segment(
     numbers: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int64]]]:
-    """Groups numbers that count on through several segments by the segment that holds them.
+    """Groups numbers that run on across several segments by the segment that holds them.
 
     Args:
         numbers: (n,) int64 in [0, stops[-1]), in any order.
@@ -119,7 +119,7 @@ def _find_segment[F: DataFile](file: F, dataset: h5py.Dataset) -> Segment[F] | N
         index = FrameIndex.of_contiguous(dataset)
     elif dataset.chunks == (1, *dataset.shape[1:]):
         num_chunks = dataset.id.get_num_chunks()
-        if num_chunks < len(dataset):  # before memory is taken for so many
+        if num_chunks < len(dataset):  # before allocating memory for so many
             raise FormatError(
                 f"{file}: {dataset.name!r} stores {num_chunks} of its {len(dataset)} frames. Convert the dataset again."
             )

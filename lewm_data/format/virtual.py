@@ -94,7 +94,7 @@ def add_virtual_frames(file: h5py.File, shards: Sequence[Path], header: FileHead
     """Adds the columns of frames to a virtual file.
 
     Args:
-        file: The open file; it will be put next to the shards' folder.
+        file: The open file. It must end up next to the shards' folder.
         shards: Finished files of format version 1, in order.
         header: The header of any of them.
     """
