@@ -36,7 +36,7 @@ class Comparison:
         self._progress = progress
         self._lengths, self._offsets = file[EP_LEN][:].tolist(), file[EP_OFFSET][:].tolist()
         self._num_frames = sum(self._lengths) * len(header.cameras)
-        # Decoding cuts an episode off where the policy keeps it although frames are missing.
+        # If the policy keeps an episode whose frames are missing, decoding cuts it off.
         kept = [found for found in header.findings if found.handling == "kept"]
         self._shortened = {found.episode for found in kept if found.code != "precision_lost"}
         self._coarse = {found.episode for found in kept if found.code == "precision_lost"}

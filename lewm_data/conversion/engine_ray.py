@@ -1,8 +1,8 @@
-"""Shards made by a Ray cluster: each shard is a task. All nodes must see the source and the output.
+"""Makes shards on a Ray cluster, one task a shard. All nodes must see the source and the output.
 
-Only the inspection travels. A task writes its shard and its heartbeat into the work folder. When a node or process is
-lost, its task starts again elsewhere under another temporary name, so a node that was only cut off cannot spoil what
-its successor writes.
+Tasks receive only the inspection. A task writes its shard and its heartbeat into the work folder. When a node or
+process is lost, its task starts again elsewhere under another temporary name, so that a node that was only
+disconnected cannot overwrite the new task's files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 MAX_TRIES = 4
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
-"""Time that Ray may take to report the end of a task, after the task's own watchdog."""
+"""How long to wait for Ray to report the end of a task, after the task's own watchdog."""
 
 
 @dataclass(kw_only=True)
@@ -125,7 +125,7 @@ def write_shards(
             for reference in running:
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
-            if running:  # wait for their end: files that they still write would hinder the clean-up
+            if running:  # wait until they end, because files that they still write would get in the way of the cleanup
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.wait(list(running), num_returns=len(running), timeout=_GRACE_SECONDS)
 
@@ -180,9 +180,7 @@ def read_heartbeats(tasks: Any, work: Path, wrote: Callable[[int, str, int], Non
             continue
         if text != task.heartbeat:
             task.heartbeat, task.changed = text, time.monotonic()
-        if (
-            facts["frames"] > task.frames
-        ):  # a restarted task counts again once it is past the point that the first one reached
+        if facts["frames"] > task.frames:  # a restarted task counts only beyond the point that the first one reached
             wrote(facts["episode"], facts["camera"], facts["frames"] - task.frames)
             task.frames = facts["frames"]
 
@@ -191,7 +189,7 @@ def check_lost(ray: Any, task: ShardTask, error: Exception, watchdog_seconds: fl
     """Decides whether a task whose process or node is gone may start again.
 
     Raises:
-        LewmDataError: It may not.
+        LewmDataError: It must not.
     """
     silent_seconds = time.monotonic() - task.changed
     if watchdog_seconds and task.heartbeat and silent_seconds >= watchdog_seconds:
@@ -228,7 +226,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         raise UsageError(f"address is {address!r}, but no Ray cluster answers there ({error}).") from error
     try:
         if is_main:
-            for number, handler in before.items():  # Ray's own handlers would lose our message
+            for number, handler in before.items():  # Ray's own handlers would drop our message
                 signal.signal(number, handler)
         yield ray
     finally:

@@ -1,9 +1,9 @@
-"""The fingerprint of a conversion: equal for the same content, different for any other.
+"""The fingerprint of a conversion: equal for equal content, different for different content.
 
-It covers what the output depends on, as the conversion understands it: ``--camera front`` and
-``--camera observation.images.front`` make the same file, and so do ``224`` and ``224x224``. Of a local dataset's data,
-video and picture files it takes size and modification time, since their bytes may be terabytes. Settings of a training
-window are not part of it: they do not change the file.
+It covers everything that the output depends on, in the form that the conversion uses: ``--camera front`` and
+``--camera observation.images.front`` make the same file, and so do ``224`` and ``224x224``. For a local dataset's
+data, video and picture files it covers size and modification time, because hashing terabytes would take too long. It
+leaves out settings of the training window, which do not change the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.scale import SCALER_VERSION
 
 _RESOLVED = frozenset({"image_size", "camera", "cameras", "episodes", "action", "state", "extra_columns"})
-"""Settings that can say the same in several ways. What they come to is covered instead."""
+"""Settings with several spellings of one meaning. The fingerprint covers the meaning instead."""
 
 
 def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:
@@ -42,7 +42,7 @@ def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], conf
 
 
 def _resolved(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> dict[str, Any]:
-    """What the settings come to for this dataset."""
+    """The meaning of these settings for this dataset."""
     is_selection = config.episodes is not None  # a check of the whole dataset reports more than one of some episodes
     return {
         "image_size": parse_image_size(config.image_size),

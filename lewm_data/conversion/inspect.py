@@ -1,4 +1,4 @@
-"""Everything known before a conversion starts: cameras, findings, and what it needs."""
+"""What is known before a conversion starts: cameras, findings, and the memory, disk and time it needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lewm_data.source.selection import check_columns, choose_cameras
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What is known of a source under given settings.
+    """What is known about a source under given settings.
 
     Attributes:
         source: The source, as the caller gave it.
@@ -37,7 +37,7 @@ class Inspection:
         dataset: None if the metadata is too damaged.
         cameras: Frame column to LeRobot camera key.
         report: Findings, and where each episode's rows are.
-        decision: What the dirty-episode policy makes of the findings.
+        decision: What the dirty-episode policy does about the findings.
         image_size: (height, width) of the stored frames; None if no frame was decoded.
         plan: None if nothing can be converted.
         fingerprint: Hash of source and content settings; empty if the metadata is too damaged.
@@ -122,7 +122,7 @@ class Inspection:
 
 
 def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Finding]) -> DirtyDataError:
-    """The error that refuses a dataset: its first reason in words, and all findings attached."""
+    """Makes the error that refuses a dataset. It states the first reason and carries all findings."""
     first = refused[0].sentence() if refused else "No episode has a frame for every row."
     more = f" ({len(refused) - 1} more in the report)" if len(refused) > 1 else ""
     return DirtyDataError(
@@ -132,7 +132,7 @@ def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Find
 
 
 def refuse(inspection: Inspection, findings: Sequence[Finding]) -> NoReturn:
-    """Refuses the dataset because of what decoding found, or because no episode is left.
+    """Refuses the dataset, because of what decoding found or because no episode is left.
 
     Raises:
         DirtyDataError: Always.
@@ -160,7 +160,7 @@ def inspect_source(
         SourceError: There is no dataset, or it cannot be reached.
         DirtyDataError: ``image_size`` is ``native``, but no frame can be decoded to learn the size.
         UsageError: A camera or column does not exist, or there are several cameras and no choice.
-        MachineError: The machine did not let a file be read.
+        MachineError: The machine cannot read a file.
     """
     opened = open_source(
         source,

@@ -199,7 +199,7 @@ def _damaged(dataset: h5py.Dataset, row: int, error: Exception) -> DamagedChunkE
 
 
 def _refuse_shards(inputs: Sequence[_Input]) -> None:
-    """Refuses the shards of a sharded layout: only their virtual file records all findings and dropped episodes."""
+    """Refuses shards of a sharded layout, because only their virtual file records all findings and dropped episodes."""
     first: dict[str, FileHeader] = {}
     for path, header, *_ in inputs:
         before = first.setdefault(header.fingerprint, header)

@@ -1,4 +1,4 @@
-"""Where a conversion writes: the output's folder, its lock, and failures to write in plain words."""
+"""Where a conversion writes: the output's folder, its lock, and plain explanations of failures to write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     """Checks that an output can be made.
 
     Raises:
-        OutputError: It is a folder, it exists, or its folder cannot be written to.
+        OutputError: The output is a folder, exists already, or its folder cannot be written to.
     """
     if output.is_dir():
         raise OutputError(f"{output}: is a folder, but the output is one file. Give a name such as {output}/data.h5.")
@@ -38,7 +38,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{output}: exists already. Give another name, or --overwrite to replace it.")
     parent = _existing_parent(output)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{output}: cannot be written, since {parent} is not a folder that you may write to.")
+        raise OutputError(f"{output}: cannot be written, because {parent} is not a folder that you may write to.")
 
 
 def free_disk_bytes(output: Path) -> int:
@@ -50,7 +50,7 @@ def free_disk_bytes(output: Path) -> int:
 def output_place(
     output: Path, *, overwrite: bool, waiting: Callable[[], None] = lambda: None, kept: str = ""
 ) -> Iterator[None]:
-    """Makes the output's folder, holds the output's lock, and puts failures to write into words.
+    """Makes the output's folder, holds the output's lock, and explains failures to write.
 
     Args:
         output: The file to make.
@@ -59,13 +59,13 @@ def output_place(
         kept: A sentence for the message of a failure: what is kept for the next run.
 
     Raises:
-        OutputError: It exists (another process may just have made it), or cannot be written.
+        OutputError: The output exists (another process may have just made it) or cannot be written.
         ResourceError: The disk is full.
     """
     made = [folder for folder in output.parents if not folder.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        for folder in made:  # else a loss of power could take the new folder, and the finished file with it
+        for folder in made:  # otherwise a power loss could lose the new folder and the finished file in it
             sync(folder.parent)
         with exclusive(lock_path(output), waiting=waiting):
             check_output(output, overwrite=overwrite)
@@ -82,7 +82,7 @@ def output_place(
 
 
 def write_failure(output: Path, error: Exception, *, kept: str = "") -> LewmDataError:
-    """What to raise when an output cannot be written.
+    """Makes the error for an output that cannot be written.
 
     Args:
         output: The file or folder.
@@ -90,13 +90,13 @@ def write_failure(output: Path, error: Exception, *, kept: str = "") -> LewmData
         kept: A sentence for the message: what is kept for the next run.
     """
     code = system_errno(error)
-    reason = system_reason(code) if code else str(error).splitlines()[0]  # HDF5's own text is a dump
+    reason = system_reason(code) if code else str(error).splitlines()[0]  # HDF5's own text is a stack dump
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(
             f"{output}: the disk is full, or does not allow files of this size ({reason}). Free some space, then "
             f"run the same command again. {kept}".rstrip()
         )
-    if code in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):  # not the place's fault
+    if code in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):  # another place would not help
         return machine_error(error, output) or ResourceError(reason)
     return OutputError(f"{output}: cannot be written ({reason}). Choose another place.")
 

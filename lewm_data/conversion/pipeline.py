@@ -40,7 +40,7 @@ class Reporter:
         """Frames of an earlier run are used again."""
 
     def frames(self, episode: int, camera: str, count: int) -> None:
-        """So many more frames are written."""
+        """This many more frames are written."""
 
     def joining(self, what: str, done: int, total: int) -> None:
         """Another shard is copied into the final file."""
@@ -123,7 +123,7 @@ def convert(
     Raises:
         UsageError: The source, a camera, a setting or the output is invalid.
         DirtyDataError: The dataset has errors that the dirty-episode policy refuses. Nothing is left behind.
-        MachineError: The machine did not let a file be read or written.
+        MachineError: The machine cannot read or write a file.
         ResourceError: Memory or disk does not suffice.
         InterruptedConversionError: Ctrl-C. Run the same command again to resume.
     """

@@ -1,4 +1,4 @@
-"""Pure arithmetic: does a conversion fit, how long does it take, and where are parts and shards cut."""
+"""Pure arithmetic: whether a conversion fits, how long it takes, and where to cut parts and shards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DISK_MARGIN = 1.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """What a handful of real frames measured.
+    """Measurements of a handful of real frames.
 
     Attributes:
         frames: Number of decoded frames.
@@ -66,7 +66,7 @@ class Plan:
         sample_frames: Frames that were measured.
         num_shards: Temporary files, joined at the end. A single one needs no joining.
         output_bytes: Size of the finished file.
-        temporary_bytes: Disk in use at the worst moment, including the output.
+        temporary_bytes: Peak disk usage, including the output.
         peak_memory_bytes: Resident memory of the process.
         seconds: Time that the conversion takes.
     """
@@ -165,8 +165,8 @@ def cut_shards(lengths: Sequence[int], *, step_bytes: float, shard_bytes: int) -
 def cut_part(lengths: Sequence[int], number: int, num_parts: int) -> range:
     """One of n runs of whole episodes with about the same number of steps each.
 
-    The cut depends on the lengths only, so independent jobs agree on it. An episode belongs to the part that holds
-    its middle step. A part that this leaves empty takes an episode from a neighbor.
+    The cut depends only on the lengths, so independent jobs agree on it. An episode belongs to the part that holds
+    its middle step. A part that would be empty takes an episode from a neighbor.
 
     Args:
         lengths: Steps of each episode, 1 or more.
@@ -195,11 +195,11 @@ def cut_part(lengths: Sequence[int], number: int, num_parts: int) -> range:
 
 
 def shortfalls(plan: Plan, *, config: ConvertConfig, available_memory_bytes: int, free_disk_bytes: int) -> list[str]:
-    """Why a plan does not fit, each reason with its remedies; empty if it fits.
+    """Lists the reasons why a plan does not fit, each with its remedies; empty if it fits.
 
     Args:
         plan: The plan.
-        config: The settings that it was made under. A remedy that they contain already is not suggested.
+        config: The settings of the plan. Remedies that they already contain are not suggested.
         available_memory_bytes: Memory that the conversion may use.
         free_disk_bytes: Space on the output's disk.
     """
@@ -229,7 +229,7 @@ def shortfalls(plan: Plan, *, config: ConvertConfig, available_memory_bytes: int
 
 
 def memory_remedies(config: ConvertConfig, num_cameras: int) -> str:
-    """What helps where memory does not suffice, as a sentence."""
+    """What helps against too little memory, as a sentence."""
     remedies = [
         "a lower --micro_batch" if config.micro_batch > 1 else "",
         "a smaller --image_size",
@@ -240,6 +240,6 @@ def memory_remedies(config: ConvertConfig, num_cameras: int) -> str:
 
 
 def _listed(remedies: Sequence[str]) -> str:
-    """Those remedies that apply, as an enumeration."""
+    """The remedies that apply, as a list in words."""
     *first, last = filter(None, remedies)
     return f"{', '.join(first)} or {last}" if first else last

@@ -93,7 +93,7 @@ def _pointer(source: str, data_dir: Path, config: ConvertConfig) -> Path:
 
 
 def _pointed_file(pointer: Path) -> str | None:
-    """The name of the converted file that a pointer names; None without a usable pointer."""
+    """The converted file that a pointer names; None if there is no usable pointer."""
     try:
         record = json.loads(pointer.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # ValueError: not JSON, or not UTF-8
@@ -130,14 +130,14 @@ def _convert_in_child(source: str, output: Path, config: ConvertConfig) -> None:
         child = subprocess.Popen([*command, "--config", str(settings), "--json"], stdout=subprocess.PIPE, text=True)
         try:
             stdout, _ = child.communicate()
-        except BaseException:  # Ctrl-C reaches the child too: let it keep its finished shards
+        except BaseException:  # Ctrl-C reaches the child too; wait while it saves its finished shards
             child.terminate()
             child.wait()
             raise
     if child.returncode == 0:
         return
     if is_file(output):
-        return  # another process made it meanwhile, under another name of the same revision
+        return  # meanwhile, another process converted it under another name of the same revision
     try:
         error = json.loads(stdout)["error"]
     except (ValueError, KeyError, TypeError):

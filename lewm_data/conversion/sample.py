@@ -24,7 +24,7 @@ _FRAMES_PER_EPISODE = 16
 
 
 class SampleResult(NamedTuple):
-    """What was learned from a few frames.
+    """What a few frames show.
 
     Attributes:
         size: (height, width) of the stored frames; None if it is the source's own and no frame can be decoded.

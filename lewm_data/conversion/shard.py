@@ -32,7 +32,7 @@ from lewm_data.source.scale import SCALER_VERSION, Scaler
 from lewm_data.source.selection import file_column
 
 Event = EpisodeData | DecodedFrame | JobEnd
-"""What arrives, in order: an episode's rows, then for each camera its frames and its end."""
+"""One event; in order: an episode's rows, then for each camera its frames and its end."""
 
 
 def write_shard(

@@ -36,7 +36,7 @@ from lewm_data.source.scale import SCALER_VERSIONS
 from lewm_data.source.selection import NO_STATE, column_name
 
 MAX_PROBLEMS = 100
-"""Problems that are reported; the rest of the file is not checked after so many."""
+"""Problems to report. After this many, the rest of the file is not checked."""
 
 
 def verify_file(
@@ -59,7 +59,7 @@ def verify_file(
         Each problem as one sentence; empty if the file is whole.
 
     Raises:
-        FormatError: It is not a file of this format, or of a newer version, or it refers to other files.
+        FormatError: The file is not of this format, has a newer version, or refers to other files.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
@@ -89,7 +89,7 @@ def verify_against(
         progress: Called after each frame.
 
     Returns:
-        Each difference as one sentence, and the number of frames that were compared.
+        Each difference as one sentence, and the number of frames compared.
 
     Raises:
         UsageError: The file was merged from several sources, or it was not converted from this one.
@@ -220,7 +220,7 @@ def _state_setting(header: FileHeader) -> str | None:
 
 
 def _source_problems(inspection: Inspection, header: FileHeader) -> list[str]:
-    """Why a source cannot be compared with a file at all."""
+    """The reasons why a source cannot be compared with a file at all."""
     findings = inspection.report.findings
     unusable = [found.sentence() for found in findings if found.severity == "error" and found.episode is None]
     if inspection.dataset is None or (unusable and not inspection.report.first_rows):

@@ -1,4 +1,4 @@
-"""What stops a conversion: Ctrl-C and SIGTERM, and a watchdog for one that hangs."""
+"""Stops a conversion: on Ctrl-C and SIGTERM, and by a watchdog when it hangs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _interrupted = threading.Event()
 def catch_signals() -> Iterator[None]:
     """Lets SIGINT and SIGTERM raise KeyboardInterrupt at once, and again at the next ``raise_if_interrupted``.
 
-    Python drops an exception that is raised while it runs a weak reference's callback; the second one makes up for it.
-    When the context ends, the program has its own handlers back, and no signal is left over for what it does next.
+    Python drops an exception that is raised during a weak reference's callback, so it is raised a second time. When the
+    context ends, the program's own handlers are restored and no signal is left pending.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     _interrupted.clear()
@@ -40,7 +40,7 @@ def catch_signals() -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Raises KeyboardInterrupt if a signal came since ``catch_signals`` began or since the last call."""
+    """Raises KeyboardInterrupt if a signal arrived since ``catch_signals`` began or since the last call."""
     if _interrupted.is_set():
         _interrupted.clear()
         raise KeyboardInterrupt
@@ -55,13 +55,13 @@ _DUMP_SECONDS = 1.0
 """Time between the dump of the stacks and the end of the process."""
 
 _BEAT_SECONDS = 1.0
-"""Shortest time between two beats. A faster one is ignored, since re-arming costs a system thread."""
+"""Shortest time between two beats. Faster ones are ignored, because re-arming costs a system thread."""
 
 
 class Heartbeat:
     """Writes progress to a JSON file, at most once a second, and re-arms a watchdog.
 
-    When no beat comes for ``watchdog_seconds``, the watchdog dumps the stack of every thread to stderr and ends the
+    If no beat arrives for ``watchdog_seconds``, the watchdog dumps the stack of every thread to stderr and ends the
     process with status 5. Neither step needs the interpreter: ``faulthandler`` dumps from a C thread, and a POSIX
     timer calls C's ``_exit``. So a call that never releases the GIL is ended too. (On systems without POSIX timers,
     such as macOS, faulthandler itself ends the process, with status 1.)
@@ -78,7 +78,7 @@ class Heartbeat:
         self._timer = _ExitTimer(StalledError.exit_status) if watchdog_seconds and _ExitTimer.available() else None
 
     def __enter__(self) -> Heartbeat:
-        return self  # armed by the first beat
+        return self  # the first beat arms it
 
     def __exit__(self, *exception: object) -> None:
         if self._seconds:
@@ -87,7 +87,7 @@ class Heartbeat:
             self._timer.delete()
 
     def beat(self, progress: dict[str, Any], *, force: bool = False) -> None:
-        """Reports that work was done.
+        """Reports progress.
 
         Args:
             progress: JSON-ready facts: episode, camera, frames, frames per second, seconds left.

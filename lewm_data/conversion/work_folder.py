@@ -25,19 +25,19 @@ from lewm_data.locks import exclusive_if_free, lock_exists
 
 _STATE = "state.json"
 _TRANSIENT = frozenset({"state.tmp", "heartbeat.json", "heartbeat.tmp"})
-"""What a work folder may hold before it has its state."""
+"""Files that a work folder may contain before its state is written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkState:
-    """What a work folder's state file says.
+    """The content of a work folder's state file.
 
     Attributes:
         fingerprint: Hash of the source and the content settings that the shards are for.
         lewm_data_version: The version that makes the shards.
         shards: episode_index of each shard's episodes.
         folder: Name of the folder of shards that stay; empty if the shards are joined.
-        replaces: Names of the folders of shards that the output which is being replaced uses.
+        replaces: Names of the shard folders of the output that is being replaced.
     """
 
     fingerprint: str
@@ -51,7 +51,7 @@ class WorkState:
         """Reads the state of an output's unfinished run.
 
         Returns:
-            The state; None if there is none, or none that this version understands.
+            The state; None if there is none that this version understands.
         """
         try:
             record = json.loads((work_folder(output) / _STATE).read_text(encoding="utf-8"))
@@ -72,18 +72,18 @@ class WorkState:
         if not isinstance(shards, list) or not all(_is_integers(shard) for shard in shards):
             return None
         if not all(_is_shards_folder(output, name) for name in [*replaces, *([folder] if folder else [])]):
-            return None  # it is about an output of another name
+            return None  # it belongs to an output of another name
         return cls(fingerprint=fingerprint, lewm_data_version=version, shards=shards, folder=folder, replaces=replaces)
 
     def write(self, output: Path) -> None:
-        """Writes the state so that a loss of power leaves the old state or the new one."""
+        """Writes the state so that a power loss leaves either the old state or the new one."""
         path = work_folder(output) / _STATE
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
         replace_durably(temporary, path)
 
     def continues(self, other: WorkState) -> bool:
-        """Whether shards that were made under this state serve another one: same content, version and kind."""
+        """Whether shards made under this state are usable under another: same content, version and kind."""
         mine = self.fingerprint, self.lewm_data_version, bool(self.folder), list(itertools.chain(*self.shards))
         return mine == (
             other.fingerprint,
@@ -98,11 +98,11 @@ def _is_integers(value: object) -> bool:
 
 
 class WorkFolder:
-    """Finished shards of this run or an interrupted one. A shard has its name only when it is complete.
+    """Finished shards of this run or an interrupted one. A shard gets its name only when it is complete.
 
-    Shards that stay are made in a folder of their own, ``<output>.shards``, with a number appended while an older
-    output, about to be replaced, still has its shards there. The state file names both folders, so the older one goes
-    when its output is replaced. Other folders of such a name belong to a renamed file.
+    Shards that stay get a folder of their own, ``<output>.shards``, with a number appended while the output that is
+    about to be replaced still has its shards there. The state file names both folders, so that the older one is removed
+    when its output is replaced. Other folders with such a name belong to a renamed file.
 
     Args:
         output: The file that the shards are for.
@@ -119,7 +119,7 @@ class WorkFolder:
         self._replaced: list[Path] = []
 
     def open(self, shards: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Takes over an earlier run's work, or starts anew.
+        """Takes over an earlier run's work, or starts over.
 
         Args:
             shards: episode_index of each shard's episodes, as they would be cut now.
@@ -144,7 +144,7 @@ class WorkFolder:
         self._replaced = used
         self.path.mkdir()
         sync(self.path.parent)
-        if self._keeps_shards:  # only now: what was removed may have had the name
+        if self._keeps_shards:  # only now, because a removed folder may have had the name
             state = dataclasses.replace(state, folder=_free_name(self._output))
         self._use_folder(state)
         state.write(self._output)
@@ -177,7 +177,7 @@ class WorkFolder:
         return shard_bytes(self._shards) if self._keeps_shards else 0
 
     def finish(self) -> None:
-        """Removes what the finished output does not need: the folder, and the shards of an output it replaced."""
+        """Removes what the finished output does not need: the folder, and the shards of the output that it replaced."""
         for folder in set(self._replaced) - {self._shards}:
             shutil.rmtree(folder, ignore_errors=True)
         self._clear()
@@ -200,7 +200,7 @@ class WorkFolder:
         self._clear()
 
     def _clear(self) -> None:
-        """Removes the folder, its state last: after a kill in the middle, the next run still recognizes it."""
+        """Removes the folder, its state last, so that the next run recognizes it after a kill in the middle."""
         for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == _STATE):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -210,9 +210,9 @@ class WorkFolder:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Removes what a process left beside a finished output when it was killed just after naming it.
+    """Removes what a process that was killed just after naming its output left behind.
 
-    Shards for other content (of an interrupted ``--overwrite``) stay, and so does whatever is in use.
+    Shards for other content (of an interrupted ``--overwrite``) and everything in use stay.
     """
     folder = work_folder(output)
     if not output.is_file() or not (folder.exists() or lock_exists(lock_path(output))):
@@ -229,7 +229,7 @@ def remove_leftovers(output: Path) -> None:
 
 
 def kept_bytes(output: Path) -> int:
-    """Disk space that an earlier run's shards of an output take already."""
+    """Disk space that an earlier run's shards of an output already take."""
     state = WorkState.read(output)
     folders = [work_folder(output), *([output.with_name(state.folder)] if state is not None and state.folder else [])]
     return sum(map(shard_bytes, folders))
@@ -256,7 +256,7 @@ def _header_fingerprint(path: Path) -> str:
 
 
 def _shards_folders(output: Path) -> list[Path]:
-    """All folders beside an output that are named as its folder of shards would be."""
+    """All folders next to an output whose names could be its shard folder's."""
     found = output.parent.glob(f"{glob.escape(output.name)}.shards*")
     return [folder for folder in found if _is_shards_folder(output, folder.name)]
 
@@ -266,7 +266,7 @@ def _is_shards_folder(output: Path, name: str) -> bool:
 
 
 def _free_name(output: Path) -> str:
-    """A name for a folder of shards that no folder has yet."""
+    """An unused name for a shard folder."""
     numbers: Iterator[str] = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     names = (f"{output.name}.shards{number}" for number in numbers)
     return next(name for name in names if not output.with_name(name).exists())

@@ -15,13 +15,13 @@ from lewm_data.quality.clock import Frames, check_clock
 from lewm_data.source.metadata import NUMBER_DTYPES, Feature, LeRobotDataset
 
 _FINEST_SHARE = 2.0**-22
-"""float32 has 24 binary digits, so it loses changes smaller than this share of a dimension's range in any unit."""
+"""float32 has 24 binary digits, so it loses changes below this share of a dimension's range, whatever the unit."""
 
 _ROUNDING = 64
-"""Differences of up to so many units in the last place come from rounding, not from motion."""
+"""Differences of up to this many units in the last place come from rounding, not from motion."""
 
 MAX_EPISODE_BYTES = 1 << 30
-"""Rows of one episode, which are held in memory at once: ten days of a robot arm at 30 fps."""
+"""Maximum rows of one episode, which are in memory at once: ten days of a robot arm at 30 fps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class EpisodeRows:
         episode: episode_index.
         file: Parquet file, relative to the dataset's folder.
         length: L.
-        frame_index: Shape (L,); None where the file has no usable column of that name.
+        frame_index: Shape (L,); None if the file has no usable column of that name.
         timestamp: Seconds since the episode's start, float64, shape (L,); None likewise.
         index: The dataset-wide row number, shape (L,); None likewise.
         columns: LeRobot's key to values of shape (L,) or (L, width).
@@ -48,7 +48,7 @@ class EpisodeRows:
 
 
 def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iterator[Finding]:
-    """Reports what ``meta/info.json`` says against a conversion of the dataset as a whole."""
+    """Reports what in ``meta/info.json`` prevents a conversion of the dataset as a whole."""
     where: dict[str, Any] = {"file": "meta/info.json"}
     for key in dict.fromkeys(key for keys in dataset.row_columns(tuple(extra_columns)).values() for key in keys):
         feature = dataset.features.get(key)
@@ -95,7 +95,7 @@ def check_rows(
         length: Rows that the metadata promises.
         first_index: The ``index`` that the metadata gives its first row; negative if it gives none.
         fps: Steps per second.
-        features: LeRobot's key to what ``meta/info.json`` says of it.
+        features: LeRobot's key to its entry in ``meta/info.json``.
         columns: Our column name to the keys that make it up.
         frames: How the episode's frames relate to its rows.
         state_dtype: dtype that action and state will have in the file.
@@ -139,7 +139,7 @@ def _check_values(values: np.ndarray, stored: np.dtype, feature: Feature, where:
     if values.dtype.kind != "f":
         yield from _check_range(values, stored, feature, where)
         return
-    limit = np.finfo(stored if stored.kind == "f" else values.dtype).max  # what is larger becomes Inf in the file
+    limit = np.finfo(stored if stored.kind == "f" else values.dtype).max  # larger values become Inf in the file
     bad = ~(np.abs(values) <= limit)  # NaN compares false
     if bad.any():
         step = int(np.argwhere(bad)[0][0])
@@ -162,7 +162,7 @@ def _check_values(values: np.ndarray, stored: np.dtype, feature: Feature, where:
 
 
 def _check_range(values: np.ndarray, stored: np.dtype, feature: Feature, where: dict[str, Any]) -> Iterator[Finding]:
-    """Whether whole numbers fit into the dtype they will be stored as; else they would wrap round."""
+    """Whether whole numbers fit into their stored dtype; otherwise they would wrap around."""
     if stored.kind not in "iu" or values.dtype.kind not in "iu" or not values.size:
         return
     limits = np.iinfo(stored)
@@ -199,7 +199,7 @@ class LostPrecision(NamedTuple):
         dimension: Its number.
         num_distinct: Distinct values in the source.
         num_left: Distinct values once they are stored.
-        step: The first step whose value differs from the step before and does not once it is stored.
+        step: The first step whose value differs from the step before, but not once stored.
         example: Both values.
     """
 

@@ -1,4 +1,4 @@
-"""The clock of an episode: what its timestamps and frame_index say about which frame belongs to a row. Pure values."""
+"""The clock of an episode: which frame belongs to a row, by timestamps and frame_index. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lewm_data.findings import Finding, finding
 from lewm_data.source.metadata import TIMESTAMP_TOLERANCE_SECONDS
 
 Frames = Literal["equal", "unequal", "in_rows"]
-"""How an episode's frames relate to its rows: as many, another number, or stored in the rows themselves."""
+"""An episode's frames compared with its rows: as many, another number, or stored in the rows themselves."""
 
 ClockKind = Literal["grid", "jitter", "offset", "drift", "backwards", "null", "absent"]
 
 
 class Clock(NamedTuple):
-    """What an episode's timestamps are.
+    """A classification of an episode's timestamps.
 
     Attributes:
-        kind: ``grid``: step i is at i/fps; ``jitter``: less than half a frame off; ``offset``: the grid, begun at
+        kind: ``grid``: step i is at i/fps; ``jitter``: less than half a frame off; ``offset``: the grid, starting at
             another time; ``drift``: half a frame or more off the grid; ``backwards``: not increasing; ``null``: not all
             finite; ``absent``: no usable timestamps.
         step: The first step of an offset, the worst of a drift or jitter, the first wrong one otherwise.
-        seconds: The offset, or the distance from the grid at ``step``; positive where the timestamp is late.
+        seconds: The offset, or the distance from the grid at ``step``; positive if the timestamp is late.
     """
 
     kind: ClockKind
@@ -116,7 +116,7 @@ def _check_frame_index(
     wrong = np.flatnonzero(frame_index != np.arange(count))
     if not len(wrong):
         return
-    # one value throughout was never filled in; a constant offset counts the same order from elsewhere
+    # a single value was never filled in; a constant offset keeps the order
     says_nothing = (frame_index == frame_index[0]).all()
     is_offset = (frame_index - frame_index[0] == np.arange(count)).all()
     is_confirmed = clock.is_steady and count == length
@@ -191,7 +191,7 @@ def _frames(number: float) -> str:
 
 
 def drift_remedy(drifts: dict[int, float], *, num_episodes: int, fps: float, equal: bool) -> str:
-    """What to do about timestamps that drift off the grid, with the truth about the whole dataset.
+    """What to do about timestamps that drift off the grid, given the whole dataset.
 
     Args:
         drifts: Every episode that drifts, to the largest distance from the grid in seconds; positive is late.

@@ -1,4 +1,4 @@
-"""Whether a Parquet data file can be read at all, and which columns it has: by its footer, before any row."""
+"""Whether a Parquet data file is readable and which columns it has, judged by its footer alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNFINISHED = f"This recording session was not finished: LeRobot closes the file
 
 
 class FileProblem(NamedTuple):
-    """Why a data file cannot be read: a finding without its episode."""
+    """Why a data file cannot be read: a finding without an episode."""
 
     code: str
     expected: str
@@ -43,21 +43,21 @@ def inspect_data_file(
     widths: Mapping[str, int],
     follow_links: bool = False,
 ) -> tuple[FileProblem | None, list[str]]:
-    """Looks at a data file's footer, and at no row.
+    """Checks a data file's footer without reading rows.
 
     Args:
         root: The dataset's folder.
         file: The file, relative to it.
         required: Columns that a conversion needs.
         optional: Columns that follow from the order of the rows.
-        widths: Column to the numbers in one row, where that is known.
+        widths: Column to the numbers in one row, if known.
         follow_links: Whether the file may be a link to a place outside the folder.
 
     Returns:
-        Why the file cannot be read, or None; and the optional columns that it has no usable form of.
+        Why the file cannot be read, or None; and the optional columns that are missing or unusable.
 
     Raises:
-        MemoryError, MachineError: The machine does not let it be read.
+        MemoryError, MachineError: The machine cannot read it.
     """
     path = root / file
     if not is_file(path):

@@ -1,4 +1,4 @@
-"""Checks frames as they pass: black, of one color, or frozen."""
+"""Checks frames as they pass: black, single-color or frozen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FROZEN_SECONDS = 2.0
 """A camera is frozen if its picture stays bit for bit the same this long, because a live sensor has noise.
 
 LeRobot's AV1 (a keyframe every 2 frames) decodes an unchanging picture to unchanging bits. x264 with such short groups
-does not, and no threshold can tell a frozen camera from a robot that stands still there.
+does not, and there no threshold separates a frozen camera from a robot that stands still.
 """
 
 _STRIDE = 4
 _MIN_STRIDED_SIDE = 32
-"""Frames with shorter sides, in pixels, are checked in full; of others, every 4th row and column is enough."""
+"""Frames with a side shorter than this, in pixels, are checked in full; others by every 4th row and column."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class PictureCheck:
             frames: uint8, shape (n, H, W, 3). The buffer may be reused afterwards.
         """
         stride = _STRIDE if min(frames.shape[1:3]) >= _MIN_STRIDED_SIDE else 1
-        # channels first: 16 us a frame; reducing over the middle axis instead takes 240
+        # channels first: 16 us a frame; reducing over the middle axis takes 240 us
         pixels = np.ascontiguousarray(frames[:, ::stride, ::stride].transpose(0, 3, 1, 2)).reshape(len(frames), 3, -1)
         highest, lowest = pixels.max(axis=2), pixels.min(axis=2)
         black = highest.max(axis=1) < BLACK_LEVEL

@@ -1,4 +1,4 @@
-"""What a dirty-episode policy makes of findings: refuse, drop, keep or record."""
+"""Applies a dirty-episode policy to findings: refuse, drop, keep or record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lewm_data.findings import DirtyEpisodePolicy, Finding, Handling
 
 
 class Decision(NamedTuple):
-    """What a dirty-episode policy makes of findings.
+    """The outcome of a dirty-episode policy.
 
     Attributes:
         findings: The same findings, each with its handling.
@@ -27,13 +27,13 @@ class Decision(NamedTuple):
 def decide(findings: Iterable[Finding], policy: DirtyEpisodePolicy) -> Decision:
     """Applies a dirty-episode policy.
 
-    An error that concerns the whole dataset refuses it, unless the listed episodes are whole without what is missing
-    (``Finding.is_skippable``) or the policy is ``keep`` and the catalog allows it.
+    An error of the whole dataset refuses it, unless the listed episodes are complete even so
+    (``Finding.is_skippable``), or the policy is ``keep`` and the catalog allows it.
 
     Args:
         findings: All findings of a dataset.
-        policy: ``fail`` refuses on any error; ``skip`` drops the episodes that have one; ``keep`` keeps what the
-            catalog says can still be aligned, and drops the rest.
+        policy: ``fail`` refuses on any error; ``skip`` drops the episodes that have one; ``keep`` keeps
+            episodes that can still be aligned according to the catalog, and drops the rest.
     """
     handled = tuple(dataclasses.replace(found, handling=_handling(found, policy)) for found in findings)
     dropped = {found.episode for found in handled if found.handling == "dropped" and found.episode is not None}

@@ -30,21 +30,21 @@ from lewm_data.source.strays import data_files
 
 
 class RowScan:
-    """Scans data files, and collects what conversion needs to know of them.
+    """Scans data files, and collects what conversion needs to know about them.
 
     Args:
         dataset: The dataset.
         cameras: Cameras to convert.
         extra_columns: Further columns to convert.
-        frames: episode_index to how its frames relate to its rows.
+        frames: episode_index to the number of its frames compared with its rows.
         state_dtype: dtype that action and state will have in the file.
-        whole: Whether the table holds all episodes, so that rows of others are worth a warning.
+        whole: Whether the table holds all episodes. If so, rows of other episodes get a warning.
 
     Attributes:
         first_rows: episode_index to the row of its file where it begins.
-        relocated: episode_index to the file that holds its rows, where the metadata names another.
+        relocated: episode_index to the file that holds its rows, if the metadata names another.
         drifts: episode_index to the largest distance of its timestamps from the grid, in seconds; positive is late.
-        max_steps: Most steps of an episode whose rows fit into memory.
+        max_steps: Maximum steps of an episode whose rows fit into memory.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RowScan:
         keys = dict.fromkeys(key for keys in self._columns.values() for key in keys)
         self._widths = {key: dataset.features[key].width for key in keys}
         self.max_steps = checks.MAX_EPISODE_BYTES // (8 * (len(INDEX_COLUMNS) + sum(self._widths.values())))
-        # what follows from the order of the rows may be missing
+        # columns that follow from the order of the rows may be missing
         optional = [*INDEX_COLUMNS[1:], *self._columns.get(DONE, ())]
         optional += ["episode_index"] if dataset.is_legacy() else []
         needed_twice = {key for name, keys in self._columns.items() if name != DONE for key in keys}
@@ -76,8 +76,8 @@ class RowScan:
         self._image_cameras = [camera for camera in cameras if dataset.features[camera].dtype == "image"]
         self._row_of = {int(index): row for row, index in enumerate(dataset.episodes.index)}
         self._scanned: set[str] = set()
-        self._pending: dict[int, Finding] = {}  # episodes whose rows were not where they should be
-        self._elsewhere: dict[int, dict[str, None]] = {}  # episode_index to files that hold rows of it and should not
+        self._pending: dict[int, Finding] = {}  # episodes whose rows are not where the metadata says
+        self._elsewhere: dict[int, dict[str, None]] = {}  # episode_index to other files that hold rows of it
         self._lacking: dict[str, dict[str, None]] = {}  # column to the files that lack it
 
     def file(self, file: str | None, members: Sequence[int]) -> list[Finding]:
@@ -110,7 +110,7 @@ class RowScan:
         return self._scan(file, wanted, absent)
 
     def finish(self) -> list[Finding]:
-        """After all files: episodes whose rows are elsewhere or nowhere, and columns that files lack."""
+        """Reports, after all files, episodes whose rows are elsewhere or missing, and columns that files lack."""
         findings = self._relocate() if self._pending and not self._dataset.is_legacy() else []
         for index, pending in self._pending.items():
             if index in self._elsewhere and pending.code == "rows_misplaced":
@@ -130,7 +130,7 @@ class RowScan:
         return findings
 
     def _relocate(self) -> list[Finding]:
-        """Looks for the rows of pending episodes in other files, and takes them where they are in exactly one."""
+        """Looks for the rows of pending episodes in other files, and accepts them if exactly one file has them."""
         findings: list[Finding] = []
         for name in data_files(self._dataset.root, self._dataset.paths.data):
             if name not in self._scanned:
@@ -145,7 +145,7 @@ class RowScan:
             found = self.file(file, [self._row_of[index] for index in indices])
             findings += [one for one in found if one.code != "rows_unlisted"]  # reported by the first scan
             for index, pending in named.items():
-                if index in self._pending:  # its rows could not be read there either
+                if index in self._pending:  # its rows are unreadable there too
                     continue
                 self.relocated[index] = file
                 where = "no file" if pending.code == "location_null" else str(pending.file)
@@ -235,7 +235,7 @@ class RowScan:
                     if current in wanted:
                         held += end - begin
                         limit = min(int(table.length[wanted[current]]), self.max_steps)
-                        if held - NUMBER_ROWS <= limit:  # beyond that, more are as wrong as many more
+                        if held - NUMBER_ROWS <= limit:  # beyond that, the exact number does not matter
                             parts.append(batch.slice(begin, end - begin))
                     elif current in self._row_of:
                         self._elsewhere.setdefault(current, {})[file] = None
@@ -269,7 +269,7 @@ class RowScan:
         self.first_rows.setdefault(episode, start)
         columns = {}
         for key, width in self._widths.items():
-            if key not in table.column_names:  # absent, and derived
+            if key not in table.column_names:  # absent, so derived
                 continue
             try:
                 columns[key] = to_numpy(table.column(key), null=float("nan"))

@@ -35,12 +35,12 @@ def validate(
     """Checks a dataset against the catalog of findings.
 
     Args:
-        dataset: A dataset whose metadata was read and whose files are on this machine, as far as they can be.
+        dataset: A dataset whose metadata has been read and whose files, those that exist, are on this machine.
         cameras: Keys of the cameras to convert.
         extra_columns: Further columns to convert, by LeRobot's keys.
         state_dtype: dtype that action and state will have in the file.
         min_episode_steps: Episodes shorter than this get a warning.
-        whole: Whether the table holds all episodes; else frames between the chosen ones mean nothing.
+        whole: Whether the table holds all episodes; if not, frames between the chosen ones are no finding.
         progress: Called after each file.
 
     Returns:
@@ -84,7 +84,7 @@ def validate(
 
 
 def _group(paths: Iterable[str | None]) -> dict[str | None, list[int]]:
-    """File to the table's rows whose episodes are in it, in the order of the episodes."""
+    """File to the table's rows of its episodes, in order."""
     groups: dict[str | None, list[int]] = {}
     for row, path in enumerate(paths):
         groups.setdefault(path, []).append(row)
@@ -94,7 +94,7 @@ def _group(paths: Iterable[str | None]) -> dict[str | None, list[int]]:
 def _with_drift(
     findings: list[Finding], drifts: dict[int, float], dataset: LeRobotDataset, frames: Mapping[int, Frames]
 ) -> list[Finding]:
-    """Adds to each finding of drifting timestamps what is true of the dataset, and the way out."""
+    """Adds facts about the whole dataset and the remedy to each finding of drifting timestamps."""
     return [
         dataclasses.replace(
             found,
@@ -116,8 +116,8 @@ class _VideoScan:
 
     Attributes:
         findings: What was found.
-        headers: Video file to its header, where it could be read.
-        frames: episode_index to how its frames relate to its rows, over all cameras.
+        headers: Video file to its header, if it is readable.
+        frames: episode_index to the number of its frames compared with its rows, over all cameras.
     """
 
     def __init__(self, dataset: LeRobotDataset, *, whole: bool, frames: Frames) -> None:

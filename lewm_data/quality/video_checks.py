@@ -1,4 +1,4 @@
-"""Checks of a video file by its header, and of the spans that episodes have in it. Values in, findings out."""
+"""Checks of a video file's header and of the episodes' spans in it. Values in, findings out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lewm_data.source.video import VideoHeader
 def check_video(
     header: VideoHeader, *, file: str, fps: float, declared_shape: Sequence[int], episodes: Sequence[int]
 ) -> Iterator[Finding]:
-    """Reports what a video file's header shows by itself.
+    """Reports what a video file's header alone shows.
 
     Args:
         header: The header.
         file: The video file.
         fps: Frames per second that the dataset has.
-        declared_shape: The camera's shape in ``meta/info.json``; without a size, it says nothing.
+        declared_shape: The camera's shape in ``meta/info.json``; ignored if it has no size.
         episodes: episode_index of every episode in the file.
     """
     if header.width * header.height > MAX_FRAME_PIXELS:
@@ -58,8 +58,8 @@ def check_video(
 
 
 def _is_far(header: VideoHeader, fps: float) -> bool:
-    """Whether the average frame rate is another one altogether."""
-    # an average over n frames is off by 1/n where a container misstates how long its last frame lasts
+    """Whether the average frame rate is an entirely different one."""
+    # an average over n frames is off by 1/n if the container misstates the duration of the last frame
     tolerance = max(0.01, 1.5 / header.num_frames if header.num_frames else 0.0)
     return header.fps is not None and abs(header.fps / fps - 1) > tolerance
 
@@ -75,7 +75,7 @@ class Spans:
         lengths: Steps of each.
         start_seconds: Start of each span.
         stop_seconds: End of each span, exclusive.
-        next_seconds: Start of the next span in the file, whether or not its episode is among these; Inf for none.
+        next_seconds: Start of the next span in the file, also of an episode that is not among these; Inf for none.
         is_declared: Whether the metadata gives ``stop_seconds``; else they follow from the lengths (v2.x).
         is_complete: Whether these are all the episodes in the file, so that gaps mean something.
     """
@@ -95,7 +95,7 @@ class Spans:
         return {"episode": int(self.episodes[row]), "file": self.file}
 
     def seconds(self, row: int) -> str:
-        """One span in words."""
+        """One span as text."""
         return f"{self.start_seconds[row]:.4f} s to {self.stop_seconds[row]:.4f} s"
 
     def frames(self, row: int) -> float:
@@ -128,7 +128,7 @@ def frames_are_equal(header: VideoHeader, spans: Spans) -> np.ndarray:
 
 
 def _reach(header: VideoHeader, fps: float) -> int:
-    """Frames up to which the file reaches; 0 if unknown. Pieces joined with pauses reach further than their frames."""
+    """The file's duration in frames; 0 if unknown. Pieces joined with pauses last longer than their frames."""
     return max(header.num_frames or 0, round((header.duration_seconds or 0) * fps))
 
 
@@ -140,7 +140,7 @@ def _frames_available(header: VideoHeader, spans: Spans, row: int) -> float:
 
 
 def _check_span(header: VideoHeader, spans: Spans, row: int) -> Iterator[Finding]:
-    """One span by itself, and against the rows of its episode."""
+    """Checks one span by itself and against the rows of its episode."""
     start, stop, length = float(spans.start_seconds[row]), float(spans.stop_seconds[row]), int(spans.lengths[row])
     if not (np.isfinite(start) and np.isfinite(stop)):
         yield finding(
@@ -148,7 +148,7 @@ def _check_span(header: VideoHeader, spans: Spans, row: int) -> Iterator[Finding
         )
         return
     surplus = spans.frames(row) - length
-    # one frame more than rows is how recorders stop
+    # recorders often stop with one frame more than rows
     if -0.5 < surplus < 1.5 and stop > start >= 0:
         return
     is_last_frame = abs(surplus + 1) < 0.5 and stop >= start >= 0
@@ -171,10 +171,10 @@ def _check_span(header: VideoHeader, spans: Spans, row: int) -> Iterator[Finding
 
 
 def _check_neighbors(header: VideoHeader, spans: Spans, order: Sequence[int]) -> Iterator[Finding]:
-    """Spans that overlap, gaps between them, and frames after the last one; ``order`` is by start."""
+    """Reports overlapping spans, gaps between them, and frames after the last one; ``order`` is by start."""
     fps, num_frames = spans.fps, header.num_frames
     is_all_used = num_frames == spans.lengths.sum()
-    end, owner, blamed = 0.0, -1, set()  # the frame after the last one in use, and the row that uses it
+    end, owner, blamed = 0.0, -1, set()  # the frame after the last used one, and the row that uses that
     for row in order:
         start, length = float(spans.start_seconds[row]), int(spans.lengths[row])
         if start * fps < end - 0.5:
@@ -204,7 +204,7 @@ def _check_neighbors(header: VideoHeader, spans: Spans, order: Sequence[int]) ->
 
 
 def _check_reach(header: VideoHeader, spans: Spans, row: int) -> Iterator[Finding]:
-    """A span that goes on after the end of its file."""
+    """Reports a span that extends past the end of its file."""
     num_frames, reach, length = header.num_frames, _reach(header, spans.fps), int(spans.lengths[row])
     first = round(float(spans.start_seconds[row]) * spans.fps)
     if reach and (first + length > reach or length > (num_frames or length)):
@@ -217,7 +217,7 @@ def _check_reach(header: VideoHeader, spans: Spans, row: int) -> Iterator[Findin
 
 
 def _check_rate(header: VideoHeader, spans: Spans, order: Sequence[int]) -> Iterator[Finding]:
-    """A frame rate close to the dataset's that slips by half a frame or more before an episode ends.
+    """Reports a frame rate close to the dataset's that slips by half a frame or more before an episode ends.
 
     29.97 instead of 30 fps takes 17 s. The average rate alone cannot show it, since a container may misstate how long
     the last frame lasts, so the stream's nominal rate must agree.
@@ -228,7 +228,7 @@ def _check_rate(header: VideoHeader, spans: Spans, order: Sequence[int]) -> Iter
     if abs(spans.fps / rate - 1) * num_frames < 0.5:
         return
     if abs(header.fps / rate - 1) * num_frames >= 1.5:
-        return  # not of one rate: decoding compares each frame's own time
+        return  # a variable rate: decoding compares the time of each frame
     is_all_used = spans.is_complete and num_frames == spans.lengths[order].sum()
     first = 0
     for row in order:
