@@ -12,6 +12,8 @@ from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.loading.batches import Batch
 from lewm_data.loading.distributed import DistributedInfo
+from lewm_data.loading.episode_selection import Selection
+from lewm_data.loading.episode_split import Side, SplitRule
 from lewm_data.loading.full_datasets import check_matches_request, dirty_episode_warnings, open_datasets
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
@@ -35,8 +37,8 @@ class LeWMDataModule(WindowDataModule):
     precision, normalized with ImageNet's mean and standard deviation. Action and state are normalized with the
     statistics of the training episodes.
 
-    The split is by source episode: an episode is on the same side in every file that holds it, and for windows of any
-    length. It changes only with ``seed`` and ``val_fraction``.
+    The split is by source episode. An episode is on the same side of the split in every file that holds it, and for
+    windows of any length. The split changes only with ``seed`` and with the settings that say how to split.
 
     An epoch of a list of datasets visits every training window of each dataset once. For a mapping of datasets to
     weights, an epoch takes as many windows as there are, and each dataset's share of them is its weight over the sum of
@@ -53,9 +55,10 @@ class LeWMDataModule(WindowDataModule):
 
     Attributes:
         normalizers: ``action`` and ``state`` to their normalizers, once set up. Planners call ``denormalize``.
-        train_episodes: Positions in the file of the training episodes that hold a window, once set up. With several
-            datasets, the count continues from one file to the next.
-        val_episodes: The same for the validation episodes.
+        train_positions: Positions in the file of the training episodes that hold a window, once set up. With several
+            datasets, the count continues from one file to the next. ``split`` has the numbers in the source.
+        val_positions: The same for the validation episodes.
+        test_positions: The same for the test episodes.
     """
 
     def __init__(
@@ -86,6 +89,10 @@ class LeWMDataModule(WindowDataModule):
         allow_duplicates: bool = False,
         accept_changes: Sequence[str] = (),
         val_fraction: float = 0.1,
+        train_episodes: Selection | None = None,
+        val_episodes: Selection | None = None,
+        test_episodes: Selection | None = None,
+        fold: tuple[int, int] | str | None = None,
         steps_per_epoch: int | None = None,
         seed: int = 3072,
         normalize: bool = True,
@@ -127,7 +134,14 @@ class LeWMDataModule(WindowDataModule):
                 validation only one.
             accept_changes: Changes to accept when a checkpoint of other data or settings is resumed: ``data``,
                 ``split``, ``normalizers``, or the name of a setting such as ``seed``. The error names what changed.
-            val_fraction: Share of the episodes that validate, in [0, 1); 0 trains on all.
+            val_fraction: Share of the episodes that validate, in [0, 1); 0 trains on all. ``val_episodes`` or ``fold``
+                takes its place.
+            train_episodes: The only episodes to train on, by their number in the source: ``"0:8,12"``, or a list of
+                numbers and slices. ``"40:"`` takes all from 40 on. With several sources, a mapping of each to its
+                episodes. None trains on all that neither validate nor test.
+            val_episodes: The only episodes that validate, likewise.
+            test_episodes: Episodes for ``trainer.test``, likewise. They neither train nor validate.
+            fold: ``(i, k)`` or ``"i/k"``: k-fold cross-validation, where the i-th of k folds validates, i from 0.
             steps_per_epoch: Draw windows with replacement, for this many batches per epoch. None visits each window
                 once.
             seed: Seed of the split, of the order, and of ``train_transform``.
@@ -140,16 +154,15 @@ class LeWMDataModule(WindowDataModule):
         Raises:
             UsageError: Not exactly one source is given, or a setting is out of range.
         """
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            worker_type=worker_type,
-            steps_per_epoch=steps_per_epoch,
-            seed=seed,
-            normalize=normalize,
-            train_transform=train_transform,
-            accept_changes=accept_changes,
-        )
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.worker_type = worker_type
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.normalize = normalize
+        self.train_transform = train_transform
+        self.accept_changes = tuple(accept_changes)
         self.sources = Sources.parse(repo_id=repo_id, root=root, h5_path=h5_path)
         for name, value, least in (
             ("num_steps", num_steps, 1),
@@ -166,8 +179,14 @@ class LeWMDataModule(WindowDataModule):
         ):
             if choice not in choices:
                 raise UsageError(f"{name} is {choice!r}, but must be one of {', '.join(choices)}.")
-        if not 0 <= val_fraction < 1:
-            raise UsageError(f"val_fraction is {val_fraction}, but must lie in [0, 1); 0 trains on every episode.")
+        self.split_rule = SplitRule(
+            seed=seed,
+            val_fraction=val_fraction,
+            fold=fold,
+            train_episodes=train_episodes,
+            val_episodes=val_episodes,
+            test_episodes=test_episodes,
+        )
         unknown = set(accept_changes) - _CHANGES
         if unknown:
             raise UsageError(
@@ -201,11 +220,12 @@ class LeWMDataModule(WindowDataModule):
         windows = f"windows of {self.num_steps} frames {self.frameskip} steps apart in batches of {self.batch_size}"
         if self._splits is None:
             return f"LeWMDataModule({self.source}: {windows}; not set up yet)"
-        train, val = self._splits.train, self._splits.val
-        return (
-            f"LeWMDataModule({self.source}: {windows}; training {len(train):,} of {len(self.train_episodes)} episodes, "
-            f"validation {len(val):,} of {len(self.val_episodes)})"
-        )
+        sides: dict[str, Side] = {"training": "train", "validation": "val", "test": "test"}
+        counts = [
+            f"{name} {len(getattr(self._splits, side)):,} of {len(self._splits.episodes(side))} episodes"
+            for name, side in sides.items()
+        ]
+        return f"LeWMDataModule({self.source}: {windows}; {', '.join(counts)})"
 
     __str__ = __repr__  # Lightning's own would iterate over all loaders
 
@@ -241,6 +261,8 @@ class LeWMDataModule(WindowDataModule):
         distributed = DistributedInfo.of(self.trainer)
         if self._splits is None:
             settings = {name: getattr(self, name) for name in _RUN_SETTINGS}
+            if not self.split_rule.is_by_fraction:
+                del settings["val_fraction"]
             settings["weights"] = list(self.sources.weights) if self.sources.weights is not None else None
             self.serve(self._open(warn=distributed.rank == 0), settings)
         super().setup(stage)
@@ -281,8 +303,8 @@ class LeWMDataModule(WindowDataModule):
             _log.warning(sentence)
         return Splits.of(
             datasets,
+            self.split_rule,
+            names=self.sources.names,
             weights=self.sources.weights,
-            val_fraction=self.val_fraction,
-            seed=self.seed,
             allow_duplicates=self.allow_duplicates,
         )

@@ -49,6 +49,7 @@ class Probe(lightning.LightningModule):
         self.layer = torch.nn.Linear(2, 1)
         self.seen = []
         self.val_seen = []
+        self.tested = []
         self.dtypes = set()
 
     def training_step(self, batch, batch_idx):
@@ -58,6 +59,9 @@ class Probe(lightning.LightningModule):
 
     def validation_step(self, batch, batch_idx):
         self.val_seen.append(batch["state"].clone())
+
+    def test_step(self, batch, batch_idx):
+        self.tested.append(batch["state"].clone())
 
     def predict_step(self, batch, batch_idx):
         return batch["state"]
@@ -90,8 +94,8 @@ def test_a_trainer_fits_validates_and_predicts(written, tmp_path, worker_type):
     data, model = make(written, worker_type=worker_type, cache="ram"), Probe()
     run = trainer(tmp_path, max_epochs=2)
     run.fit(model, data)
-    num_train = sum(written.lengths[data.train_episodes] - 19)
-    num_val = sum(written.lengths[data.val_episodes] - 19)
+    num_train = sum(written.lengths[data.train_positions] - 19)
+    num_val = sum(written.lengths[data.val_positions] - 19)
     assert len(model.seen) == 2 * (num_train // 4)
     assert sum(map(len, model.val_seen[1:])) >= 2 * num_val  # after a sanity check of two batches
     assert threads() == []
@@ -109,7 +113,7 @@ def test_batches_are_normalized_with_training_statistics(written):
     mean, std = (torch.tensor(c).view(3, 1, 1) for c in (IMAGENET_MEAN, IMAGENET_STD))
     torch.testing.assert_close(batch["pixels"], (raw["pixels"] / 255 - mean) / std, atol=1e-5, rtol=1e-5)
     assert batch["pixels_wrist"].dtype == torch.float32
-    rows = np.isin(written.data["episode_idx"], data.train_episodes)
+    rows = np.isin(written.data["episode_idx"], data.train_positions)
     for name, width in (("action", 2), ("state", 3)):
         values = written.data[name][rows].astype(np.float64)
         expected = (raw[name].numpy().reshape(4, -1, width) - values.mean(0)) / values.std(0)
@@ -173,7 +177,7 @@ def test_transforms_run_in_training_only_on_frames_as_they_came(written, tmp_pat
 
 def test_the_split_is_by_episode(written):
     data = make_like(make(written))
-    assert set(data.train_episodes.tolist()) | set(data.val_episodes.tolist()) == {0, 1, 3, 4, 5}
+    assert set(data.train_positions.tolist()) | set(data.val_positions.tolist()) == {0, 1, 3, 4, 5}
     train, val = (
         np.concatenate([batch["state"].numpy().reshape(-1, 3) for batch in loader])
         for loader in (data.train_dataloader(), data.val_dataloader())
@@ -181,7 +185,69 @@ def test_the_split_is_by_episode(written):
     assert not {tuple(row) for row in train} & {tuple(row) for row in val}
     everything = make_like(make(written, val_fraction=0))
     assert everything.val_dataloader() == []
-    assert len(everything.train_episodes) == 5
+    assert len(everything.train_positions) == 5
+
+
+def test_a_trainer_tests_on_the_episodes_named_for_it(written, tmp_path):
+    data, model = make(written, val_episodes="0", test_episodes="1,3:5"), Probe()
+    run = trainer(tmp_path, max_steps=2)
+    run.fit(model, data)
+    run.test(model, data, verbose=False)
+    assert data.test_positions.tolist() == [1, 3, 4]
+    tested = torch.cat(model.tested)
+    assert len(tested) == sum(written.lengths[[1, 3, 4]] - 19)
+    first_rows = written.data["state"][written.offsets[1]]
+    torch.testing.assert_close(data.normalizers["state"].denormalize(tested[0, 0]), torch.from_numpy(first_rows))
+    assert threads() == []
+
+
+def test_testing_without_test_episodes_names_the_setting(written, tmp_path):
+    with pytest.raises(UsageError, match="there are no test episodes. Before you train, name some: test_episodes="):
+        trainer(tmp_path).test(Probe(), make(written), verbose=False)
+
+
+def test_testing_a_checkpoint_refuses_episodes_that_it_was_trained_on(written, tmp_path):
+    run, data = trainer(tmp_path, max_steps=1, limit_val_batches=0), make(written, val_episodes="0", test_episodes="1")
+    run.fit(Probe(), data)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    options = {"ckpt_path": tmp_path / "a.ckpt", "weights_only": True, "verbose": False}
+    trainer(tmp_path).test(Probe(), make(written, val_episodes="3", test_episodes="0:2"), **options)
+    with pytest.raises(UsageError, match="split: episode 3 of me/test tested now, but trained on before"):
+        trainer(tmp_path).test(Probe(), make(written, val_episodes="0", test_episodes="3"), **options)
+
+
+def test_the_split_is_printed_and_its_text_repeats_it(written, caplog):
+    data = make(written, seed=5)
+    with caplog.at_level("INFO"):
+        data.setup()
+    assert "Split by val_fraction 0.3 and seed 5:\n  train " in caplog.text
+    assert data.split["test"] == {}
+    again = make_like(make(written, val_episodes=data.split["val"]))
+    assert again.split == data.split
+    np.testing.assert_array_equal(again.val_positions, data.val_positions)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"val_episodes": "0,3", "test_episodes": "1"}, {"val_episodes": "0,4", "test_episodes": "1"}),
+        ({"fold": (0, 3)}, {"fold": "1/3"}),
+        ({"train_episodes": "0:2"}, {"train_episodes": "0"}),
+    ],
+)
+def test_a_run_resumes_with_its_lists_and_folds_only(written, tmp_path, options, changed):
+    whole, rest = Probe(), Probe()
+    trainer(tmp_path, callbacks=[Save(tmp_path)]).fit(whole, make(written, **options))
+    data = make(written, worker_type="process", num_workers=1, **options)
+    trainer(tmp_path).fit(rest, data, ckpt_path=tmp_path / "step2.ckpt", weights_only=True)
+    assert len(rest.seen) == len(whole.seen) - 2
+    assert all(torch.equal(a, b) for a, b in zip(rest.seen, whole.seen[2:], strict=True))
+    state = make_like(make(written, **options)).state_dict()
+    if "train_episodes" not in options:  # then val_fraction does not count
+        resumed(make(written, **options | {"val_fraction": 0.5}), state)
+    with pytest.raises(UsageError, match=r"accept_changes=\[normalizers, split\]"):
+        resumed(make(written, **changed), state)
+    resumed(make(written, **changed, accept_changes=["split", "normalizers"]), state)
 
 
 def test_training_without_validation(written, tmp_path):
@@ -348,14 +414,14 @@ def test_a_list_visits_every_window_of_every_dataset_once(several, written):
     data = make_like(make(written, h5_path=paths(several), batch_size=1))
     # Episodes count on through the files, as they do in a file that lewm-data merge makes of them.
     everything = np.concatenate([file.lengths for file in several])
-    assert sorted([*data.train_episodes, *data.val_episodes]) == [0, 1, 3, 4, 5, 6]
-    assert min(data.val_episodes) < 4 <= max(data.val_episodes)  # each dataset has its share
-    assert len(data.train_dataloader()) == sum(everything[data.train_episodes] - 19)
+    assert sorted([*data.train_positions, *data.val_positions]) == [0, 1, 3, 4, 5, 6]
+    assert min(data.val_positions) < 4 <= max(data.val_positions)  # each dataset has its share
+    assert len(data.train_dataloader()) == sum(everything[data.train_positions] - 19)
     all_rows = np.concatenate([file.data["state"] for file in several])
     stops = np.cumsum(everything)
     for episodes, loader in (
-        (data.train_episodes, data.train_dataloader()),
-        (data.val_episodes, data.val_dataloader()),
+        (data.train_positions, data.train_dataloader()),
+        (data.val_positions, data.val_dataloader()),
     ):
         starts = [stops[e] - everything[e] + start for e in episodes for start in range(everything[e] - 19)]
         assert sorted(map(tuple, states(loader))) == sorted(map(tuple, all_rows[starts]))
@@ -455,6 +521,37 @@ def test_lightnings_command_line_takes_all_forms(tmp_path, monkeypatch, flags, n
     for arguments in (flags, [f"--config={config}"]):
         sources = parse(arguments).sources
         assert (sources.kind, sources.names, sources.weights) == (key, names, weights)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "rule"),
+    [
+        (["--data.val_episodes=1:3,5"], "val_episodes: '1:3,5'", {"val_episodes": "1:3,5"}),
+        (["--data.test_episodes", "2:4"], "test_episodes: '2:4'", {"test_episodes": "2:4"}),
+        (["--data.train_episodes=[1, 2]"], "train_episodes: [1, 2]", {"train_episodes": [1, 2]}),
+        (["--data.val_episodes={a.h5: '1:3'}"], "val_episodes: {a.h5: '1:3'}", {"val_episodes": {"a.h5": "1:3"}}),
+        (["--data.fold=1/5"], "fold: [1, 5]", {"fold": (1, 5)}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+def test_lightnings_command_line_takes_a_split(tmp_path, monkeypatch, flags, text, rule):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data:\n  h5_path: a.h5\n  {text}\n")
+    for arguments in (["--data.h5_path=a.h5", *flags], [f"--config={config}"]):
+        monkeypatch.setattr(sys, "argv", ["train.py", "--trainer.logger=false", *arguments])
+        found = LightningCLI(Probe, LeWMDataModule, run=False, seed_everything_default=1).datamodule.split_rule
+        assert {name: getattr(found, name) for name in rule} == rule
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+def test_a_range_that_yaml_reads_as_a_time_of_day_is_refused(tmp_path, monkeypatch, capsys):
+    """YAML 1.1 reads an unquoted 1:8 as 68 minutes."""
+    config = tmp_path / "config.yaml"
+    config.write_text("data:\n  h5_path: a.h5\n  val_episodes: 1:8\n")
+    monkeypatch.setattr(sys, "argv", ["train.py", f"--config={config}"])
+    with pytest.raises(SystemExit):
+        LightningCLI(Probe, LeWMDataModule, run=False, seed_everything_default=1)
+    assert "val_episodes" in capsys.readouterr().err
 
 
 @pytest.mark.slow

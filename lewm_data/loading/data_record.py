@@ -9,15 +9,17 @@ from typing import Any
 import torch
 
 from lewm_data.errors import UsageError
+from lewm_data.loading.episode_selection import episodes_text
+from lewm_data.loading.episode_split import SIDES, Side
 from lewm_data.loading.normalizer import Normalizer
+from lewm_data.loading.split_sides import SideEpisodes
 from lewm_data.loading.splits import Splits
 from lewm_data.notation import episode_ranges, parse_episodes
 
 _SAME_SHARE_OF_STD = 1e-4
 """Statistics that differ by less than this share of the standard deviation are the same, computed elsewhere."""
 
-type Side = dict[str, set[int]]
-"""Source to the numbers of its episodes."""
+_USE: Mapping[Side, str] = {"train": "trained on", "val": "validated", "test": "tested"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,30 +29,22 @@ class DataRecord:
     Attributes:
         files: Content fingerprint of each file; empty for a file that another program wrote.
         settings: The settings that decide which windows come in which order, by name.
-        train: Episodes on the training side of the split, by source.
-        val: Episodes on the validation side.
+        split: Side to source to the numbers of its episodes, with those too short for a window.
         normalizers: Column to its normalizer.
     """
 
     files: tuple[str, ...]
     settings: Mapping[str, Any]
-    train: Side
-    val: Side
+    split: Mapping[Side, SideEpisodes]
     normalizers: Mapping[str, Normalizer]
 
     @classmethod
     def of(cls, splits: Splits, settings: Mapping[str, Any]) -> DataRecord:
         """Records splits, with episodes too short for a window, so that the length of windows makes no difference."""
-        train: Side = {}
-        val: Side = {}
-        for file in splits.files:
-            for source, validates in zip(file.sources, file.validates.tolist(), strict=True):
-                (val if validates else train).setdefault(source.repo_id, set()).add(source.episode)
         return cls(
             files=tuple(store.header.fingerprint if store.header is not None else "" for store in splits.stores),
             settings=dict(settings),
-            train=train,
-            val=val,
+            split={side: splits.source_episodes(side) for side in SIDES},
             normalizers=splits.normalizers,
         )
 
@@ -59,13 +53,17 @@ class DataRecord:
         return {
             "files": list(self.files),
             "settings": dict(self.settings),
-            "split": {
-                name: {source: _to_text(episodes) for source, episodes in side.items()}
-                for name, side in (("train", self.train), ("val", self.val))
-            },
+            "split": self.split_text(),
             "normalizers": {
                 name: {"mean": normalizer.mean, "std": normalizer.std} for name, normalizer in self.normalizers.items()
             },
+        }
+
+    def split_text(self) -> dict[str, dict[str, str]]:
+        """Side to source to its episodes, as text such as ``0:8,9`` that ``val_episodes`` reads."""
+        return {
+            side: {source: episodes_text(found) for source, found in by_source.items()}
+            for side, by_source in self.split.items()
         }
 
     @classmethod
@@ -73,14 +71,13 @@ class DataRecord:
         """Reads a record back; None if the checkpoint is older than records."""
         if "split" not in state:
             return None
-        train, val = (
-            {source: _from_text(text) for source, text in state["split"][side].items()} for side in ("train", "val")
-        )
         return cls(
             files=tuple(state["files"]),
             settings=state["settings"],
-            train=train,
-            val=val,
+            split={
+                side: {source: _from_text(text) for source, text in state["split"].get(side, {}).items()}
+                for side in SIDES
+            },
             normalizers={
                 name: Normalizer.from_tensors(saved["mean"], saved["std"])
                 for name, saved in state["normalizers"].items()
@@ -103,7 +100,7 @@ class DataRecord:
             saved = self.settings.get(name, value)
             if saved != value:
                 found[name] = f"{name}: {saved!r} in the checkpoint, {value!r} now"
-        if (self.train, self.val) != (now.train, now.val):
+        if self.split != now.split:
             found["split"] = f"split: {self._words_for_split(now)}"
         changed = [
             name
@@ -114,25 +111,24 @@ class DataRecord:
             found["normalizers"] = f"normalizers: the mean or std of {' and '.join(changed)} moved"
         return found
 
-    def leaks(self, now: DataRecord) -> dict[str, str]:
-        """How validation on other data would be contaminated: the difference ``split``, or nothing.
+    def leaks(self, now: DataRecord, side: Side) -> dict[str, str]:
+        """How an evaluation on other data would be contaminated: the difference ``split``, or nothing.
 
         Args:
-            now: The data of the run that validates a model of this record's run.
+            now: The data of the run that evaluates a model of this record's run.
+            side: What it evaluates on.
         """
-        return {"split": f"split: {self._words_for_split(now)}"} if _overlap(self.train, now.val) else {}
+        leaked = _overlap(self.split["train"], now.split[side])
+        return {"split": f"split: {_moved(leaked, 'train', side)}"} if leaked else {}
 
     def _words_for_split(self, now: DataRecord) -> str:
-        leaked = _overlap(self.train, now.val)
-        if leaked:
-            return f"{_words(leaked)} validated now, but trained on before"
-        moved = _overlap(self.val, now.train)
-        if moved:
-            return f"{_words(moved)} trained on now, but validated before"
-        return (
-            f"{_count(now.train)} training and {_count(now.val)} validation episodes now, but {_count(self.train)} and "
-            f"{_count(self.val)} before"
-        )
+        moves: tuple[tuple[Side, Side], ...] = ("train", "val"), ("train", "test"), ("val", "train"), ("test", "train")
+        for before, after in moves:
+            moved = _overlap(self.split[before], now.split[after])
+            if moved:
+                return _moved(moved, before, after)
+        counts = [", ".join(f"{_count(record.split[side])} {side}" for side in SIDES) for record in (now, self)]
+        return f"episodes now: {counts[0]}; before: {counts[1]}"
 
 
 def check_resumable(source: str, differences: Mapping[str, str], accepted: Sequence[str]) -> None:
@@ -168,28 +164,18 @@ def _is_same(one: Normalizer | None, other: Normalizer | None) -> bool:
     return bool((torch.maximum(moved, stretched) <= _SAME_SHARE_OF_STD * scale).all())
 
 
-def _overlap(one: Side, other: Side) -> Side:
+def _overlap(one: SideEpisodes, other: SideEpisodes) -> SideEpisodes:
     shared = {source: one[source] & other[source] for source in one.keys() & other.keys()}
     return {source: episodes for source, episodes in sorted(shared.items()) if episodes}
 
 
-def _count(side: Side) -> int:
+def _count(side: SideEpisodes) -> int:
     return sum(map(len, side.values()))
 
 
-def _words(side: Side) -> str:
-    return ", ".join(f"episode {episode_ranges(sorted(episodes))} of {source}" for source, episodes in side.items())
-
-
-def _to_text(episodes: set[int]) -> str:
-    """Episode numbers as half-open ranges: ``0:8,9``."""
-    ranges: list[list[int]] = []
-    for episode in sorted(episodes):
-        if ranges and ranges[-1][1] == episode:
-            ranges[-1][1] = episode + 1
-        else:
-            ranges.append([episode, episode + 1])
-    return ",".join(f"{start}:{stop}" if stop > start + 1 else str(start) for start, stop in ranges)
+def _moved(episodes: SideEpisodes, before: Side, after: Side) -> str:
+    words = ", ".join(f"episode {episode_ranges(sorted(found))} of {source}" for source, found in episodes.items())
+    return f"{words} {_USE[after]} now, but {_USE[before]} before"
 
 
 def _from_text(text: str) -> set[int]:

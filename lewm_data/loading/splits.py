@@ -1,9 +1,8 @@
-"""Datasets for training and validation: files split by source episode, and statistics of the training side."""
+"""Datasets for training, validation and test: files split by source episode, and statistics of the training side."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,58 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.format.compatibility import SourceEpisode, refuse_duplicates, source_episodes
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.dataset import WindowDataset, concat_datasets
-from lewm_data.loading.episode_split import is_validation
+from lewm_data.loading.episode_split import SIDES, Side, SplitRule
+from lewm_data.loading.file_split import FileSplit, split_files
 from lewm_data.loading.full_datasets import check_alike
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
-from lewm_data.notation import episode_ranges
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FileSplit:
-    """The two sides of one file.
-
-    Attributes:
-        dataset: All windows of the file.
-        sources: The source of each of its episodes, in file order.
-        validates: (E,) whether each episode validates. The others train.
-        leaves_out: (E,) whether a validating episode is left out, because another file validates with it already.
-    """
-
-    dataset: WindowDataset
-    sources: tuple[SourceEpisode, ...]
-    validates: NDArray[np.bool_]
-    leaves_out: NDArray[np.bool_]
-
-    def episodes(self, *, validate: bool) -> NDArray[np.int64]:
-        """Positions in the file of the episodes on one side that hold a window."""
-        store = self.dataset.store
-        is_long_enough = store.ep_len >= self.dataset.windows.span
-        return np.flatnonzero((self.validates == validate) & ~self.leaves_out & is_long_enough)
+from lewm_data.notation import count_of, episode_ranges
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """The windows to train on, to validate on and to predict.
+    """The windows to train on, to validate on, to test with and to predict.
 
     Attributes:
-        files: The two sides of each file.
+        rule: How the episodes were split.
+        files: The sides of each file.
         train: Windows of the training episodes.
         val: Windows of the validation episodes.
+        test: Windows of the test episodes.
         predict: All windows, file after file.
         mixture: How often an epoch visits the training windows of each file. None visits each window once.
         normalizers: ``action`` and ``state`` to their normalizers, of the training episodes. A row counts as often as
             an epoch visits a window of its file.
     """
 
+    rule: SplitRule
     files: tuple[FileSplit, ...]
     train: BatchDataset
     val: BatchDataset
+    test: BatchDataset
     predict: BatchDataset
     mixture: Mixture | None
     normalizers: dict[str, Normalizer]
@@ -72,39 +52,41 @@ class Splits:
     def of(
         cls,
         datasets: Sequence[WindowDataset],
+        rule: SplitRule,
         *,
+        names: Sequence[str] = (),
         weights: Sequence[float] | None = None,
-        val_fraction: float,
-        seed: int,
         allow_duplicates: bool = False,
     ) -> Splits:
         """Splits datasets by source episode. An episode that is in several files is on the same side in all of them.
 
         Args:
             datasets: All windows of each file, one dataset or more.
+            rule: How to split.
+            names: What the user calls each file, in addition to its path.
             weights: Weight of each dataset in training. None visits every window once per epoch.
-            val_fraction: Share of the episodes that validate, in [0, 1).
-            seed: Seed of the split.
-            allow_duplicates: Accept episodes that are there twice. Training uses them all, validation each once.
+            allow_duplicates: Accept episodes that are there twice. Training uses them all; validation and test use
+                each once.
 
         Returns:
             The splits.
 
         Raises:
-            UsageError: The files do not fit together, hold the same source episode, or leave a side without windows.
+            UsageError: The files do not fit together, hold the same source episode, or leave a side without windows; or
+                the rule names episodes that cannot be used.
         """
         check_alike(datasets)
-        files = tuple(split_files(datasets, val_fraction=val_fraction, seed=seed, allow_duplicates=allow_duplicates))
-        train, val = (
-            [file.dataset.restrict(file.episodes(validate=validate)) for file in files] for validate in (False, True)
-        )
-        _check_sides(files, train, val, weights, val_fraction=val_fraction, seed=seed)
+        files = tuple(split_files(datasets, rule, names=names, allow_duplicates=allow_duplicates))
+        train, val, test = ([file.dataset.restrict(file.episodes(side)) for file in files] for side in SIDES)
+        _check_sides(files, train, val, weights, rule)
         mixture = None if weights is None else Mixture.weighted([len(part) for part in train], weights)
         visits = [1.0] * len(train) if mixture is None else mixture.visits()
         return cls(
+            rule=rule,
             files=files,
             train=concat_datasets(train),
             val=concat_datasets(val),
+            test=concat_datasets(test),
             predict=concat_datasets(datasets),
             mixture=mixture,
             normalizers={
@@ -124,12 +106,31 @@ class Splits:
         """The open files."""
         return tuple(file.dataset.store for file in self.files)
 
-    def episodes(self, *, validate: bool) -> NDArray[np.int64]:
+    def episodes(self, side: Side) -> NDArray[np.int64]:
         """Numbers of the episodes on one side that hold a window, counted through the files."""
         lengths = [len(file.sources) for file in self.files]
         starts = itertools.accumulate(lengths, initial=0)
-        sides = [file.episodes(validate=validate) + start for file, start in zip(self.files, starts, strict=False)]
-        return np.concatenate(sides)
+        return np.concatenate([file.episodes(side) + start for file, start in zip(self.files, starts, strict=False)])
+
+    def source_episodes(self, side: Side) -> dict[str, set[int]]:
+        """Source to the numbers of its episodes on one side, with episodes too short for a window."""
+        found: dict[str, set[int]] = {}
+        for file in self.files:
+            for source in itertools.compress(file.sources, file.sides == SIDES.index(side)):
+                found.setdefault(source.repo_id, set()).add(source.episode)
+        return found
+
+    def describe(self) -> list[str]:
+        """The split in words: what decided, and a line for each side with its episodes and windows."""
+        lines = [f"Split by {self.rule}:"]
+        for side in SIDES:
+            by_source = self.source_episodes(side)
+            ranges = "; ".join(f"{episode_ranges(sorted(found))} of {name}" for name, found in by_source.items())
+            num_windows = len(getattr(self, side))
+            words = f"{count_of(len(self.episodes(side)), 'episode')}, {count_of(num_windows, 'window')} ({ranges})"
+            lines.append(f"  {side:<5} {words if by_source else 'nothing'}")
+        num_unused = sum(int((file.sides < 0).sum()) for file in self.files)
+        return lines + ([f"  {count_of(num_unused, 'episode')} not used"] if num_unused else [])
 
     def read_episode(self, episode: int, *, max_frames: int) -> Batch:
         """Reads an episode as a batch of one window (see ``WindowDataset.read_episode``), counted through the files."""
@@ -140,77 +141,49 @@ class Splits:
         raise IndexError(f"the last episode is {episode + 1} before this one")
 
 
-def split_files(
-    datasets: Sequence[WindowDataset], *, val_fraction: float, seed: int, allow_duplicates: bool
-) -> list[FileSplit]:
-    """Decides on which side each episode of each file is; see ``Splits.of``."""
-    sources = [_sources(dataset.store) for dataset in datasets]
-    if not allow_duplicates:
-        names = [str(dataset.store.path) for dataset in datasets]
-        refuse_duplicates(
-            dict(zip(names, sources, strict=True)),
-            remedy="accept them with allow_duplicates=True (in train.py: --data.allow_duplicates true)",
-        )
-    seen: set[SourceEpisode] = set()
-    files = []
-    for dataset, episodes in zip(datasets, sources, strict=True):
-        numbers = np.array([episode.episode for episode in episodes], np.int64)
-        validates = is_validation(numbers, val_fraction=val_fraction, seed=seed)
-        leaves_out = np.zeros(len(episodes), np.bool_)
-        for position in np.flatnonzero(validates).tolist():
-            leaves_out[position] = episodes[position] in seen
-            seen.add(episodes[position])
-        files.append(FileSplit(dataset, tuple(episodes), validates, leaves_out))
-    return files
-
-
-def _sources(store: FrameStore) -> list[SourceEpisode]:
-    """The source of each episode. The source of a file that another program wrote is the file itself."""
-    sources = source_episodes(store.header)
-    if len(sources) == len(store.ep_len):
-        return sources
-    path = str(store.path)
-    name = path if "://" in path else os.path.realpath(path)
-    return [SourceEpisode(name, None, position) for position in range(len(store.ep_len))]
-
-
 def _check_sides(
     files: Sequence[FileSplit],
     train: Sequence[WindowDataset],
     val: Sequence[WindowDataset],
     weights: Sequence[float] | None,
-    *,
-    val_fraction: float,
-    seed: int,
+    rule: SplitRule,
 ) -> None:
-    """Refuses a split that leaves a side without windows."""
+    """Refuses a split that leaves a side without windows. Lists of episodes were checked before."""
     span = files[0].dataset.windows.span
-    if val_fraction and sum(len(file.sources) for file in files) == 1:
+    num_episodes = sum(len(file.sources) for file in files)
+    if rule.is_by_fraction and rule.val_fraction and num_episodes == 1:
         raise UsageError(
-            f"{files[0].dataset.store.path}: val_fraction is {val_fraction}, but the file has only one episode, and an "
-            "episode is never split. Set val_fraction=0 to train on it, or convert more episodes."
+            f"{files[0].dataset.store.path}: val_fraction is {rule.val_fraction}, but the file has only one episode, "
+            "and an episode is never split. Set val_fraction=0 to train on it, or convert more episodes."
         )
+    other = (
+        "choose another seed, set val_fraction=0 to train on every episode, or name the episodes that validate: "
+        "val_episodes='0,5' (in train.py: --data.val_episodes 0,5)"
+        if rule.is_by_fraction
+        else "or name other episodes"
+        if rule.fold is None
+        else "choose fewer folds or another seed, or name the episodes with val_episodes"
+    )
     for file, part in zip(files, train, strict=True):
         if not len(part) and (weights is not None or not any(map(len, train))):
             raise UsageError(
-                f"{file.dataset.store.path}: with val_fraction {val_fraction} and seed {seed}, no training episode "
-                f"holds a window of {span} steps, and an episode is never split. Set val_fraction=0 to train on every "
-                "episode, lower num_steps or frameskip, or choose another seed."
+                f"{file.dataset.store.path}: with {rule}, no training episode holds a window of {span} steps, and an "
+                f"episode is never split. Lower num_steps or frameskip, {other}."
             )
-    if val_fraction and not any(map(len, val)):
+    if rule.wants_validation and not any(map(len, val)):
         paths = ", ".join(str(file.dataset.store.path) for file in files)
-        numbers = sorted({source.episode for f in files for source in itertools.compress(f.sources, f.validates)})
+        chosen = (itertools.compress(file.sources, file.sides == SIDES.index("val")) for file in files)
+        numbers = sorted({source.episode for source in itertools.chain.from_iterable(chosen)})
         found = (
             f"none of the {len(numbers)} validation episodes ({episode_ranges(numbers)} of the source) holds a window "
             f"of {span} steps"
             if numbers
-            else f"none of the {sum(len(file.sources) for file in files)} episodes is a validation episode"
+            else f"none of the {num_episodes} episodes is a validation episode"
         )
-        raise UsageError(
-            f"{paths}: with val_fraction {val_fraction} and seed {seed}, {found}. Raise val_fraction, choose another "
-            f"seed{', lower num_steps or frameskip' if numbers else ''}, or set val_fraction=0 to train on every "
-            "episode."
-        )
+        raise_it = "raise val_fraction, " if rule.is_by_fraction else ""
+        lower = "lower num_steps or frameskip, " if numbers else ""
+        remedy = f"{raise_it}{lower}{other}"
+        raise UsageError(f"{paths}: with {rule}, {found}. {remedy[0].upper()}{remedy[1:]}.")
 
 
 def _rows_of(store: FrameStore, episodes: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
 import numpy as np
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.data_record import DataRecord, check_resumable
 from lewm_data.loading.distributed import DistributedInfo
+from lewm_data.loading.episode_split import SIDES
 from lewm_data.loading.loader import PlacedBatch, WindowLoader, WorkerType
 from lewm_data.loading.normalizer import Normalizer, normalize_batch
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
@@ -23,40 +25,31 @@ from lewm_data.loading.training_state import TrainingState
 
 
 class WindowDataModule(lightning.LightningDataModule):
-    """Serves random windows of files that are split already.
+    """Serves random windows of files that are split already. ``LeWMDataModule`` sets and describes the settings.
 
     Attributes:
         normalizers: ``action`` and ``state`` to their normalizers, once set up. Planners call ``denormalize``.
-        train_episodes: Positions in the file of the training episodes that hold a window, once set up. With several
+        train_positions: Positions in the file of the training episodes that hold a window, once set up. With several
             datasets, the count continues from one file to the next.
-        val_episodes: The same for the validation episodes.
+        val_positions: The same for the validation episodes.
+        test_positions: The same for the test episodes.
     """
 
-    train_episodes: NDArray[np.int64]
-    val_episodes: NDArray[np.int64]
+    batch_size: int
+    num_workers: int | None
+    worker_type: WorkerType
+    steps_per_epoch: int | None
+    seed: int
+    normalize: bool
+    train_transform: Callable[[Batch], Batch] | None
+    accept_changes: tuple[str, ...]
+    train_positions: NDArray[np.int64]
+    val_positions: NDArray[np.int64]
+    test_positions: NDArray[np.int64]
 
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        num_workers: int | None,
-        worker_type: WorkerType,
-        steps_per_epoch: int | None,
-        seed: int,
-        normalize: bool,
-        train_transform: Callable[[Batch], Batch] | None,
-        accept_changes: Sequence[str],
-    ) -> None:
-        """Takes the settings; ``LeWMDataModule`` describes and checks them."""
+    def __init__(self) -> None:
+        """Makes a data module without data; see ``serve``."""
         super().__init__()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.worker_type: WorkerType = worker_type
-        self.steps_per_epoch = steps_per_epoch
-        self.seed = seed
-        self.normalize = normalize
-        self.train_transform = train_transform
-        self.accept_changes = tuple(accept_changes)
         self.normalizers: dict[str, Normalizer] = {}
         self._splits: Splits | None = None
         self._record: DataRecord | None = None
@@ -70,15 +63,16 @@ class WindowDataModule(lightning.LightningDataModule):
         raise NotImplementedError
 
     def serve(self, splits: Splits, settings: Mapping[str, Any]) -> None:
-        """Takes the data to serve.
+        """Takes the data to serve, and prints the split.
 
         Args:
-            splits: The windows to train on, to validate on and to predict.
+            splits: The windows of each side.
             settings: Settings that must be the same when a run resumes, by name.
         """
         self._splits = splits
-        self.train_episodes, self.val_episodes = splits.episodes(validate=False), splits.episodes(validate=True)
+        self.train_positions, self.val_positions, self.test_positions = map(splits.episodes, SIDES)
         self._record = DataRecord.of(splits, settings)
+        rank_zero_info("\n".join(splits.describe()))
 
     def setup(self, stage: str | None = None) -> None:
         """Prepares a stage, once data is served.
@@ -112,6 +106,19 @@ class WindowDataModule(lightning.LightningDataModule):
         """Windows of the validation episodes in the files' order; an empty list if ``val_fraction`` is 0."""
         return self._make_loader(self.splits.val) if len(self.splits.val) else []
 
+    def test_dataloader(self) -> WindowLoader:
+        """Windows of the test episodes in the files' order.
+
+        Raises:
+            UsageError: There are no test episodes.
+        """
+        if not len(self.splits.test):
+            raise UsageError(
+                f"{self.source}: there are no test episodes. Before you train, name some: test_episodes='40:50' (in "
+                "train.py: --data.test_episodes 40:50). Or call trainer.validate."
+            )
+        return self._make_loader(self.splits.test)
+
     def predict_dataloader(self) -> WindowLoader:
         """All windows, in the files' order."""
         return self._make_loader(self.splits.predict)
@@ -124,7 +131,7 @@ class WindowDataModule(lightning.LightningDataModule):
         """Reads a whole episode as a batch of one window, as it is stored.
 
         Args:
-            episode: Its number, as in ``train_episodes`` and ``val_episodes``.
+            episode: Its position, as in ``train_positions`` and ``val_positions``.
             max_frames: Limit on the kept frames; a longer episode is cut off.
 
         Returns:
@@ -217,8 +224,19 @@ class WindowDataModule(lightning.LightningDataModule):
         self.teardown()
 
     @property
+    def split(self) -> dict[str, dict[str, str]]:
+        """The split as text: side to source to its episodes, such as ``{"val": {"me/cube": "0:8,12"}, ...}``.
+
+        A checkpoint stores it, and ``val_episodes=dm.split["val"]`` repeats it.
+
+        Raises:
+            UsageError: The data module is not set up.
+        """
+        return DataRecord.of(self.splits, {}).split_text()
+
+    @property
     def splits(self) -> Splits:
-        """The windows to train on, to validate on and to predict.
+        """The windows of each side, and all windows.
 
         Raises:
             UsageError: The data module is not set up.
@@ -232,6 +250,10 @@ class WindowDataModule(lightning.LightningDataModule):
         """Whether the trainer trains. Without a trainer, the caller does."""
         return self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)
 
+    @property
+    def _is_testing(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.TESTING
+
     def _check_resumable(self, state: dict[str, Any]) -> None:
         assert self._record is not None
         saved = DataRecord.from_state_dict(state)
@@ -239,7 +261,8 @@ class WindowDataModule(lightning.LightningDataModule):
             return
         found = saved.differences(self._record)
         if not self._is_fitting:  # other windows are fine; episodes that were trained on are not
-            found = {name: words for name, words in found.items() if name == "data"} | saved.leaks(self._record)
+            found = {name: words for name, words in found.items() if name == "data"}
+            found |= saved.leaks(self._record, "test" if self._is_testing else "val")
             self.normalizers = dict(saved.normalizers)
         check_resumable(self.source, found, self.accept_changes)
 

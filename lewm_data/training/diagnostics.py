@@ -57,7 +57,7 @@ class Diagnostics(lightning.Callback):
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Measures, logs, and writes the files."""
         data: LeWMDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.sanity_checking or not len(data.val_episodes):
+        if trainer.sanity_checking or not len(data.val_positions):
             return
         if trainer.is_global_zero:
             self._measure(trainer, pl_module, data)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ class Diagnostics(lightning.Callback):
         random = np.random.default_rng(self.seed)
         train, val = (
             encode_episodes(module, data, random.permutation(numbers), max_frames=self.max_frames)
-            for numbers in (data.train_episodes, data.val_episodes)
+            for numbers in (data.train_positions, data.val_positions)
         )
         anchors = cut_anchors(val, history_size=module.hparams["history_size"], horizon=self.horizon)
         self.diagnosis = diagnose(module, train, val, anchors, state_names=data.feature_names(STATE), random=random)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.episode_split import is_validation
+from lewm_data.loading.episode_split import SplitRule, fold_of, is_validation
 
 fractions = st.floats(0.01, 0.95)
 seeds = st.integers(0, 2**63)
@@ -46,3 +46,35 @@ def test_a_share_of_zero_trains_on_everything():
 def test_a_share_out_of_range_is_refused(fraction):
     with pytest.raises(UsageError, match=r"must lie in \[0, 1\)"):
         is_validation(np.arange(5), val_fraction=fraction, seed=1)
+
+
+folds = st.integers(2, 40)
+
+
+@given(st.integers(1, 200), folds, seeds)
+def test_folds_are_alike_in_size_and_cover_everything(num, num_folds, seed):
+    sizes = np.bincount(fold_of(np.arange(num), num_folds=num_folds, seed=seed), minlength=num_folds)
+    assert len(sizes) == num_folds
+    assert sizes.max() - sizes.min() <= 1
+
+
+@given(st.lists(st.integers(0, 2000), max_size=60), folds, seeds)
+def test_a_fold_depends_on_the_episode_and_not_on_the_others_or_their_order(episodes, num_folds, seed):
+    together = fold_of(np.array(episodes, np.int64), num_folds=num_folds, seed=seed)
+    alone = [fold_of(np.array([e]), num_folds=num_folds, seed=seed)[0] for e in episodes]
+    assert together.tolist() == alone
+
+
+def test_seeds_select_different_folds():
+    assert len({fold_of(np.arange(50), num_folds=5, seed=seed).tobytes() for seed in range(20)}) == 20
+
+
+@pytest.mark.parametrize("fold", [(0, 5), [0, 5], "0/5", " 0 / 5 "])
+def test_a_fold_takes_every_usual_form(fold):
+    assert SplitRule(seed=1, fold=fold).fold == (0, 5)
+
+
+@pytest.mark.parametrize("fold", [(5, 5), (-1, 5), (0, 1), "5", "a/b", (0,), 3, (0, 5, 6)])
+def test_what_is_no_fold_is_refused(fold):
+    with pytest.raises(UsageError, match=r"fold is .*, but must be \(i, k\) or 'i/k' with k from 2"):
+        SplitRule(seed=1, fold=fold)

@@ -76,7 +76,7 @@ def test_whole_episodes_are_encoded_as_the_batches_of_training_are(data: LeWMDat
     module = small_lewm()
     module.build(action_dim=4, image_size=(28, 28))
     module.eval()
-    [episode] = encode_episodes(module, data, data.val_episodes[:1], max_frames=100)
+    [episode] = encode_episodes(module, data, data.val_positions[:1], max_frames=100)
     assert episode.latents.shape == (10, 16)  # 21 steps, every other one
     windows = data.val_dataloader()
     batch = data.normalize_batch(next(iter(windows)))  # the episode's first windows, one step apart
@@ -92,5 +92,5 @@ def test_encoding_stops_when_so_many_frames_are_done(data: LeWMDataModule) -> No
     module = small_lewm()
     module.build(action_dim=4, image_size=(28, 28))
     module.eval()
-    encoded = encode_episodes(module, data, data.train_episodes, max_frames=25)
+    encoded = encode_episodes(module, data, data.train_positions, max_frames=25)
     assert [len(episode.latents) for episode in encoded] == [10, 10, 5]

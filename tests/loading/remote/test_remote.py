@@ -224,7 +224,7 @@ def test_the_data_module_decodes_an_address_into_ram_once(tmp_path, bucket):
     for _ in range(2):
         assert_same_batches(modules[1].train_dataloader(), modules[0].train_dataloader())
     assert bucket.proxy.requests == []
-    assert list(modules[0].val_episodes) == list(modules[1].val_episodes)
+    assert list(modules[0].val_positions) == list(modules[1].val_positions)
 
 
 def test_a_virtual_dataset_reads_from_shards_in_the_same_folder(tmp_path, bucket):
