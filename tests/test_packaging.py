@@ -66,7 +66,9 @@ def test_every_imported_package_is_declared(path: Path) -> None:
     assert used - declared == set()
 
 
-def test_everything_but_the_demo_imports_without_lerobot() -> None:
+@pytest.fixture(scope="module")
+def imported() -> subprocess.CompletedProcess[str]:
+    """A process that imports every module but the demo, and prints the packages that training adds to a data module."""
     modules = [
         "lewm_data." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for path in MODULES
@@ -75,10 +77,21 @@ def test_everything_but_the_demo_imports_without_lerobot() -> None:
     code = (
         "import importlib, sys\n"
         "sys.modules['lerobot'] = None  # importing it raises ImportError\n"
+        "import lightning, lewm_data.datamodule\n"
+        "before = set(sys.modules)\n"
+        "import lewm_data.training.lewm, lewm_data.training.diagnostics, lewm_data.training.report\n"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} - {'lewm_data', 'rich'}))\n"
         f"for name in {modules}:\n    importlib.import_module(name)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_everything_but_the_demo_imports_without_lerobot(imported: subprocess.CompletedProcess[str]) -> None:
+    assert imported.returncode == 0, imported.stderr
+
+
+def test_training_loads_no_simulator_and_no_model_library(imported: subprocess.CompletedProcess[str]) -> None:
+    assert imported.stdout == "[]\n"
 
 
 @pytest.fixture(scope="module")

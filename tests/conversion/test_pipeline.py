@@ -122,7 +122,7 @@ def test_verify_against_the_source_for_every_codec_and_layout(
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("cameras", [None, "all"])
+@pytest.mark.parametrize("cameras", [pytest.param(None, marks=pytest.mark.slow), "all"])
 @pytest.mark.parametrize(
     "compression", ["lzf", *(pytest.param(name, marks=pytest.mark.slow) for name in COMPRESSIONS if name != "lzf")]
 )

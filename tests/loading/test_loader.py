@@ -27,8 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 @pytest.fixture(autouse=True)
 def no_worker_left():
     """Abandoned threads and processes end soon, and nothing waits for them."""
+    gc.freeze()  # a collection then looks only at what the test made: 20 ms instead of a second
     yield
     gc.collect()
+    gc.unfreeze()
     end = time.monotonic() + 10
     while (left := workers()) and time.monotonic() < end:
         time.sleep(0.01)

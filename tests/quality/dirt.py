@@ -895,7 +895,7 @@ def _metadata_dirt() -> list[Dirt]:
             unlist(2),
             file="meta/episodes",
             expected="0 to 4",
-            found="the first is 2",
+            found="of them are missing, first 2",
             also=frozenset({"rows_unlisted", "span_gap"}),
         ),
         dirt(
@@ -906,7 +906,7 @@ def _metadata_dirt() -> list[Dirt]:
                 info(total_episodes=4, total_frames=49),
             ),
             **v2,
-            found="the first is 2",
+            found="of them are missing, first 2",
         ),
         dirt(
             "episode_index_repeated",

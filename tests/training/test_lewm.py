@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,16 +196,6 @@ def test_a_checkpoint_of_another_action_width_is_refused(dots: Path, tmp_path: P
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(UsageError, match=r"the checkpoint's action is 4 wide .* was built for 2\."):
         trainer_of(tmp_path).fit(small_lewm(), data_of(dots, frameskip=1), ckpt_path=tmp_path / "last.ckpt")
-
-
-def test_importing_the_module_loads_no_simulator_and_no_model_library() -> None:
-    code = (
-        "import sys; import lightning, lewm_data.datamodule; before = set(sys.modules); "
-        "import lewm_data.training.lewm, lewm_data.training.diagnostics, lewm_data.training.report; "
-        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} - {'lewm_data', 'rich'}))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
 
 
 # --- on a GPU

@@ -82,7 +82,7 @@ def test_frames_of_every_codec_equal_what_was_written(tmp_path, bucket, codec):
     [
         {"num_workers": 0},
         {"num_workers": 2},
-        {"num_workers": 2, "worker_type": "process", "multiprocessing_context": "fork"},
+        {"num_workers": 1, "worker_type": "process", "multiprocessing_context": "fork"},
         pytest.param(
             {"num_workers": 1, "worker_type": "process", "multiprocessing_context": "spawn"}, marks=pytest.mark.slow
         ),
