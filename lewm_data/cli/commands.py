@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parsed = parse(sys.argv[1:] if arguments is None else arguments)
         options = parsed[parsed.subcommand]
         if parsed.subcommand == "completion":
-            from lewm_data.cli.completion import completion_script
+            from lewm_data.cli.parser import completion_script
 
             print(completion_script(options.shell), end="")
         else:

@@ -13,13 +13,17 @@ import lewm_data
 from lewm_data.conversion.verify import verify_file
 from lewm_data.errors import InterruptedConversionError, LewmDataError, OutputError, UsageError, VerificationError
 from lewm_data.hub.card import dataset_card, read_facts
-from lewm_data.hub.licenses import source_licenses
 from lewm_data.notation import count_of
 from lewm_data.paths import local_path
 from lewm_data.resources import Progress
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo
+
+
+from collections.abc import Iterable
+
+from lewm_data.format.header import SourceRecord
 
 CARD_FILE = "README.md"
 _MADE_BY_THE_HUB = frozenset({".gitattributes"})
@@ -238,3 +242,32 @@ def _refusal(repo_id: str, status: int, reason: str) -> str:
     if status == 413:
         return f"the file is too large for the Hub ({reason}). Convert fewer --episodes at a time."
     return f"the Hub failed ({reason}). Run the same command again later."
+
+
+def source_licenses(sources: Iterable[SourceRecord]) -> dict[str, tuple[str, ...]]:
+    """Reads the license on each source's own card on the Hub, at the converted revision.
+
+    Args:
+        sources: The sources of a file's episodes.
+
+    Returns:
+        Repo id to Hub license identifiers such as ``apache-2.0``; empty if the card names none, if the source is a
+        local folder, or if the card cannot be read.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi()
+    licenses: dict[str, tuple[str, ...]] = {}
+    for record in sources:
+        found: tuple[str, ...] = ()
+        if record.revision is not None:
+            try:
+                card = api.dataset_info(record.repo_id, revision=record.revision).card_data
+            except (HfHubHTTPError, HFValidationError):  # deleted, private or renamed: unknown
+                card = None
+            stated = card.get("license") if card is not None else None
+            names = stated if isinstance(stated, list) else [stated]
+            found = tuple(name for name in names if isinstance(name, str) and name not in ("", "unknown"))
+        licenses[record.repo_id] = tuple(dict.fromkeys((*licenses.get(record.repo_id, ()), *found)))
+    return licenses

@@ -12,7 +12,8 @@ from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
 from lewm_data.quality.clock import Frames, check_clock
-from lewm_data.source.metadata import NUMBER_DTYPES, Feature, LeRobotDataset
+from lewm_data.source.info import NUMBER_DTYPES, Feature
+from lewm_data.source.metadata import LeRobotDataset
 
 _FINEST_SHARE = 2.0**-22
 """float32 has 24 binary digits, so it loses changes below this share of a dimension's range, whatever the unit."""

@@ -15,6 +15,7 @@ from lewm_data.quality import checks
 from lewm_data.quality.checks import EpisodeRows
 from lewm_data.quality.clock import Frames, read_clock
 from lewm_data.quality.data_file_checks import inspect_data_file
+from lewm_data.source.data_files import data_files
 from lewm_data.source.files import first_line
 from lewm_data.source.metadata import INDEX_COLUMNS, NULL, LeRobotDataset
 from lewm_data.source.rows import (
@@ -26,7 +27,6 @@ from lewm_data.source.rows import (
     to_numpy,
     to_vector,
 )
-from lewm_data.source.strays import data_files
 
 
 class RowScan:

@@ -11,10 +11,10 @@ import pyarrow as pa
 from lewm_data.findings import Finding, finding
 from lewm_data.notation import episode_ranges
 from lewm_data.paths import is_file
+from lewm_data.source.data_files import EPISODES_FILE, parquet_files
 from lewm_data.source.files import UnusableError, is_unfinished_parquet, read_jsonl, read_table, unreadable
 from lewm_data.source.metadata import NULL, CameraColumns, EpisodeTable
 from lewm_data.source.rows import NotNumericError, to_vector
-from lewm_data.source.strays import EPISODES_FILE, parquet_files
 
 MAX_TASK_LETTERS = 1 << 26
 """Maximum number of characters in all task texts together."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lewm_data.findings import finding
 from lewm_data.paths import is_file, is_folder
 from lewm_data.source.files import UnusableError, unreadable
-from lewm_data.source.metadata import Feature
 
 INFO_FILE = "meta/info.json"
 
@@ -27,6 +28,45 @@ _DEFAULT_PATHS = {
     },
 }
 """LeRobot's own templates, for an ``info.json`` without them."""
+
+NUMBER_DTYPES = frozenset(
+    {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+)
+"""Dtypes of ``meta/info.json`` that stand for numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feature:
+    """One feature of ``meta/info.json``.
+
+    Attributes:
+        key: LeRobot's key, such as ``observation.state``.
+        dtype: ``video``, ``image``, or a number's dtype such as ``float32``.
+        shape: As declared. A camera's shape may be channel-first or channel-last, so the decoded size is trusted.
+        names: Names of the dimensions, if ``info.json`` gives them as a flat list.
+        is_depth: A depth camera, which holds no RGB pictures.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    is_depth: bool = False
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it holds RGB pictures."""
+        return self.dtype in ("video", "image") and not self.is_depth
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its rows hold numbers, one or more."""
+        return self.dtype in NUMBER_DTYPES and self.width > 0
+
+    @property
+    def width(self) -> int:
+        """Numbers in one row: the product of the shape."""
+        return math.prod(self.shape)
 
 
 def read_mapping(info: dict[str, Any], key: str) -> dict[str, Any]:

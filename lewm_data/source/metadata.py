@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lewm_data.format.schema import ACTION, DONE, DONE_RUN, STATE, camera_name
+from lewm_data.source.info import Feature
 
 NULL = -1
 """Stands for a null in an integer column of the episode table."""
@@ -25,45 +25,6 @@ LAST_STEP = "last_step"
 
 INDEX_COLUMNS = ("episode_index", "frame_index", "timestamp", "index")
 """Columns that LeRobot writes into every Parquet file, and that say which row is which."""
-
-NUMBER_DTYPES = frozenset(
-    {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-)
-"""Dtypes of ``meta/info.json`` that stand for numbers."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Feature:
-    """One feature of ``meta/info.json``.
-
-    Attributes:
-        key: LeRobot's key, such as ``observation.state``.
-        dtype: ``video``, ``image``, or a number's dtype such as ``float32``.
-        shape: As declared. A camera's shape may be channel-first or channel-last, so the decoded size is trusted.
-        names: Names of the dimensions, if ``info.json`` gives them as a flat list.
-        is_depth: A depth camera, which holds no RGB pictures.
-    """
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    names: tuple[str, ...] = ()
-    is_depth: bool = False
-
-    @property
-    def is_camera(self) -> bool:
-        """Whether it holds RGB pictures."""
-        return self.dtype in ("video", "image") and not self.is_depth
-
-    @property
-    def is_number(self) -> bool:
-        """Whether its rows hold numbers, one or more."""
-        return self.dtype in NUMBER_DTYPES and self.width > 0
-
-    @property
-    def width(self) -> int:
-        """Numbers in one row: the product of the shape."""
-        return math.prod(self.shape)
 
 
 class VideoSpan(NamedTuple):

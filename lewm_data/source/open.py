@@ -15,6 +15,7 @@ from lewm_data.errors import SourceError
 from lewm_data.findings import Finding, finding
 from lewm_data.notation import episode_ranges, parse_episodes
 from lewm_data.paths import is_file
+from lewm_data.source.data_files import data_files, stray_files
 from lewm_data.source.episode_table import EpisodeMetadata, read_v2, read_v3
 from lewm_data.source.files import UnusableError, read_json
 from lewm_data.source.hub import Location, locate
@@ -28,7 +29,6 @@ from lewm_data.source.info import (
 )
 from lewm_data.source.metadata import DatasetPaths, EpisodeTable, LeRobotDataset
 from lewm_data.source.selection import choose_columns
-from lewm_data.source.strays import data_files, stray_files
 
 SUPPORTED_VERSIONS = ("v2.0", "v2.1", "v3.0")
 

@@ -9,8 +9,8 @@ from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, PIXELS, RESERVED_NAMES, STATE, camera_name, is_pixels, pixels_column
-from lewm_data.source.info import INFO_FILE
-from lewm_data.source.metadata import DONE_KEYS, INDEX_COLUMNS, Feature, LeRobotDataset
+from lewm_data.source.info import INFO_FILE, Feature
+from lewm_data.source.metadata import DONE_KEYS, INDEX_COLUMNS, LeRobotDataset
 
 NO_STATE = "none"
 """The value of ``--state`` that leaves the state out."""

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lewm_data.cli.completion import completion_script
+from lewm_data.cli.parser import completion_script
 
 PROBE = """
 eval "$SCRIPT"

@@ -17,8 +17,7 @@ from lewm_data.errors import printable
 from lewm_data.findings import Finding
 from lewm_data.format.header import ColumnStatistics, FileHeader, SourceRecord
 from lewm_data.hub.card import CardFacts, dataset_card, read_facts
-from lewm_data.hub.licenses import source_licenses
-from lewm_data.hub.push import push
+from lewm_data.hub.push import push, source_licenses
 from tests.format.test_header import FINDING, HEADER
 from tests.hub import StandIn
 from tests.loading.files import write

@@ -16,7 +16,7 @@ from lewm_data.quality.clock import read_clock
 from lewm_data.quality.policy import decide
 from lewm_data.quality.video_checks import Spans, check_spans, check_video, frames_are_equal
 from lewm_data.source.episodes import keep_last_of_run
-from lewm_data.source.metadata import Feature
+from lewm_data.source.info import Feature
 from lewm_data.source.video import VideoHeader
 
 FEATURES = {
