@@ -91,6 +91,7 @@ CATALOG: dict[str, Rule] = {
     "span_gap": Rule("warning", "Frames that belong to no episode are skipped."),
     "episode_empty": Rule("error", f"The episode has no steps. {LEAVE_OUT}"),
     "episode_too_long": Rule("error", f"The episode's rows do not fit into memory. {LEAVE_OUT}"),
+    "episode_cut_away": Rule("warning", "No step is left of it after --shift or --trim_idle, so it is dropped."),
     "episode_short": Rule("warning", "It is converted, but no window of this length fits into it."),
     # Parquet
     "parquet_unreadable": Rule("error", f"The file is damaged or cut off. {_RESTORE} Otherwise: {LEAVE_OUT}"),

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import POLICIES, DirtyEpisodePolicy
-from lewm_data.notation import parse_episodes, parse_image_size, parse_part
+from lewm_data.notation import parse_episodes, parse_image_size, parse_part, parse_shift
 
 FORMAT_VERSION = 1
 
@@ -32,6 +32,8 @@ _NOT_CONTENT = frozenset(
 )  # fmt: skip
 
 
+_CORRECTIONS = frozenset({"shift", "trim_idle"})
+
 Layout = Literal["single", "sharded"]
 Engine = Literal["local", "ray"]
 
@@ -49,6 +51,11 @@ class ConvertConfig:
         camera: The camera that becomes ``pixels``: its LeRobot key or short name. Needed when there are several.
         cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names with commas between.
         compression: Codec of the frames; all are lossless.
+        shift: Corrects cameras that are out of step, as ``CAMERA=FRAMES[,CAMERA=FRAMES...]``: ``front=+2`` pairs each
+            row with the frame two later and drops the rows left without one. ``CAMERA=auto`` lets ``assess`` measure
+            the shift and takes what is beyond doubt; ``auto`` alone does so for every converted camera.
+        trim_idle: Cut the steps at the head and tail of each episode in which the robot stands still, as ``assess``
+            finds them. An episode in which it never moves is dropped. This reads every frame once more.
         micro_batch: Frames that are decoded, compressed and written together.
         dirty_episode_policy: ``fail`` refuses the dataset, ``skip`` drops episodes with errors, ``keep`` converts
             what can still be aligned and marks it.
@@ -84,6 +91,8 @@ class ConvertConfig:
     camera: str | None = None
     cameras: str | None = None
     compression: Compression = "lzf"
+    shift: str | None = None
+    trim_idle: bool = False
     micro_batch: int = 64
     dirty_episode_policy: DirtyEpisodePolicy = "fail"
     watchdog_seconds: float = 120.0
@@ -112,6 +121,8 @@ class ConvertConfig:
             parse_episodes(self.episodes)
         if self.shard is not None:
             parse_part(self.shard)
+        if self.shift is not None:
+            parse_shift(self.shift)
         for name, value, choices in (
             ("resize", self.resize, RESIZES),
             ("compression", self.compression, COMPRESSIONS),
@@ -138,8 +149,12 @@ class ConvertConfig:
                 raise UsageError(f"{name} is {number}, but must be {least} or more.")
 
     def content_settings(self) -> dict[str, Any]:
-        """The settings that can change the file's content; the others change only speed, safety or place."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_CONTENT}
+        """The settings that can change the file's content; the others change only speed, safety or place.
+
+        Corrections that are off are left out, so that files of versions without them keep their fingerprint.
+        """
+        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_CONTENT}
+        return {name: value for name, value in settings.items() if value or name not in _CORRECTIONS}
 
     def to_json(self) -> dict[str, Any]:
         """All fields as a JSON-ready dictionary."""

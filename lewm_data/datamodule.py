@@ -74,6 +74,8 @@ class LeWMDataModule(WindowDataModule):
         image_size: int | str = 224,
         resize: Resize = "stretch",
         compression: Compression = "lzf",
+        shift: str | None = None,
+        trim_idle: bool = False,
         dirty_episode_policy: DirtyEpisodePolicy = "fail",
         action: str | None = None,
         state: str | None = None,
@@ -115,6 +117,9 @@ class LeWMDataModule(WindowDataModule):
             image_size: Frame size in pixels: one number, ``HEIGHTxWIDTH`` or ``native``.
             resize: ``stretch``, ``crop`` or ``pad``.
             compression: Codec of the frames.
+            shift: Correct cameras that are out of step: ``front=+2`` pairs each row with the frame two later, and
+                ``auto`` lets ``assess`` measure it. For a converted file, ``lewm-data convert`` takes ``--shift``.
+            trim_idle: Cut the steps at the head and tail of each episode in which the robot stands still.
             dirty_episode_policy: ``fail``, ``skip`` or ``keep`` episodes with errors.
             action: Columns that make up ``action``: ``KEY[,KEY...]``, where a trailing ``*`` takes every numeric column
                 with that prefix; None takes ``action``, else ``actions``.
@@ -192,6 +197,11 @@ class LeWMDataModule(WindowDataModule):
             raise UsageError(
                 f"accept_changes names {', '.join(sorted(unknown))}, but only {', '.join(sorted(_CHANGES))} can change."
             )
+        if self.sources.kind == "h5_path" and (shift is not None or trim_idle):
+            raise UsageError(
+                f"{'trim_idle' if shift is None else 'shift'} changes how a recording is converted, but h5_path "
+                f"{self.source} is converted already. Convert it again with --shift or --trim_idle, or leave it out."
+            )
         self.data_dir = local_path(data_dir, "data_dir")
         self.config = ConvertConfig(
             image_size=image_size,
@@ -199,6 +209,8 @@ class LeWMDataModule(WindowDataModule):
             camera=camera,
             cameras=cameras,
             compression=compression,
+            shift=shift,
+            trim_idle=trim_idle,
             dirty_episode_policy=dirty_episode_policy,
             action=action,
             state=state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 from lewm_data.errors import UsageError
 
@@ -12,6 +13,12 @@ MAX_IMAGE_SIDE = 16384
 
 NATIVE = "native"
 """The image size that keeps the source's own."""
+
+AUTO = "auto"
+"""A shift that ``assess`` measures."""
+
+MAX_SHIFT = 1000
+"""Largest shift, in frames. Larger ones are typing errors."""
 
 
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:
@@ -56,6 +63,40 @@ def parse_part(text: str) -> tuple[int, int]:
             f"shard is {text!r}, but must be i/n with i from 0 to n-1. Example: 0/8 is the first of eight parts."
         )
     return int(match[1]), int(match[2])
+
+
+def parse_shift(text: str) -> dict[str | None, int | Literal["auto"]]:
+    """Reads the shifts of cameras, such as ``front=+2,wrist=-1``.
+
+    Args:
+        text: ``CAMERA=FRAMES`` or ``CAMERA=auto``, with commas between; ``auto`` alone stands for all other cameras.
+
+    Returns:
+        Camera, as it was given, to its shift in frames; None to ``auto`` for all other cameras.
+
+    Raises:
+        UsageError: A part is no such thing, a camera is given twice, or a shift is above 1000 frames.
+
+    Example:
+        >>> parse_shift("auto,wrist=-1")
+        {None: 'auto', 'wrist': -1}
+    """
+    shifts: dict[str | None, int | Literal["auto"]] = {}
+    for part in map(str.strip, text.split(",")):
+        camera, equals, amount = (word.strip() for word in part.rpartition("="))
+        if amount == AUTO and bool(camera) == bool(equals):
+            value: int | Literal["auto"] = "auto"
+        elif camera and re.fullmatch(r"[+-]?\d{1,4}", amount) and abs(int(amount)) <= MAX_SHIFT:
+            value = int(amount)
+        else:
+            raise UsageError(
+                f"shift is {text!r}: {part!r} is not CAMERA=FRAMES, CAMERA=auto or auto (frames from -{MAX_SHIFT} to "
+                f"{MAX_SHIFT}). Example: front=+2 pairs each row with the frame two later."
+            )
+        if (camera or None) in shifts:
+            raise UsageError(f"shift is {text!r}: {camera or AUTO!r} is given twice. Leave one of them out.")
+        shifts[camera or None] = value
+    return shifts
 
 
 def parse_episodes(text: str) -> tuple[range, ...]:

@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 def dataset_facts(inspection: Inspection, *, arrow: str = "→") -> Iterator[tuple[str, str]]:
     """Describes the dataset of an inspection as pairs of label and value."""
-    dataset = inspection.dataset
+    dataset, config = inspection.dataset, inspection.config
     if dataset is None:
         return
     revision = f"revision {dataset.revision[:12]}" if dataset.revision else "a local folder"
@@ -63,6 +63,10 @@ def dataset_facts(inspection: Inspection, *, arrow: str = "→") -> Iterator[tup
             source = "" if keys == DEFAULT_KEYS[label][:1] else f" from {', '.join(keys)}"
             yield label, f"{count_of(width, 'dimension')}{source}{names}"
     yield "done from", done_words(inspection.report.done_source(dataset))
+    for remark in inspection.corrections.remarks:
+        yield "shift", remark
+    if config.trim_idle:
+        yield "trim", f"{count_of(inspection.num_trimmed_steps(), 'idle step')} at the head and tail of episodes"
 
 
 def plan_facts(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -90,6 +90,10 @@ def test_an_episode_is_selected_if_any_range_holds_it(ranges: list[tuple[int, in
         ({"decode_threads": -1}, "decode_threads is -1"),
         ({"image_size": "big"}, "image_size is 'big'"),
         ({"episodes": "all"}, "episodes is 'all'"),
+        ({"shift": "2"}, "'2' is not CAMERA=FRAMES, CAMERA=auto or auto"),
+        ({"shift": "front=half"}, "'front=half' is not CAMERA=FRAMES"),
+        ({"shift": "front=2,front=3"}, "'front' is given twice"),
+        ({"shift": "front=2000"}, "frames from -1000 to 1000"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(values: dict[str, Any], words: str) -> None:

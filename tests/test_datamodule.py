@@ -358,6 +358,9 @@ def test_what_cannot_be_trained_on_is_said_before_training(written, options, wor
         ({"h5_path": "a", "worker_type": "fibre"}, "worker_type is 'fibre'"),
         ({"h5_path": "a", "cache": "disk"}, "cache is 'disk'"),
         ({"h5_path": "a", "val_fraction": 1.5}, "val_fraction is 1.5"),
+        ({"h5_path": "a", "shift": "top=1"}, "shift changes how a recording is converted, but h5_path a is converted"),
+        ({"h5_path": "a", "trim_idle": True}, "trim_idle changes how a recording is converted"),
+        ({"root": "a", "shift": "top"}, "'top' is not CAMERA=FRAMES"),
     ],
 )
 def test_impossible_settings_are_refused_at_once(options, words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import itertools
 import json
 import re
 import shlex
@@ -23,6 +24,11 @@ _KINDS = {"int": "a whole number", "float": "a number"}
 
 _LIST_FLAGS = {f"--{field.name}" for field in dataclasses.fields(ConvertConfig) if isinstance(field.default, tuple)}
 """Flags that take several values with commas between them."""
+
+_SWITCHES = {f"--{field.name}" for field in dataclasses.fields(ConvertConfig) if isinstance(field.default, bool)} - {
+    "--overwrite"  # which never takes a value
+}
+"""Flags that need no value. ``--trim_idle true``, as in a YAML file, means the same as ``--trim_idle``."""
 
 
 class Parser(ArgumentParser):
@@ -72,11 +78,13 @@ def parse(arguments: Sequence[str]) -> Namespace:
 def _normalized(arguments: Sequence[str]) -> Iterator[str]:
     """Writes flags with underscores and lists as JSON, as jsonargparse expects them."""
     is_list = False
-    for word in arguments:
+    for word, following in itertools.pairwise([*arguments, ""]):
         flag, equals, value = word.partition("=")
         if flag.startswith("--"):
             flag = "--" + flag[2:].replace("-", "_")
             is_list = flag in _LIST_FLAGS
+            if flag in _SWITCHES and not equals and following.lower() not in ("true", "false"):
+                equals, value = "=", "true"
             yield flag + equals + (_as_json(value) if is_list and equals else value)
         else:
             yield _as_json(word) if is_list else word

@@ -49,13 +49,23 @@ class Comparison:
         """Compares everything; yields each difference as one sentence."""
         dataset, report, config = self._inspection.dataset, self._inspection.report, self._inspection.config
         assert dataset is not None
+        [record] = self._header.sources
+        kept_steps = {index: range(*steps) for index, steps in zip(record.episodes, record.kept_steps, strict=False)}
         rows = {int(index): row for row, index in enumerate(dataset.episodes.index.tolist())}
         num_differences = 0
         with (
-            EpisodeReader(dataset, report, self._header.cameras, config.extra_columns, state_dtype="float64") as reader,
+            EpisodeReader(
+                dataset,
+                report,
+                self._header.cameras,
+                config.extra_columns,
+                state_dtype="float64",
+                shifts=record.shifts,
+                kept_steps=kept_steps,
+            ) as reader,
             Decoder(dataset.root, threads=config.decode_threads, batch_rows=16) as decoder,
         ):
-            for position, index in enumerate(self._header.sources[0].episodes):
+            for position, index in enumerate(record.episodes):
                 if index not in rows or index not in report.first_rows:
                     found: Iterator[str] = iter((f"episode {index}: is in the file, but not in the source",))
                 else:

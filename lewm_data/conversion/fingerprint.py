@@ -18,8 +18,9 @@ from lewm_data.notation import parse_image_size
 from lewm_data.source.data_files import identity, needed_files, picture_files
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.scale import SCALER_VERSION
+from lewm_data.source.selection import choose_shifts
 
-_RESOLVED = frozenset({"image_size", "camera", "cameras", "episodes", "action", "state", "extra_columns"})
+_RESOLVED = frozenset({"image_size", "camera", "cameras", "episodes", "action", "state", "extra_columns", "shift"})
 """Settings with several spellings of one meaning. The fingerprint covers the meaning instead."""
 
 
@@ -44,7 +45,9 @@ def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], conf
 def _resolved(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> dict[str, Any]:
     """The meaning of these settings for this dataset."""
     is_selection = config.episodes is not None  # a check of the whole dataset reports more than one of some episodes
+    shifts = choose_shifts(dataset, cameras, config)  # left out when there are none, as in files of older versions
     return {
+        **({"shifts": shifts} if shifts else {}),
         "image_size": parse_image_size(config.image_size),
         "cameras": dict(cameras),
         "columns": dataset.row_columns(config.extra_columns),

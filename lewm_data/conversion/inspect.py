@@ -10,6 +10,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion.corrections import (
+    LOOK_BYTES_PER_FRAME,
+    NO_CORRECTIONS,
+    Corrections,
+    find_corrections,
+)
 from lewm_data.conversion.fingerprint import source_fingerprint
 from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
@@ -41,6 +47,7 @@ class Inspection:
         image_size: (height, width) of the stored frames; None if no frame was decoded.
         plan: None if nothing can be converted.
         fingerprint: Hash of source and content settings; empty if the metadata is too damaged.
+        corrections: How cameras are shifted, and which steps of each episode are converted.
     """
 
     source: str
@@ -52,6 +59,7 @@ class Inspection:
     image_size: tuple[int, int] | None
     plan: Plan | None
     fingerprint: str
+    corrections: Corrections = NO_CORRECTIONS
 
     def kept_rows(self) -> list[int]:
         """Rows of the episode table to convert.
@@ -66,6 +74,33 @@ class Inspection:
             return rows
         part = cut_part(self.dataset.episodes.length[rows].tolist(), *parse_part(self.config.shard))
         return rows[part.start : part.stop]
+
+    def episode_reader(self) -> EpisodeReader:
+        """Opens a reader of the episodes as the file will hold them."""
+        assert self.dataset is not None
+        return EpisodeReader(
+            self.dataset,
+            self.report,
+            self.cameras,
+            self.config.extra_columns,
+            state_dtype=self.config.state_dtype,
+            shifts=self.corrections.shifts,
+            kept_steps=self.corrections.kept_steps,
+        )
+
+    def num_steps(self, row: int) -> int:
+        """Steps of an episode that are converted, by its row of the episode table."""
+        assert self.dataset is not None
+        episodes = self.dataset.episodes
+        return len(self.corrections.steps(int(episodes.index[row]), int(episodes.length[row])))
+
+    def num_trimmed_steps(self) -> int:
+        """Idle steps that are cut off the episodes that are converted."""
+        if self.dataset is None or not self.corrections.kept_steps:
+            return 0
+        lengths = dict(zip(self.dataset.episodes.index.tolist(), self.dataset.episodes.length.tolist(), strict=True))
+        kept = self.corrections.kept_steps
+        return sum(lengths[index] - len(steps) for index, steps in kept.items() if len(steps))
 
     def rows_by_episode(self) -> dict[int, int]:
         """The source's episode_index of each episode to convert, in order, and its row of the episode table."""
@@ -92,9 +127,12 @@ class Inspection:
         if self.decision.refused:
             raise dirty_error(self.source, refused, self.decision.findings)
         if not self.kept_rows():
+            cause = f"the policy '{self.config.dirty_episode_policy}' drops"
+            if any(found.handling == "dropped" for found in self.corrections.findings):
+                asked = ["--shift"] * (self.config.shift is not None) + ["--trim_idle"] * self.config.trim_idle
+                cause = f"{' and '.join(asked)} {'leave' if len(asked) > 1 else 'leaves'} nothing of"
             raise DirtyDataError(
-                f"{self.source}: no episode is left, since the policy "
-                f"'{self.config.dirty_episode_policy}' drops all {len(self.decision.dropped)}. See the findings.",
+                f"{self.source}: no episode is left, since {cause} all {len(self.decision.dropped)}. See the findings.",
                 [found.to_json() for found in self.decision.findings],
             )
 
@@ -116,6 +154,8 @@ class Inspection:
             "findings": [found.to_json() for found in self.decision.findings],
             "refused": self.decision.refused,
             "dropped_episodes": sorted(self.decision.dropped),
+            "shifts": self.corrections.shifts,
+            "trimmed_steps": self.num_trimmed_steps(),
             "plan": self.plan and self.plan.to_dict(),
             "fingerprint": self.fingerprint,
         }
@@ -214,16 +254,35 @@ def inspect_source(
     )
     if decision.refused or not inspection.kept_rows() or not cameras:
         return inspection
-    return _with_plan(inspection, progress)
+    inspection = _with_corrections(inspection, progress)
+    return _with_plan(inspection, progress) if inspection.kept_rows() else inspection
+
+
+def _with_corrections(inspection: Inspection, progress: Progress) -> Inspection:
+    dataset, decision = inspection.dataset, inspection.decision
+    assert dataset is not None
+    corrections = find_corrections(
+        dataset,
+        inspection.report,
+        inspection.cameras,
+        inspection.config,
+        dropped=decision.dropped,
+        progress=progress,
+    )
+    cut_away = frozenset(
+        found.episode for found in corrections.findings if found.handling == "dropped" and found.episode is not None
+    )
+    decision = decision._replace(
+        findings=(*decision.findings, *corrections.findings), dropped=decision.dropped | cut_away
+    )
+    return dataclasses.replace(inspection, decision=decision, corrections=corrections)
 
 
 def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:
     dataset, config = inspection.dataset, inspection.config
     assert dataset is not None
     kept = inspection.kept_rows()
-    reader = EpisodeReader(
-        dataset, inspection.report, inspection.cameras, config.extra_columns, state_dtype=config.state_dtype
-    )
+    reader = inspection.episode_reader()
     picked = sorted({kept[0], kept[len(kept) // 2], kept[-1]})
     sampled = sample_frames(dataset, reader, [dataset.episode(row) for row in picked], config, progress)
     if sampled.size is None:
@@ -231,7 +290,7 @@ def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:
     indices = dict.fromkeys((EPISODE_IDX, STEP_IDX), (ROW_DTYPES[STEP_IDX], None))
     columns = {**reader.file_columns(), **indices}
     plan = make_plan(
-        lengths=dataset.episodes.length[kept].tolist(),
+        lengths=[inspection.num_steps(row) for row in kept],
         num_cameras=len(inspection.cameras),
         row_bytes=sum(np.dtype(dtype).itemsize * (width or 1) for dtype, width in columns.values()),
         height=sampled.size[0],
@@ -241,5 +300,6 @@ def _with_plan(inspection: Inspection, progress: Progress) -> Inspection:
         micro_batch=config.micro_batch,
         shard_bytes=config.shard_bytes,
         stays_sharded=config.layout == "sharded",
+        look_bytes=inspection.corrections.num_frames_seen * LOOK_BYTES_PER_FRAME,
     )
     return dataclasses.replace(inspection, image_size=sampled.size, plan=plan)

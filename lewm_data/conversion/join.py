@@ -87,9 +87,14 @@ def _join(inspection: Inspection, paths: Sequence[Path], joined: Path, progress:
                     f"{error} This finished shard is now removed. Run the same command again to make a new one."
                 ) from error
             progress("join shards", number + 1, len(paths))
-        written = [index for header in headers for index in header.sources[0].episodes]
-        everything = (*inspection.decision.findings, *findings)
-        writer.finish(file_header(inspection, episodes=written, findings=everything), complete=add_frames)
+        sources = [header.sources[0] for header in headers]
+        header = file_header(
+            inspection,
+            episodes=[index for source in sources for index in source.episodes],
+            kept_steps=[steps for source in sources for steps in source.kept_steps],
+            findings=(*inspection.decision.findings, *findings),
+        )
+        writer.finish(header, complete=add_frames)
 
 
 def _check_complete(path: Path) -> None:

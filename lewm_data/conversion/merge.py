@@ -238,10 +238,12 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
     if not headers[0].part:
         return joined
     [source] = headers[0].sources
-    episodes = tuple(index for header in headers for record in header.sources for index in record.episodes)
+    records = [record for header in headers for record in header.sources]
+    episodes = tuple(index for record in records for index in record.episodes)
+    kept_steps = tuple(steps for record in records for steps in record.kept_steps)
     return dataclasses.replace(
         joined,
-        sources=(dataclasses.replace(source, episodes=episodes),),
+        sources=(dataclasses.replace(source, episodes=episodes, kept_steps=kept_steps),),
         findings=tuple(dict.fromkeys(joined.findings)),  # each part records what inspection found
         fingerprint=headers[0].fingerprint,
     )

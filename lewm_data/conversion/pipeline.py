@@ -59,6 +59,7 @@ class ConversionResult:
         num_episodes: Episodes in the file.
         num_steps: Steps in the file.
         found_while_decoding: The findings of the header that only decoding could show.
+        remarks: How each camera was shifted, and why; empty if no shift was asked for.
         file_bytes: Size of the file, including the shards that stay beside it.
         seconds: Time taken, including the inspection.
         frames_per_second: Frames written per second of conversion; 0 if an earlier run had written all of them.
@@ -70,18 +71,20 @@ class ConversionResult:
     num_episodes: int
     num_steps: int
     found_while_decoding: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
     file_bytes: int
     seconds: float
     frames_per_second: float
     peak_memory_bytes: int
 
     def __repr__(self) -> str:
-        """One line: the file, what it holds, and what it took."""
-        return (
+        """One line: the file, what it holds, and what it took; and one for each camera that was to be shifted."""
+        line = (
             f"{self.path}: {self.num_episodes:,} episodes, {self.num_steps:,} steps, {self.file_bytes / MEGABYTE:,.0f} "
             f"MB in {self.seconds:,.1f} s ({self.frames_per_second:,.0f} frames/s, "
             f"{self.peak_memory_bytes / MEGABYTE:,.0f} MB of memory at the peak)"
         )
+        return "\n".join([line, *(f"shift: {remark}" for remark in self.remarks)])
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``lewm-data convert --json`` prints."""
@@ -94,6 +97,7 @@ class ConversionResult:
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(self.frames_per_second, 1),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "shifts": self.header.sources[0].shifts,
             "dropped_episodes": list(self.header.dropped_episodes),
             "findings": [found.to_json() for found in self.header.findings],
             "fingerprint": self.header.fingerprint,
@@ -219,6 +223,7 @@ class _Conversion:
             num_episodes=sum(len(record.episodes) for record in header.sources),
             num_steps=header.statistics[ACTION].count,
             found_while_decoding=header.findings[len(self._inspection.decision.findings) :],
+            remarks=self._inspection.corrections.remarks,
             file_bytes=self._output.stat().st_size + self._work.kept_bytes(),
             seconds=time.perf_counter() - self._started,
             frames_per_second=self._frames_written / seconds if self._frames_written else 0.0,
@@ -228,13 +233,13 @@ class _Conversion:
     def _cut(self) -> list[list[int]]:
         """The episode_index of each shard's episodes."""
         episodes = list(self._rows)
-        lengths = [int(self._dataset.episodes.length[row]) for row in self._rows.values()]
+        lengths = [self._inspection.num_steps(row) for row in self._rows.values()]
         step_bytes = self._plan.output_bytes / max(self._plan.num_steps, 1)
         shards = cut_shards(lengths, step_bytes=step_bytes, shard_bytes=self._config.shard_bytes)
         return [[episodes[position] for position in shard] for shard in shards]
 
     def _num_steps(self, episodes: Sequence[int]) -> int:
-        return sum(int(self._dataset.episodes.length[self._rows[index]]) for index in episodes)
+        return sum(self._inspection.num_steps(self._rows[index]) for index in episodes)
 
     def _unfinished(self, shards: Sequence[Sequence[int]]) -> list[int]:
         """The numbers of the shards to make. Counts what an earlier run finished."""

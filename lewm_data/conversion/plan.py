@@ -101,6 +101,7 @@ def make_plan(
     micro_batch: int,
     shard_bytes: int,
     stays_sharded: bool = False,
+    look_bytes: int = 0,
 ) -> Plan:
     """Computes what a conversion needs.
 
@@ -115,6 +116,7 @@ def make_plan(
         micro_batch: Frames in a micro-batch.
         shard_bytes: Size at which a shard is closed.
         stays_sharded: Whether the shards stay as they are.
+        look_bytes: Memory that measuring corrections takes, before anything is converted.
     """
     num_steps = sum(lengths)
     step_bytes = num_cameras * sample.bytes_per_frame + row_bytes
@@ -122,6 +124,9 @@ def make_plan(
     output_bytes = round(num_steps * step_bytes * DISK_MARGIN) + FILE_OVERHEAD_BYTES
     source_frame_bytes = sample.source_height * sample.source_width * 3  # 4:2:0 with margins, 4:4:4 at most
     batch_bytes = micro_batch * height * width * 3
+    decoder_bytes = num_cameras * DECODER_FRAMES * source_frame_bytes
+    at_work_bytes = CODEC_MEMORY_BYTES.get(compression, 0) + READ_AHEAD_BYTES + 2 * batch_bytes
+    at_work_bytes += max(lengths, default=0) * row_bytes * 2
     return Plan(
         num_episodes=len(lengths),
         num_steps=num_steps,
@@ -133,12 +138,7 @@ def make_plan(
         num_shards=len(shards),
         output_bytes=output_bytes,
         temporary_bytes=output_bytes * (2 if len(shards) > 1 and not stays_sharded else 1),
-        peak_memory_bytes=BASE_MEMORY_BYTES
-        + CODEC_MEMORY_BYTES.get(compression, 0)
-        + READ_AHEAD_BYTES
-        + num_cameras * DECODER_FRAMES * source_frame_bytes
-        + 2 * batch_bytes
-        + max(lengths, default=0) * row_bytes * 2,
+        peak_memory_bytes=BASE_MEMORY_BYTES + decoder_bytes + max(at_work_bytes, look_bytes),
         seconds=num_steps * num_cameras / max(sample.frames_per_second, 1e-9),
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 import lewm_data
 from lewm_data.background import Prefetcher
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion.corrections import cut_away
 from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.conversion.watchdog import raise_if_interrupted
@@ -66,9 +67,8 @@ def write_shard(
     rows = inspection.rows_by_episode()
     findings: list[Finding] = []
     written: list[int] = []
-    with EpisodeReader(
-        dataset, inspection.report, inspection.cameras, config.extra_columns, state_dtype=config.state_dtype
-    ) as reader:
+    kept_steps: list[tuple[int, int]] = []
+    with inspection.episode_reader() as reader:
         shape = FileShape(
             cameras=tuple(inspection.cameras),
             height=inspection.image_size[0],
@@ -76,7 +76,7 @@ def write_shard(
             columns=reader.file_columns(),
             compression=config.compression,
         )
-        num_rows = sum(int(dataset.episodes.length[rows[index]]) for index in episodes)
+        num_rows = sum(inspection.num_steps(rows[index]) for index in episodes)
         positions = [rows[index] for index in episodes]
         with (
             FileWriter(path, shape, num_rows=num_rows, threads=threads) as writer,
@@ -103,19 +103,29 @@ def write_shard(
                     refuse(inspection, findings)
                 if end.written:
                     written.append(end.episode)
+                    kept_steps.append(end.steps)
             if is_final and not written:
                 refuse(inspection, findings)
             inspection.check_source_unchanged()
             before = inspection.decision.findings if is_final else ()
-            writer.finish(file_header(inspection, episodes=written, findings=(*before, *findings)))
+            writer.finish(
+                file_header(inspection, episodes=written, kept_steps=kept_steps, findings=(*before, *findings))
+            )
 
 
-def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Sequence[Finding]) -> FileHeader:
+def file_header(
+    inspection: Inspection,
+    *,
+    episodes: Sequence[int],
+    kept_steps: Sequence[tuple[int, int]],
+    findings: Sequence[Finding],
+) -> FileHeader:
     """Makes the root attributes of a file or a shard. The writer's ``finish`` adds the statistics.
 
     Args:
         inspection: The source and the settings.
         episodes: The source's episode_index of each episode in the file, in order.
+        kept_steps: The source's steps [start, stop) of each of them; recorded only if corrections were asked for.
         findings: The findings to record, each with its handling.
     """
     dataset, config = inspection.dataset, inspection.config
@@ -132,6 +142,8 @@ def file_header(inspection: Inspection, *, episodes: Sequence[int], findings: Se
                 revision=dataset.revision,
                 codebase_version=dataset.codebase_version,
                 episodes=tuple(episodes),
+                shifts=dict(inspection.corrections.shifts),
+                kept_steps=tuple(kept_steps) if inspection.corrections.is_active else (),
             ),
         ),
         fps=dataset.fps,
@@ -173,12 +185,14 @@ class EpisodeEnd(NamedTuple):
         findings: What decoding found, each with its handling.
         refused: Whether the policy refuses the dataset because of these findings.
         written: Whether the episode is in the file.
+        steps: Its steps [start, stop) of the source that are in the file.
     """
 
     episode: int
     findings: tuple[Finding, ...]
     refused: bool
     written: bool
+    steps: tuple[int, int]
 
 
 class Assembly:
@@ -260,7 +274,8 @@ class Assembly:
         job = event.job
         if self._filled:
             self._flush(job, pictures)
-        self._findings += [*event.findings, *pictures.findings(episode=job.episode, file=job.file)]
+        pictured = pictures.findings(episode=job.episode, file=job.file, first_step=job.first_step)
+        self._findings += [*event.findings, *pictured]
         if self._odd_size is not None:
             self._findings.append(
                 finding(
@@ -290,7 +305,10 @@ class Assembly:
                 dataclasses.replace(found, handling="dropped") if found.handling == "kept" else found
                 for found in findings
             )
-        return EpisodeEnd(index, findings, decision.refused, written)
+            if not self._data.length:
+                findings = (*findings, cut_away(index, "too few rows"))
+        first = self._data.first_step
+        return EpisodeEnd(index, findings, decision.refused, written, (first, first + self._length))
 
 
 def in_flight_bytes(event: Event) -> int:

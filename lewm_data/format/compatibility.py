@@ -44,6 +44,8 @@ def check_joinable(members: Sequence[Member], *, into: Joined) -> None:
     columns, their shapes and dtypes            must agree          must agree
     frame size, camera of each frame column     must agree          must agree
     fps, resize                                 must agree          must agree
+    shift of a camera, in files of one source   must agree          must agree
+    shift of a camera, kept steps, otherwise    may differ          may differ
     dimensions of a column: the same, reordered must agree         must agree
     dimensions of a column: other names         must agree          may differ, warns
     compression, done_source                    must agree          may differ
@@ -75,7 +77,7 @@ def check_joinable(members: Sequence[Member], *, into: Joined) -> None:
         words = "; ".join(itertools.starmap(_words, problems.items()))
         raise UsageError(
             f"These files cannot be joined: {words}. Leave one out, or convert all of them with the same settings "
-            "(image_size, resize, camera, cameras, compression, extra_columns)."
+            "(image_size, resize, camera, cameras, compression, shift, extra_columns)."
         )
 
 
@@ -93,6 +95,10 @@ def _stated(member: Member) -> dict[str, str]:
     if header is not None:
         stated |= {"fps": f"{header.fps:g}", "resize": header.resize}
         stated |= {f"camera of {name}": key for name, key in header.cameras.items() if name in member.columns}
+        for record in header.sources:
+            for name in filter(header.cameras.__contains__, member.columns):
+                shift = record.shifts.get(name, 0)
+                stated[f"shift of {name} in {record.repo_id}"] = f"{shift:+d} frames" if shift else "none"
     return stated
 
 

@@ -13,6 +13,7 @@ from lewm_data.errors import FormatError
 from lewm_data.findings import Finding
 from lewm_data.format.attributes import as_integers, as_list, as_object, hash_attributes, integer, number, parse
 from lewm_data.format.hdf5 import HDF5_ERRORS
+from lewm_data.format.schema import camera_name
 from lewm_data.machine_errors import raise_machine_error
 from lewm_data.notation import MAX_IMAGE_SIDE
 
@@ -48,12 +49,21 @@ class SourceRecord:
         revision: Commit sha on the Hub; None for a local folder.
         codebase_version: LeRobot's layout version, such as ``v3.0``.
         episodes: The source's own episode_index of each episode, in file order.
+        shifts: Frame column to its shift in frames, where a camera was out of step: step t of the source is paired
+            with frame t + shift. Cameras that were in step are left out.
+        kept_steps: Of each episode, the source's steps [start, stop) that are in the file; empty if nothing was cut.
     """
 
     repo_id: str
     revision: str | None
     codebase_version: str
     episodes: tuple[int, ...]
+    shifts: dict[str, int] = field(default_factory=dict)
+    kept_steps: tuple[tuple[int, int], ...] = ()
+
+    def first_step(self, position: int) -> int:
+        """The source's step at which the episode at a position of ``episodes`` begins in the file."""
+        return self.kept_steps[position][0] if self.kept_steps else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +123,25 @@ class FileHeader:
             if found.handling == "kept" and found.episode is not None:
                 kept.setdefault(found.episode, []).append(found.code)
         return {episode: tuple(dict.fromkeys(codes)) for episode, codes in sorted(kept.items())}
+
+    def corrections(self, most: int = 20) -> list[tuple[str, str]]:
+        """What was corrected, as pairs of label and value for people; empty if nothing was.
+
+        Args:
+            most: Episodes of each source whose kept steps are listed.
+        """
+        pairs = []
+        for record in self.sources:
+            where = f" in {record.repo_id}" if len(self.sources) > 1 else ""
+            for column, shift in record.shifts.items():
+                name = camera_name(self.cameras.get(column, column))
+                pairs.append((f"shift of camera {name}{where}", f"{shift:+d} frames"))
+            kept = zip(record.episodes[:most], record.kept_steps, strict=False)
+            listed = [f"{index}: {start} to {stop - 1}" for index, (start, stop) in kept]
+            if listed:
+                more = f", and {len(record.episodes) - most:,} more" if len(record.episodes) > most else ""
+                pairs.append((f"kept steps of each source episode{where}", ", ".join(listed) + more))
+        return pairs
 
     def to_attributes(self) -> dict[str, int | float | str]:
         """Root attributes: numbers and text as they are, everything with structure as JSON text."""
@@ -227,7 +256,23 @@ def _source(value: Any) -> SourceRecord:
         revision=None if record["revision"] is None else str(record["revision"]),
         codebase_version=str(record["codebase_version"]),
         episodes=as_integers(record["episodes"]),
+        shifts=_shifts(record.get("shifts", {})),
+        kept_steps=tuple(_steps(pair) for pair in as_list(record.get("kept_steps", []))),
     )
+
+
+def _shifts(value: Any) -> dict[str, int]:
+    shifts = as_object(value)
+    if not all(isinstance(shift, int) for shift in shifts.values()):
+        raise ValueError(f"shifts: {value!r} does not map columns to whole numbers")
+    return shifts
+
+
+def _steps(value: Any) -> tuple[int, int]:
+    pair = as_integers(value)
+    if len(pair) != 2 or not 0 <= pair[0] < pair[1]:
+        raise ValueError(f"kept_steps: {value!r} is not a range of steps")
+    return pair[0], pair[1]
 
 
 def _finding(value: Any) -> Finding:

@@ -235,6 +235,22 @@ def _broken_episodes(file: h5py.File, header: FileHeader | None) -> Iterator[Bro
         yield BrokenRule(
             f"the root attributes name {known} source episodes, but the file has {num_episodes}", is_fatal=False
         )
+    yield from _broken_corrections(header, lengths)
+
+
+def _broken_corrections(header: FileHeader, lengths: NDArray[np.int64]) -> Iterator[BrokenRule]:
+    """Shifts are of the file's cameras, and each episode has as many steps as were kept of it."""
+    begin = 0
+    for record in header.sources:
+        for column in record.shifts:
+            if column not in header.cameras:
+                yield BrokenRule(
+                    f"the root attributes shift {column!r}, which is not in the camera map", is_fatal=False
+                )
+        of_record = lengths[begin : begin + len(record.episodes)].tolist()
+        begin += len(record.episodes)
+        if record.kept_steps and [stop - start for start, stop in record.kept_steps] != of_record:
+            yield BrokenRule("'ep_len' does not agree with the kept steps in the root attributes", is_fatal=False)
 
 
 def _is_beside(dataset: h5py.Dataset) -> bool:

@@ -221,6 +221,8 @@ def _settings(header: FileHeader) -> Iterator[str]:
     yield _row("frame size", f"{header.image_height}x{header.image_width}, resized by {_code(header.resize)}")
     yield _row("codec of the frames", f"{_code(header.compression)}, lossless")
     yield _row("end of an episode", _code(header.done_source))
+    for label, value in header.corrections():
+        yield _row(_text(label), _text(value))
     yield _row("dirty episodes", f"policy {_code(header.dirty_episode_policy)}")
     yield _row("fingerprint", _code(header.fingerprint))
 

@@ -74,27 +74,30 @@ class PictureCheck:
             self._previous = frame
         self._seen += len(pixels)
 
-    def findings(self, *, episode: int, file: str) -> Iterator[Finding]:
+    def findings(self, *, episode: int, file: str, first_step: int = 0) -> Iterator[Finding]:
         """Yields what is wrong with the frames so far.
 
         Args:
             episode: The source's episode_index.
             file: Video or Parquet file, relative to the dataset's folder.
+            first_step: Step of the episode that the first frame is of.
         """
         where: dict[str, Any] = {"episode": episode, "file": file}
         expected = f"pictures in {self.column!r}"
         if self._black:
             found = f"{self._black} black frames"
-            yield finding("frames_black", expected=expected, found=found, step=self._first_black, **where)
+            yield finding("frames_black", expected=expected, found=found, step=first_step + self._first_black, **where)
         if self._constant:
             found = f"{self._constant} frames of one color"
-            yield finding("frames_constant", expected=expected, found=found, step=self._first_constant, **where)
+            yield finding(
+                "frames_constant", expected=expected, found=found, step=first_step + self._first_constant, **where
+            )
         if self._longest_still >= max(2, round(FROZEN_SECONDS * self.fps)):
             yield finding(
                 "camera_frozen",
                 expected=f"frames of {self.column!r} that differ",
                 found=f"{self._longest_still + 1} equal ones in a row",
-                step=self._still_since,
+                step=first_step + self._still_since,
                 **where,
             )
 

@@ -170,6 +170,9 @@ def _check_frames(job: DecodeJob, frames: Iterator[TimedFrame]) -> Iterator[Even
     findings: list[Finding] = []
     count, step, size, worst = 0, job.first_step, None, (0.0, 0)
     first_interlaced: int | None = None
+    if not len(job.timestamps):
+        yield JobEnd(job, 0, ())
+        return
     try:
         for timed in frames:
             decoded = DecodedFrame(job, timed.frame, timed.orientation)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from lewm_data.config import StateDtype
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, DONE_RUN, ROW_DTYPES, STATE
+from lewm_data.source.crop import crop_end_flags, overlap, steps_with_frames
 from lewm_data.source.decode import DecodeJob, lost_source
 from lewm_data.source.metadata import NULL, Episode, LeRobotDataset
 from lewm_data.source.rows import NotNumericError, RowCursor, holds_numbers, to_numpy
@@ -56,15 +57,17 @@ class EpisodeData(NamedTuple):
 
     Attributes:
         episode: Where it comes from.
-        length: Its steps: the rows that were found.
+        length: Its steps: the rows that were found and are kept.
         columns: Small columns of the file, except the indices; shape (L,) or (L, width).
         jobs: One per camera.
+        first_step: The source's step that comes first.
     """
 
     episode: Episode
     length: int
     columns: dict[str, np.ndarray]
     jobs: tuple[DecodeJob, ...]
+    first_step: int = 0
 
 
 class EpisodeReader:
@@ -76,6 +79,8 @@ class EpisodeReader:
         cameras: Frame column to LeRobot camera key.
         extra_columns: Further columns, by LeRobot's keys.
         state_dtype: dtype of action and state.
+        shifts: Frame column to its shift in frames: step t gets frame t + shift. Steps without one are left out.
+        kept_steps: episode_index to the only steps of it that are read.
     """
 
     def __init__(
@@ -86,8 +91,12 @@ class EpisodeReader:
         extra_columns: Sequence[str],
         *,
         state_dtype: StateDtype = "float32",
+        shifts: Mapping[str, int] | None = None,
+        kept_steps: Mapping[int, range] | None = None,
     ) -> None:
         self._state_dtype = state_dtype
+        self._shifts = dict(shifts or {})
+        self._kept_steps = dict(kept_steps or {})
         self._dataset = dataset
         self._report = report
         self._cameras = dict(cameras)
@@ -132,11 +141,15 @@ class EpisodeReader:
         if "episode_index" in table.column_names:  # else the file holds one episode (v2.x)
             index = to_numpy(table.column("episode_index"), null=NULL)
             table = table.slice(0, int((index == episode.index).sum()))  # fewer rows than promised, kept on request
+        length = table.num_rows
+        steps = steps_with_frames(length, self._shifts.values())
+        steps = overlap(steps, self._kept_steps.get(episode.index, range(length)))
         return EpisodeData(
             episode=episode,
-            length=table.num_rows,
-            columns=self._file_columns(table),
-            jobs=self.jobs(episode, self._timestamps(table, episode.index)),
+            length=len(steps),
+            columns=self._file_columns(table, steps),
+            jobs=self.jobs(episode, self._timestamps(table, episode.index), steps),
+            first_step=steps.start,
         )
 
     def _timestamps(self, table: pa.Table, index: int) -> np.ndarray:
@@ -148,12 +161,23 @@ class EpisodeReader:
         timestamps: np.ndarray = to_numpy(table.column("timestamp"), null=float("nan")).astype(np.float64).reshape(-1)
         return timestamps if np.isfinite(timestamps).all() else grid
 
-    def jobs(self, episode: Episode, timestamps: np.ndarray) -> tuple[DecodeJob, ...]:
-        """One decoding job per camera, for the frames at ``timestamps`` (seconds since the episode's start)."""
-        episode = self._report.locate(episode)
-        return tuple(self._job(episode, column, camera, timestamps) for column, camera in self._cameras.items())
+    def jobs(self, episode: Episode, timestamps: np.ndarray, steps: range | None = None) -> tuple[DecodeJob, ...]:
+        """One decoding job per camera.
 
-    def _job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray) -> DecodeJob:
+        Args:
+            episode: The episode.
+            timestamps: Time of each of its frames, in seconds since its start.
+            steps: The steps to decode, whose frames each camera has after its shift; None decodes all frames.
+        """
+        episode = self._report.locate(episode)
+        jobs = []
+        for column, camera in self._cameras.items():
+            shift = self._shifts.get(column, 0) if steps is not None else 0
+            wanted = range(len(timestamps)) if steps is None else range(steps.start + shift, steps.stop + shift)
+            jobs.append(self._job(episode, column, camera, timestamps[wanted.start : wanted.stop], wanted.start))
+        return tuple(jobs)
+
+    def _job(self, episode: Episode, column: str, camera: str, timestamps: np.ndarray, first_step: int) -> DecodeJob:
         is_image = self._dataset.features[camera].dtype == "image"
         file = episode.data_file if is_image else episode.videos[camera].file
         assert file is not None
@@ -167,6 +191,7 @@ class EpisodeReader:
             first_row=self._report.first_rows[episode.index],
             timestamps=timestamps,
             fps=self._dataset.fps,
+            first_step=first_step,
         )
 
     def file_columns(self) -> dict[str, tuple[str, int | None]]:
@@ -186,7 +211,7 @@ class EpisodeReader:
             dict.fromkeys(["episode_index", "timestamp", *(key for keys in self._keys.values() for key in keys)])
         )
 
-    def _file_columns(self, table: pa.Table) -> dict[str, np.ndarray]:
+    def _file_columns(self, table: pa.Table, steps: range) -> dict[str, np.ndarray]:
         length = table.num_rows
         columns: dict[str, np.ndarray] = {}
         for name, (dtype, width) in self.file_columns().items():
@@ -196,8 +221,9 @@ class EpisodeReader:
             parts = [to_numpy(table.column(key), null=null).reshape(length, -1) for key in self._keys[name]]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
             with np.errstate(over="ignore"):  # an Inf that was kept on request
-                columns[name] = values.reshape((length,) if width is None else (length, width)).astype(dtype)
-        columns[DONE] = next(self._flags(table), np.arange(length) == length - 1)
+                values = values.reshape((length,) if width is None else (length, width))
+                columns[name] = values[steps.start : steps.stop].astype(dtype)
+        columns[DONE] = crop_end_flags(next(self._flags(table), np.arange(length) == length - 1), steps)
         return columns
 
     def _flags(self, table: pa.Table) -> Iterator[np.ndarray]:

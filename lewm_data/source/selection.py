@@ -9,6 +9,7 @@ from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, PIXELS, RESERVED_NAMES, STATE, camera_name, is_pixels, pixels_column
+from lewm_data.notation import AUTO, parse_shift
 from lewm_data.source.info import INFO_FILE, Feature
 from lewm_data.source.metadata import DONE_KEYS, INDEX_COLUMNS, LeRobotDataset
 
@@ -192,6 +193,41 @@ def choose_cameras(dataset: LeRobotDataset, config: ConvertConfig, *, any_camera
             )
         chosen[column] = key
     return chosen
+
+
+def choose_shifts(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> dict[str, int | str]:
+    """Decides which cameras are shifted.
+
+    Args:
+        dataset: The dataset.
+        cameras: Frame column to LeRobot camera key.
+        config: The settings; ``shift`` matters.
+
+    Returns:
+        Frame column to its shift in frames, or to ``auto``; shifts of 0 are left out.
+
+    Raises:
+        UsageError: A camera does not exist, is not converted, or gets two shifts.
+    """
+    if config.shift is None:
+        return {}
+    named: dict[str, int | str] = {}
+    given = parse_shift(config.shift)
+    columns = {key: column for column, key in cameras.items()}
+    for name, shift in given.items():
+        if name is None:
+            continue
+        key = dataset.find_camera(name)
+        if key not in columns:
+            have = ", ".join(map(camera_name, columns))
+            what = "no such camera" if key is None else "this camera is not converted (see --camera and --cameras)"
+            raise UsageError(f"--shift {name}={shift}: {what}. Converted are: {have}. Choose one of those.")
+        if columns[key] in named:
+            raise UsageError(f"--shift {config.shift}: camera {name!r} is given twice. Leave one of them out.")
+        named[columns[key]] = shift
+    if None in given:
+        named = {**dict.fromkeys(cameras, AUTO), **named}
+    return {column: named[column] for column in cameras if named.get(column, 0) != 0}
 
 
 # --- extra columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -59,7 +60,9 @@ class ConvertedFile:
         }
         self.frame_size: tuple[int, int] | None = (header.image_height, header.image_width)
         self.tasks = header.tasks
-        self.findings: Sequence[Finding] = header.findings
+        first_steps = [record.first_step(number) for record in header.sources for number in range(len(record.episodes))]
+        self._first_steps = first_steps if is_whole else [0] * len(self.numbers)
+        self.findings: Sequence[Finding] = [self._in_file(found) for found in header.findings]
         self._columns = [name for name in (ACTION, STATE, DONE, _TASK_INDEX) if name in self._store.columns]
         self._block: dict[str, NDArray[np.float64]] = {}
         self._block_start, self._block_stop = 0, 0
@@ -78,11 +81,20 @@ class ConvertedFile:
             *((f"camera {camera_name(key)}", column) for column, key in header.cameras.items()),
             ("frames", f"{header.image_height}x{header.image_width}, {header.resize}, {header.compression}"),
             ("done from", header.done_source.replace("_", " ")),
+            *header.corrections(),
             ("policy for dirty episodes", header.dirty_episode_policy),
             *([("dropped episodes of the source", dropped)] if dropped else []),
             ("written by", f"lewm_data {header.lewm_data_version}, format version {header.format_version}"),
             ("fingerprint", header.fingerprint),
         ]
+
+    def _in_file(self, found: Finding) -> Finding:
+        """The finding with its step counted from where its episode begins in this file; None if that is cut off."""
+        position = self.position(found)
+        if position is None or found.step is None or not self._first_steps[position]:
+            return found
+        step = found.step - self._first_steps[position]
+        return dataclasses.replace(found, step=step if 0 <= step < self.lengths[position] else None)
 
     def position(self, found: Finding) -> int | None:
         """See ``Recording``. None if several merged sources share the finding's episode_index."""

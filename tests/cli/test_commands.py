@@ -15,6 +15,7 @@ import h5py
 import pytest
 
 from lewm_data.cli import commands as cli
+from lewm_data.cli.parser import parse
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.pipeline import convert
 
@@ -69,6 +70,34 @@ def test_convert_says_what_it_made(recorded: Path, tmp_path: Path, capsys: pytes
     assert (told["num_episodes"], told["num_steps"]) == (5, 54)
     assert told["file_bytes"] == (tmp_path / "out.h5").stat().st_size
     assert "5 episodes, 54 steps" in err
+
+
+def test_convert_says_how_a_camera_was_shifted(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--camera=front", "--image_size=32", "--shift", "front=+2", "--trim-idle", "--json")
+    status, out, err = run("convert", recorded, tmp_path / "out.h5", *flags, capsys=capsys)
+    result = json.loads(out)
+    assert status == 0, err
+    assert result["num_steps"] == 54 - 5 * 2
+    assert result["shifts"] == {"pixels": 2}
+    assert "shift front by +2, as requested" in err
+    assert "trim 0 idle steps at the head and tail of episodes" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--trim_idle"], True),
+        (["--trim-idle", "--json"], True),
+        (["--trim_idle", "true"], True),
+        (["--trim_idle=false"], False),
+        ([], False),
+    ],
+)
+def test_a_switch_needs_no_value(flags: list[str], expected: bool) -> None:
+    assert parse(["convert", *flags, "recording", "out.h5"]).convert.trim_idle is expected
+    assert parse(["convert", "recording", "out.h5", "--follow_links", *flags]).convert.follow_links is True
 
 
 def test_every_setting_is_a_flag_and_a_key(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

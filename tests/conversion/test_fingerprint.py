@@ -68,6 +68,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "state as action": {"action": "observation.state"},
     "no state": {"state": "none"},
     "a shorter window": {"min_episode_steps": 6},
+    "a shift": {"shift": "front=+1"},
+    "the same shift by the camera's full key": {"shift": f"{FRONT}=1"},
+    "a shift of nothing": {"shift": "front=0"},
+    "another shift": {"shift": "front=-1"},
 }
 
 

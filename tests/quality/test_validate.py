@@ -154,4 +154,5 @@ def test_dirt_is_found_and_named(dirt: Dirt, copy_of: Callable[[Path], Path], re
 
 
 def test_every_code_of_the_catalog_is_made_by_some_dirt() -> None:
-    assert {dirt.code for dirt in (*INSPECTED, *DECODED)} == set(CATALOG)
+    of_corrections = {"episode_cut_away"}  # tests/conversion/test_corrections.py makes it
+    assert {dirt.code for dirt in (*INSPECTED, *DECODED)} == set(CATALOG) - of_corrections

@@ -108,8 +108,10 @@ def _around(episode: NDArray[np.int64], fps: float) -> tuple[NDArray[np.int64], 
 
 def _shows_motion(track: CameraTrack, episode: NDArray[np.int64], fps: float) -> NDArray[np.bool_]:
     """(N,) where a camera's picture changes clearly more than at its quietest."""
-    gray = track.thumbnails.astype(np.int16) @ np.array([1, 2, 1], np.int16) // 4
-    gray = gray.reshape(len(gray), -1)
+    gray = np.empty((len(track.thumbnails), int(np.prod(track.thumbnails.shape[1:3]))), np.int16)
+    for begin in range(0, len(gray), 1024):  # all at once would take twice the thumbnails' own memory more
+        block = track.thumbnails[begin : begin + 1024].astype(np.int16) @ np.array([1, 2, 1], np.int16) // 4
+        gray[begin : begin + 1024] = block.reshape(len(block), -1)
     before, after = _around(episode, fps)
     busiest = max(1, round(_BUSY_PIXELS * gray.shape[1]))
     change = np.empty(len(gray))

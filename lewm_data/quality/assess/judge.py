@@ -61,7 +61,7 @@ def judge(footage: Footage, answers: Answers, *, source: str, frameskip: int) ->
         num_steps=len(footage.episode),
         fps=footage.fps,
         verdict=verdict,
-        next_steps=tuple(_next_steps(answers, source, verdict))[:3],
+        next_steps=tuple(_next_steps(answers, codes, source, verdict))[:3],
         findings=findings,
         answers=answers,
     )
@@ -108,7 +108,7 @@ def _about_idling(footage: Footage, answers: Answers) -> Iterator[AssessFinding]
                 found=f"{count_of(int(hit.sum()), 'episode')} {where} with the robot standing still, "
                 f"for {seconds:.1f} s at the median",
                 expected=f"less than {IDLE_SECONDS:g} s",
-                remedy="Windows without motion teach nothing. Start and stop the recording while the robot moves.",
+                remedy="Windows without motion teach nothing. Convert with --trim_idle, which cuts these steps.",
             )
     middle = idle.is_idle.copy()
     for steps_of, head, tail in zip(footage.blocks(), idle.head, idle.tail, strict=True):
@@ -135,7 +135,8 @@ def _about_cameras(answers: Answers) -> Iterator[AssessFinding]:
                 found=f"the picture is {abs(lag.frames or 0):.1f} frames {side} the joints "
                 f"(95 % interval {lag.low:.1f} to {lag.high:.1f})",
                 expected="less than one frame",
-                remedy=f"Row t belongs to frame t{late[name]:+d}. Fix the recorder, or move the rows by as much.",
+                remedy=f"Row t belongs to frame t{late[name]:+d}. Convert with --shift {name}={late[name]:+d}, which "
+                "pairs them so.",
             )
         seen = camera.visibility
         if seen.score is not None and seen.score <= BLIND:
@@ -240,7 +241,7 @@ def _about_episodes(footage: Footage, answers: Answers) -> Iterator[AssessFindin
         )
 
 
-def _next_steps(answers: Answers, source: str, verdict: Level) -> Iterator[NextStep]:
+def _next_steps(answers: Answers, codes: set[str], source: str, verdict: Level) -> Iterator[NextStep]:
     """Commands to paste."""
     quoted = shlex.quote(source)
     if verdict == "record_again":
@@ -248,8 +249,13 @@ def _next_steps(answers: Answers, source: str, verdict: Level) -> Iterator[NextS
         return
     seeing = {name: camera.visibility.score or 0.0 for name, camera in answers.cameras.items()}
     flags = []
+    best = max(seeing, key=lambda name: seeing[name], default="")
     if len(seeing) > 1:
-        flags.append(f"--camera {shlex.quote(max(seeing, key=lambda name: seeing[name]))}")
+        flags.append(f"--camera {shlex.quote(best)}")
+    if (shift := shifts(answers).get(best)) is not None:
+        flags.append(f"--shift {shlex.quote(f'{best}={shift:+d}')}")
+    if codes & {"idle_head", "idle_tail"}:
+        flags.append("--trim_idle")
     is_file = source.endswith((".h5", ".hdf5"))
     if flags or not is_file:
         target = "DATASET" if is_file else quoted

@@ -66,6 +66,8 @@ def test_a_whole_shift_names_its_correction(arm: Footage, answers: Answers) -> N
     found = judge(arm, replace(answers, cameras={"top": top}), source="arm", frameskip=5)
     assert codes(found) == {"camera_lag"}
     assert shifts(found.answers) == {"top": 2}
+    assert "Convert with --shift top=+2" in found.findings[0].remedy
+    assert found.next_steps[0].line == "lewm-data convert arm OUTPUT.h5 --shift top=+2"
     assert found.verdict == "fixable"
 
 
@@ -86,6 +88,7 @@ def test_a_dead_joint_with_jitter_hides_no_rest() -> None:
     found = assessed(replace(with_dead, cameras={}))
     assert found.to_dict()["still_dimensions"] == {"action": [], "state": ["dead"]}
     assert {"dimension_still", "idle_head"} <= codes(found)
+    assert any("--trim_idle" in finding.remedy for finding in found.findings)
 
 
 def frozen(footage: Footage) -> Footage:
