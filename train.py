@@ -1,7 +1,8 @@
 """Trains LeWM from a LeRobot dataset: ``python train.py [--config FILE.yaml] [--data.repo_id ...] [--trainer. ...]``.
 
-Every setting of Lightning's Trainer, ``LeWMModule`` and ``LeWMDataModule`` is a YAML key and a flag; ``--help`` lists
-them, ``--print_config`` shows what would run. ``--ckpt_path last`` goes on where an earlier run stopped.
+Every setting of Lightning's Trainer, ``LeWMModule`` and ``LeWMDataModule`` is a YAML key and a flag. ``--help`` lists
+them; ``--print_config`` shows what would run. ``--ckpt_path last`` continues an earlier run. ``--export FOLDER`` writes
+the trained model for stable-worldmodel's planners.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from rich.console import Console
 
-from lewm_data.config import ConvertConfig, public_storage_options
+from lewm_data.config import public_storage_options
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError, redact
+from lewm_data.training.export import export
 from lewm_data.training.lewm import LeWMModule
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lewm.yaml"
@@ -31,27 +33,29 @@ SOURCES = ("repo_id", "root", "h5_path")
 
 
 class TrainCLI(LightningCLI):
-    """LightningCLI that knows where to resume, which dataset was meant, and what this machine cannot do."""
+    """LightningCLI with our flags, the dataset of the command line, and a check of the device."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--ckpt_path``."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; or: last")
+        """Adds ``--ckpt_path`` and ``--export``."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to continue from, or: last")
+        parser.add_argument(
+            "--export", type=str | None, default=None, help="folder for the trained model, for stable-worldmodel"
+        )
 
     def before_instantiate_classes(self) -> None:
-        """A dataset named on the command line replaces the configuration's, whichever way each is named."""
+        """Replaces the configuration's dataset by one that the command line names."""
         named = [name for name in SOURCES if any(arg.split("=")[0] == f"--data.{name}" for arg in sys.argv[1:])]
         for name in set(SOURCES).difference(named) if named else ():
             self.config.data[name] = None
-        if named == ["h5_path"]:  # the configuration's conversion is that of its own dataset
-            for name, value in {"camera": None, "image_size": ConvertConfig().image_size}.items():
-                if not any(arg.split("=")[0] == f"--data.{name}" for arg in sys.argv[1:]):
-                    self.config.data[name] = value
+        is_camera_given = any(arg.split("=")[0] == "--data.camera" for arg in sys.argv[1:])
+        if named == ["h5_path"] and not is_camera_given:
+            self.config.data.camera = None  # the configuration names a camera of its own dataset
         keep_together(self.config.trainer)
         check_device(str(self.config.trainer.accelerator), str(self.config.trainer.precision))
 
 
 class SaveRedactedConfig(SaveConfigCallback):
-    """Saves the run's configuration without credentials, in a file that only this user can read."""
+    """Saves the configuration of a run without credentials, in a file that only this user can read."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Saves ``config.yaml`` in the run's folder."""
@@ -60,7 +64,7 @@ class SaveRedactedConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         if is_first and trainer.is_global_zero and trainer.log_dir:
             path = Path(trainer.log_dir, self.config_filename)
-            if path.exists():  # not where the run's folder is an address
+            if path.exists():  # the run's folder may be an address
                 path.chmod(0o600)
 
 
@@ -86,7 +90,7 @@ def _redact_texts(value: Any) -> Any:
 
 
 def keep_together(trainer: Namespace) -> None:
-    """Puts log and checkpoints into ``default_root_dir`` too, unless they are given other places.
+    """Puts logs and checkpoints into ``default_root_dir`` too, unless the configuration names other folders.
 
     Args:
         trainer: The trainer's settings, before it is built.
@@ -101,17 +105,17 @@ def keep_together(trainer: Namespace) -> None:
 
 
 def check_device(accelerator: str, precision: str) -> None:
-    """Refuses what this machine has no GPU for.
+    """Refuses settings that need a GPU if there is none.
 
     Raises:
-        UsageError: A GPU is asked for, or a precision that only GPUs have, and there is none.
+        UsageError: The accelerator is a GPU, or only GPUs have the precision, and torch finds no GPU.
     """
     has_gpu = torch.cuda.is_available() or (accelerator != "cuda" and torch.backends.mps.is_available())
     if not has_gpu and (accelerator in ("gpu", "cuda") or precision in ("16", "16-mixed", "16-true")):
         raise UsageError(
             f"trainer.accelerator is '{accelerator}' and trainer.precision '{precision}', but torch finds no GPU here. "
-            "Train where there is one; or, slowly, with --trainer.accelerator cpu --trainer.precision 32-true; or have "
-            "a look at --config configs/demo.yaml."
+            "Train on a machine with one. On this one, try --config configs/laptop.yaml, or, slowly, "
+            "--trainer.accelerator cpu --trainer.precision 32-true."
         )
 
 
@@ -129,48 +133,53 @@ def make_cli() -> TrainCLI:
     )
 
 
-def checkpoint_to_go_on_from(cli: TrainCLI) -> str | None:
-    """``--ckpt_path``; where it is ``last`` and no run was before, none: the same command starts a run and goes on."""
-    told = [getattr(callback, "dirpath", None) for callback in cli.trainer.checkpoint_callbacks]
-    folders = {str(folder) for folder in told if folder}
+def checkpoint_to_continue(cli: TrainCLI) -> str | None:
+    """``--ckpt_path``. Without an earlier run, ``last`` is None, so the same command starts a run and continues it."""
+    given = [getattr(callback, "dirpath", None) for callback in cli.trainer.checkpoint_callbacks]
+    folders = {str(folder) for folder in given if folder}
     if cli.config.ckpt_path != "last" or any(any(Path(folder).glob("last*.ckpt")) for folder in folders):
         return cli.config.ckpt_path
-    say(f"No run to go on from in {', '.join(sorted(folders)) or 'any folder'}: training begins anew.")
+    say(f"No run to continue in {', '.join(sorted(folders)) or 'any folder'}: a new one starts.")
     return None
 
 
 def say(words: str, *, style: str = "") -> None:
-    """Tells the user a sentence."""
+    """Prints a sentence to the user."""
     Console(stderr=True).print(words, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Prints an unexpected error with its traceback: settings that it shows may contain storage credentials."""
+    """Prints an unexpected error with its traceback, without storage credentials that settings in it may contain."""
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def main() -> int:
-    """Trains, and returns the exit status that belongs to what went wrong."""
+    """Trains, and returns an exit status."""
     torch.set_float32_matmul_precision("high")
-    # Lightning's advertisements, what we say in our own words, and its quarrel with torch over a name inside torch.
-    unsaid = "Tip:", "Detected KeyboardInterrupt", "was raised with message"
+    # Lightning's advertisements, sentences that we print in our own words, and a warning about a name inside torch.
+    hidden = "Tip:", "Detected KeyboardInterrupt", "was raised with message"
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(words in record.getMessage() for words in unsaid)
+        lambda record: not any(words in record.getMessage() for words in hidden)
     )
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
     try:
         cli = make_cli()
-        ckpt_path = checkpoint_to_go_on_from(cli)
+        ckpt_path = checkpoint_to_continue(cli)
         try:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path)
-        except (KeyboardInterrupt, SystemExit):  # Lightning ends so after Ctrl-C and SIGTERM, callbacks done
+        except (
+            KeyboardInterrupt,
+            SystemExit,
+        ):  # Lightning raises these after Ctrl-C and SIGTERM, when callbacks are done
             if not cli.trainer.interrupted:
                 raise
             saved = getattr(cli.trainer.checkpoint_callback, "last_model_path", "")
-            rest = f" and saved in {saved}. The same command with --ckpt_path last goes on." if saved else "."
+            rest = f" and saved in {saved}. To continue, add --ckpt_path last to the command." if saved else "."
             if cli.trainer.is_global_zero:
                 say(f"Interrupted after {cli.trainer.global_step:,} steps{rest}")
             return InterruptedConversionError.exit_status
+        if cli.config.export is not None and cli.trainer.is_global_zero:
+            say(f"Exported to {export(cli.model, cli.datamodule, cli.config.export)}")
     except LewmDataError as error:
         say(f"error: {error}", style="red")
         return error.exit_status

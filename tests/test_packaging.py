@@ -31,6 +31,7 @@ def test_the_version_is_said_once_in_each_place() -> None:
 IMPORTED_AS = {
     "gym-pusht": {"gym_pusht", "gymnasium"},
     "huggingface_hub": {"huggingface_hub"},
+    "hydra-core": {"hydra"},
     "lerobot": {"lerobot", "datasets"},
     "pillow": {"PIL"},
     "rerun-sdk": {"rerun"},

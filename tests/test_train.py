@@ -1,4 +1,4 @@
-"""train.py builds what its YAML says, resumes, and tells errors in one sentence."""
+"""train.py builds what its YAML says, resumes, exports, and reports errors in one sentence."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lewm_data.errors import UsageError
 from lewm_data.training.diagnostics import Diagnostics
 from lewm_data.training.lewm import LeWMModule
 from lewm_data.training.report import TrainingReport
+from tests.loading.files import write
 
 # Lightning's own command line still calls jsonargparse by an older name.
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
@@ -87,7 +88,7 @@ def test_print_config_shows_every_setting(arguments: Callable[..., None], capsys
 @pytest.mark.parametrize(
     ("accelerator", "precision"), [("gpu", "bf16-mixed"), ("cuda", "32-true"), ("auto", "16-mixed")]
 )
-def test_a_gpu_that_is_not_there_is_told_at_once(
+def test_a_missing_gpu_is_reported_at_once(
     arguments: Callable[..., None], capsys: pytest.CaptureFixture[str], accelerator: str, precision: str
 ) -> None:
     arguments(f"--trainer.accelerator={accelerator}", f"--trainer.precision={precision}")
@@ -98,7 +99,7 @@ def test_a_gpu_that_is_not_there_is_told_at_once(
     assert "Traceback" not in stderr
 
 
-def test_a_source_that_is_none_is_one_sentence_and_a_status(
+def test_a_missing_source_is_one_sentence_and_a_status(
     tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments(
@@ -115,7 +116,7 @@ def test_a_source_that_is_none_is_one_sentence_and_a_status(
     assert "Traceback" not in stderr
 
 
-def test_a_run_keeps_all_it_writes_in_one_folder(tmp_path: Path, arguments: Callable[..., None]) -> None:
+def test_a_run_keeps_everything_that_it_writes_in_one_folder(tmp_path: Path, arguments: Callable[..., None]) -> None:
     arguments("--data.root=mine", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
     trainer = train.make_cli().trainer
     assert trainer.checkpoint_callback is not None
@@ -125,16 +126,16 @@ def test_a_run_keeps_all_it_writes_in_one_folder(tmp_path: Path, arguments: Call
     assert train.make_cli().trainer.loggers == []
 
 
-def test_a_first_run_may_ask_to_go_on(
+def test_a_first_run_may_ask_to_continue(
     tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments("--data.root=mine", "--ckpt_path=last", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
     cli = train.make_cli()
-    assert train.checkpoint_to_go_on_from(cli) is None
-    assert "training begins anew" in capsys.readouterr().err
+    assert train.checkpoint_to_continue(cli) is None
+    assert "a new one starts" in capsys.readouterr().err
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    assert train.checkpoint_to_go_on_from(cli) == "last"
+    assert train.checkpoint_to_continue(cli) == "last"
     assert capsys.readouterr().err == ""
 
 
@@ -144,6 +145,17 @@ def test_a_converted_file_needs_no_settings_of_a_conversion(arguments: Callable[
     assert train.make_cli().datamodule.config.camera is None
     arguments(config, "--data.h5_path=mine.h5", "--data.camera=side", *ON_CPU)
     assert train.make_cli().datamodule.config.camera == "side"
+
+
+def test_a_file_of_another_size_than_the_configuration_is_refused(
+    tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "small.h5", [20] * 6, height=32, width=32).path
+    config = f"--config={ROOT / 'configs' / 'laptop.yaml'}"
+    arguments(config, f"--data.h5_path={path}", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
+    assert train.main() == UsageError.exit_status
+    stderr = " ".join(capsys.readouterr().err.split())
+    assert "its frames are 32x32, but image_size is 96" in stderr
 
 
 def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
@@ -222,7 +234,8 @@ def test_an_unexpected_error_shows_no_storage_credentials(
 
 @pytest.mark.slow
 def test_from_a_dataset_folder_to_a_verdict(recorded: Path, tmp_path: Path) -> None:
-    arguments = command(recorded, tmp_path, **{"data.remote.storage_options": json.dumps({"secret": "TOPSECRET"})})
+    secret = json.dumps({"secret": "TOPSECRET"})
+    arguments = command(recorded, tmp_path, **{"data.remote.storage_options": secret, "export": tmp_path / "exported"})
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"TOPSECRET" in path.read_bytes()]
@@ -235,11 +248,12 @@ def test_from_a_dataset_folder_to_a_verdict(recorded: Path, tmp_path: Path) -> N
     assert " ".join(verdict.split()) in summary
     assert (tmp_path / "diagnostics.png").is_file()
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert {file.name for file in (tmp_path / "exported").iterdir()} >= {"weights.pt", "config.json"}
     assert "val/blindness" in next(tmp_path.rglob("metrics.csv")).read_text()
 
 
 @pytest.mark.slow
-def test_a_pod_that_is_taken_away_saves_first_and_the_next_one_goes_on(recorded: Path, tmp_path: Path) -> None:
+def test_a_terminated_run_saves_a_checkpoint_and_the_next_one_continues(recorded: Path, tmp_path: Path) -> None:
     endless = command(recorded, tmp_path, **{"trainer.max_steps": 100_000})
     with subprocess.Popen(endless, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 300
@@ -250,8 +264,8 @@ def test_a_pod_that_is_taken_away_saves_first_and_the_next_one_goes_on(recorded:
         os.kill(process.pid, signal.SIGTERM)
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
-    assert "The same command with --ckpt_path last goes on." in stderr
-    assert "No run to go on from" not in stderr
+    assert "To continue, add --ckpt_path last to the command." in stderr
+    assert "No run to continue" not in stderr
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)["global_step"]
     goes_on = command(recorded, tmp_path, **{"trainer.max_steps": saved + 3, "ckpt_path": "last"})
     result = subprocess.run(goes_on, cwd=ROOT, capture_output=True, text=True, timeout=600)

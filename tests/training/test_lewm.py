@@ -1,4 +1,4 @@
-"""LeWM as a LightningModule: what it is built of, what its loss is, and what it says when the data does not fit."""
+"""LeWM as a LightningModule: its networks, its loss, and its messages when the data does not fit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def trainer_of(tmp_path: Path, **settings: Any) -> lightning.Trainer:
     return lightning.Trainer(**{**defaults, **settings})
 
 
-def test_the_defaults_are_lewms_own() -> None:
+def test_the_defaults_are_those_of_lewm() -> None:
     """Against le-wm's config/train/lewm.yaml and config/train/model/lewm.yaml."""
     module = LeWMModule()
     module.build(action_dim=10, image_size=(224, 224))
@@ -77,10 +77,10 @@ def test_the_defaults_are_lewms_own() -> None:
     assert (module.hparams["learning_rate"], module.hparams["weight_decay"]) == (5e-5, 1e-3)
 
 
-def test_the_loss_is_lewms() -> None:
-    """Written out as in le-wm's train.py, on the same networks."""
+def test_the_loss_is_that_of_lewm() -> None:
+    """As le-wm's train.py computes it, on the same networks."""
     module, windows = built(), batch()
-    module.eval()  # batch norms as they are
+    module.eval()  # keeps batch norms as they are
     torch.manual_seed(0)
     loss = module._losses(windows, "val")
     assert module.model is not None
@@ -91,7 +91,7 @@ def test_the_loss_is_lewms() -> None:
     torch.testing.assert_close(loss, expected)
 
 
-def test_a_prediction_sees_neither_later_frames_nor_later_actions() -> None:
+def test_a_prediction_does_not_depend_on_later_frames_or_actions() -> None:
     module, windows = built(), batch()
     module.eval()
     torch.nn.init.normal_(module.model.predictor.transformer.layers[0].adaLN_modulation[-1].weight)  # type: ignore[union-attr]
@@ -107,7 +107,7 @@ def test_a_prediction_sees_neither_later_frames_nor_later_actions() -> None:
             assert not torch.allclose(after[:, step], before[:, step])
 
 
-def test_what_is_random_follows_from_seed_epoch_and_step() -> None:
+def test_randomness_depends_only_on_seed_epoch_and_step() -> None:
     windows = batch()
     losses = []
     for seed, step in ((1, 0), (1, 0), (1, 1), (2, 0)):
@@ -119,14 +119,14 @@ def test_what_is_random_follows_from_seed_epoch_and_step() -> None:
     assert len(set(losses)) == 3
 
 
-def test_missing_actions_that_were_kept_on_request_count_as_the_mean() -> None:
+def test_missing_actions_count_as_the_mean_action() -> None:
     module, windows = built(), batch()
     windows["action"][0, 1, 2], windows["action"][3, 0, 0] = math.nan, math.inf
     assert module.training_step(windows, 0).isfinite()
 
 
 @given(st.integers(1, 100_000), st.floats(0, 0.5))
-def test_the_learning_rate_rises_falls_and_is_never_nothing(num_steps: int, warmup_fraction: float) -> None:
+def test_the_learning_rate_rises_then_falls_and_is_never_zero(num_steps: int, warmup_fraction: float) -> None:
     warmup = math.ceil(num_steps * warmup_fraction)
     steps = sorted({*range(0, num_steps, max(num_steps // 50, 1)), max(warmup - 1, 0), min(warmup, num_steps - 1)})
     rates = [warmup_cosine(step, num_steps=num_steps, warmup_fraction=warmup_fraction) for step in steps]
@@ -138,7 +138,7 @@ def test_the_learning_rate_rises_falls_and_is_never_nothing(num_steps: int, warm
     assert warmup_cosine(num_steps, num_steps=num_steps, warmup_fraction=warmup_fraction) == pytest.approx(0)
 
 
-def test_widths_come_from_the_data(dots: Path, tmp_path: Path) -> None:
+def test_the_data_decides_the_widths(dots: Path, tmp_path: Path) -> None:
     module = small_lewm()
     trainer_of(tmp_path, limit_val_batches=0).fit(module, data_of(dots))
     assert (module.action_dim, module.image_size) == (4, (28, 28))
@@ -154,14 +154,14 @@ def test_widths_come_from_the_data(dots: Path, tmp_path: Path) -> None:
         ({"num_steps": 4, "frameskip": 6}, r"num_steps \* frameskip = 4 \* 6 = 24 .* the longest .* has 20"),
     ],
 )
-def test_data_that_does_not_fit_is_told_before_training(
+def test_data_that_does_not_fit_is_refused_before_training(
     dots: Path, tmp_path: Path, settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         trainer_of(tmp_path).fit(small_lewm(), data_of(dots, **settings))
 
 
-def test_one_episode_cannot_be_split(tmp_path: Path) -> None:
+def test_a_single_episode_cannot_be_split(tmp_path: Path) -> None:
     path = write_dots(tmp_path / "one.h5", num_episodes=1, length=20).path
     with pytest.raises(UsageError, match="only one episode, and an episode is never split. Set val_fraction=0"):
         trainer_of(tmp_path).fit(small_lewm(), data_of(path))
@@ -172,7 +172,7 @@ def test_frames_smaller_than_a_patch_are_refused() -> None:
         small_lewm(patch_size=32).build(action_dim=4, image_size=(28, 28))
 
 
-def test_training_without_an_end_is_refused(dots: Path, tmp_path: Path) -> None:
+def test_endless_training_is_refused(dots: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Set --trainer.max_epochs or --trainer.max_steps\."):
         trainer_of(tmp_path, max_steps=-1, max_epochs=-1).fit(small_lewm(), data_of(dots))
 
@@ -188,6 +188,31 @@ def test_a_checkpoint_loads_without_the_data(dots: Path, tmp_path: Path) -> None
     loaded.eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded.encode(frames), module.encode(frames))
+
+
+def test_the_trainer_tests_and_predicts(dots: Path, tmp_path: Path) -> None:
+    trainer, module = trainer_of(tmp_path, limit_test_batches=1), small_lewm()
+    data = data_of(dots, val_fraction=0, test_episodes=[0, 1])
+    trainer.fit(module, data)
+    [metrics] = trainer.test(module, data, verbose=False)
+    batch = data.normalize_batch(next(iter(data.test_dataloader())))
+    module.eval()
+    with torch.no_grad():
+        latents = module.encode(batch["pixels"])
+        predicted = module.predict(latents[:, :3], batch["action"][:, :3])
+    assert metrics["test/pred_loss"] == pytest.approx(float((predicted - latents[:, 1:]).square().mean()), rel=1e-4)
+    [first, *_] = trainer.predict(module, data)  # type: ignore[misc]
+    assert first["latents"].shape == (8, 4, 16)
+    assert first["predicted"].shape == (8, 3, 16)
+
+
+def test_a_checkpoint_knows_its_settings(dots: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, limit_val_batches=0)
+    trainer.fit(small_lewm(sigreg_weight=0.5), data_of(dots))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    loaded = LeWMModule.load_from_checkpoint(tmp_path / "last.ckpt", map_location="cpu")
+    assert loaded.hparams["sigreg_weight"] == 0.5
+    assert dict(loaded.hparams) == dict(small_lewm(sigreg_weight=0.5).hparams)
 
 
 def test_a_checkpoint_of_another_action_width_is_refused(dots: Path, tmp_path: Path) -> None:
@@ -220,7 +245,7 @@ def test_a_gpu_trains_from_pinned_memory_in_bf16(dots: Path, tmp_path: Path, com
 
 
 @has_gpu
-def test_a_gpu_gives_the_processors_prediction_error() -> None:
+def test_a_gpu_computes_the_same_prediction_error_as_a_cpu() -> None:
     module, windows = built(), batch()
     module.eval()
 

@@ -1,4 +1,4 @@
-"""A resumed run repeats the run that was never interrupted."""
+"""A resumed run repeats the uninterrupted run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lewm_data.loading.training_state import TrainingState
 from tests.loading import files
 from tests.training.dots import small_lewm, write_dots
 
-STEPS = 14  # of 5 an epoch: stopped in the middle of one
+STEPS = 14  # 5 an epoch, so training ends in the middle of one
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ class Curve(lightning.Callback):
 
 
 def run(dots: Path, folder: Path, curve: Curve, **settings: Any) -> None:
-    torch.manual_seed(0)  # the first weights; a resumed run has the checkpoint's
+    torch.manual_seed(0)  # for the first weights; a resumed run takes those of the checkpoint
     data = LeWMDataModule(h5_path=str(dots), frameskip=1, batch_size=16, num_workers=2, val_fraction=0.25)
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -77,7 +77,7 @@ def whole(dots: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, flo
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("stop_after", [3, 6, 7])
-def test_a_run_that_was_taken_away_goes_on_exactly(
+def test_an_interrupted_run_continues_exactly(
     dots: Path, tmp_path: Path, whole: dict[int, float], stop_after: int, number: signal.Signals
 ) -> None:
     first, second = Curve(stop_after, number), Curve()
@@ -90,14 +90,14 @@ def test_a_run_that_was_taken_away_goes_on_exactly(
 
 
 @pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
-def test_last_without_a_checkpoint_begins_at_the_beginning(dots: Path, tmp_path: Path, whole: dict[int, float]) -> None:
+def test_last_without_a_checkpoint_starts_a_new_run(dots: Path, tmp_path: Path, whole: dict[int, float]) -> None:
     curve = Curve()
     run(dots, tmp_path, curve, ckpt_path="last")
     assert curve.losses == whole
 
 
 class Recorder(lightning.LightningModule):
-    """A small model that remembers its batches, by their states and by what the random transform made of the frames."""
+    """A small model that records its batches: their states, and the mean of the randomly transformed frames."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Recorder(lightning.LightningModule):
 
 
 class Disturb(lightning.Callback):
-    """Walks the training loader at some hooks, completely or not; and interrupts training after some batch."""
+    """Iterates over the training loader in some hooks, and interrupts training after a batch."""
 
     def __init__(self, hooks: set[str], stop_after: int | None, folder: Path) -> None:
         self.hooks, self.stop_after, self.folder, self.count = hooks, stop_after, folder, 0
@@ -189,7 +189,7 @@ def test_a_resumed_run_sees_the_windows_of_the_uninterrupted_one_and_ends_with_i
     workers: tuple[int, int],
     validates: bool,
 ) -> None:
-    """Whatever interrupts it, whatever else walks the training loader, and whichever workers read the batches."""
+    """With any interruption, any other iteration over the training loader, and any workers."""
     folder = tmp_path_factory.mktemp("run")
 
     def fit(model: Recorder, callbacks: list[Any], kind: Any = "thread", num_workers: int = 0, **options: Any) -> Any:
