@@ -1,9 +1,10 @@
-"""Tells whether a world model sees anything: after each validation, on whole episodes it was not trained on."""
+"""Shows whether a world model sees anything: on whole episodes that it was not trained on, early and often."""
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,22 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from lewm_data.errors import redact
 from lewm_data.format.schema import STATE
-from lewm_data.training.latents import Anchors, EpisodeLatents, cut_anchors, encode_episodes, errors, roll_out
-from lewm_data.training.metrics import Diagnosis, effective_rank, ridge_r2
+from lewm_data.training.diagnosis import Diagnosis
+from lewm_data.training.latents import (
+    Anchors,
+    EpisodeLatents,
+    Predictor,
+    cut_anchors,
+    encode_episodes,
+    errors,
+    moving_state,
+    roll_out,
+)
+from lewm_data.training.metrics import effective_rank, ridge_r2
+from lewm_data.training.planning import plan_ranks
+from lewm_data.training.verdict import Run, cautions, judge, next_steps
 
 if TYPE_CHECKING:
     from lewm_data.datamodule import LeWMDataModule
@@ -23,36 +37,95 @@ if TYPE_CHECKING:
 
 
 class Diagnostics(lightning.Callback):
-    """Compares predictions with doing nothing, looks for collapse, and reads the state from the latents.
+    """Compares predictions with doing nothing, looks for collapse, reads the state from the latents, and plans.
 
-    On a small robot dataset most frames resemble the one before, so that a low loss alone says little. Logged as
-    ``val/blindness`` (one-step error over that of repeating the last frame: 1 or more is blind), ``val/versus_mean``,
-    ``val/action_gain`` (times the error with other places' actions: 1 is deaf), ``val/effective_rank``,
-    ``val/latent_variance`` and ``val/probe_r2``; with the errors over the horizon in ``diagnostics.json`` and
-    ``diagnostics.png`` beside the checkpoints, anew after each validation; and in one sentence at the end.
+    On a small robot dataset most frames resemble the one before, so a low loss says little. The callback logs
 
-    With several processes, the first one computes while the others wait.
+    - ``val/blindness``: one-step error over that of repeating the last frame; 1 or more is blind,
+    - ``val/versus_mean``: one-step error over that of predicting the mean,
+    - ``val/action_gain``: how many times larger the error is with actions from elsewhere; 1 is deaf,
+    - ``val/plan_rank``: where the recorded actions rank among others by predicted distance to the goal; 0 is first,
+      0.5 is chance,
+    - ``val/effective_rank``, ``val/latent_variance`` and ``val/probe_r2``
+
+    after about a minute of training and after each validation. ``diagnostics.json`` and ``diagnostics.png`` also have
+    the errors further ahead. When training ends, the callback prints a verdict, cautions, and what to do next.
+
+    With several processes, the first one measures while the others wait.
 
     Attributes:
-        diagnosis: The latest; None before the first validation.
+        diagnosis: The latest; None before the first.
+        paused_seconds: Time that diagnoses took in the middle of training, outside of validation.
     """
 
     def __init__(
-        self, *, dirpath: str | Path | None = None, horizon: int = 8, max_frames: int = 2000, seed: int = 3072
+        self,
+        *,
+        dirpath: str | Path | None = None,
+        horizon: int = 8,
+        plan_horizon: int = 5,
+        max_frames: int = 2000,
+        first_seconds: float = 60.0,
+        seed: int = 3072,
     ) -> None:
         """Takes settings.
 
         Args:
-            dirpath: Folder for the JSON and the picture; None is the trainer's ``default_root_dir``.
+            dirpath: Folder for the JSON and the picture. None is the trainer's ``default_root_dir``.
             horizon: Kept frames to predict ahead.
-            max_frames: Kept frames to encode on either side of the split, in whole episodes.
-            seed: Of the choice of episodes and of whose actions are given to whom.
+            plan_horizon: Kept frames to the goal of a plan, at most ``horizon``.
+            max_frames: Kept frames to encode on each side of the split, in whole episodes.
+            first_seconds: Training time after which the first diagnosis comes, even without a validation.
+            seed: Seed of the choice of episodes and of actions from elsewhere.
         """
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.horizon = horizon
+        self.plan_horizon = min(plan_horizon, horizon)
         self.max_frames = max_frames
+        self.first_seconds = first_seconds
         self.seed = seed
         self.diagnosis: Diagnosis | None = None
+        self.paused_seconds = 0.0
+        self._history: list[tuple[int, float]] = []
+        self._since = 0.0
+        self._run: Run | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The blindness so far, which a resumed run continues."""
+        return {"history": [list(entry) for entry in self._history]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues with the blindness of the interrupted run."""
+        self._history = [(int(step), float(value)) for step, value in state_dict.get("history", ())]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Starts the clock of the first diagnosis."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Measures once in the middle of training, so that a blind run shows before its first validation."""
+        began = time.perf_counter()
+        if self.diagnosis is not None or began - self._since < self.first_seconds or not trainer.is_global_zero:
+            return  # the other processes wait in their next step
+        data: LeWMDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if not len(data.val_positions) or trainer.limit_val_batches == 0:
+            self.first_seconds = math.inf
+            return
+        training = [module for module in pl_module.modules() if module.training]
+        pl_module.eval()
+        try:
+            self._measure(trainer, pl_module, data)  # type: ignore[arg-type]
+        finally:
+            for module in training:
+                module.training = True
+        self.paused_seconds += time.perf_counter() - began
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Measures, logs, and writes the files."""
@@ -65,10 +138,13 @@ class Diagnostics(lightning.Callback):
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Prints the verdict, when the progress bar is gone."""
-        if stage == "fit" and self.diagnosis is not None and trainer.is_global_zero:
+        if stage == "fit" and self.diagnosis is not None and self._run is not None and trainer.is_global_zero:
             console = Console()
-            console.print(self.diagnosis.verdict(), highlight=False, markup=False)
-            console.print(f"See {self._folder(trainer) / 'diagnostics.png'}", highlight=False, markup=False)
+            steps = next_steps(self.diagnosis, self._run)
+            lines = [judge(self.diagnosis).sentence, *cautions(self.diagnosis, self._run)]
+            lines += [f"Next: {step}" for step in steps] + [f"See {self._folder(trainer) / 'diagnostics.png'}"]
+            for line in lines:
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _folder(self, trainer: lightning.Trainer) -> Path:
         return self.dirpath or Path(trainer.default_root_dir)
@@ -80,14 +156,26 @@ class Diagnostics(lightning.Callback):
             for numbers in (data.train_positions, data.val_positions)
         )
         anchors = cut_anchors(val, history_size=module.hparams["history_size"], horizon=self.horizon)
-        self.diagnosis = diagnose(module, train, val, anchors, state_names=data.feature_names(STATE), random=random)
+        self.diagnosis = diagnosis = diagnose(
+            module,
+            train,
+            val,
+            anchors,
+            plan_horizon=self.plan_horizon,
+            state_names=data.feature_names(STATE),
+            moving=moving_state(data, [episode.episode for episode in (*train, *val)]),
+            random=random,
+        )
+        self._history.append((trainer.global_step, diagnosis.blindness))
+        self._run = run = _run_of(trainer, module, data, self._history)
         values = {
-            "blindness": self.diagnosis.blindness,
-            "versus_mean": self.diagnosis.versus_mean,
-            "action_gain": self.diagnosis.action_gain,
-            "effective_rank": self.diagnosis.effective_rank,
-            "latent_variance": self.diagnosis.mean_variance,
-            "probe_r2": self.diagnosis.mean_r2,
+            "blindness": diagnosis.blindness,
+            "versus_mean": diagnosis.versus_mean,
+            "action_gain": diagnosis.action_gain,
+            "plan_rank": diagnosis.plan_rank,
+            "effective_rank": diagnosis.effective_rank,
+            "latent_variance": diagnosis.mean_variance,
+            "probe_r2": diagnosis.mean_r2,
         }
         for name, value in values.items():
             if math.isfinite(value):
@@ -95,22 +183,49 @@ class Diagnostics(lightning.Callback):
         folder = self._folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch}
-        facts |= {"episodes": [episode.episode for episode in val], **self.diagnosis.to_json()}
+        facts |= {"episodes": [episode.episode for episode in val], **diagnosis.to_json()}
+        verdict = judge(diagnosis)
+        facts |= {
+            "verdict": verdict.sentence,
+            "level": verdict.level,
+            "cautions": cautions(diagnosis, run),
+            "next_steps": next_steps(diagnosis, run),
+            "history": [[step, value if math.isfinite(value) else None] for step, value in self._history],
+        }
         temporary = folder / "diagnostics.json.tmp"
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
         temporary.replace(folder / "diagnostics.json")
         from lewm_data.training.figure import draw  # only the process that draws needs matplotlib
 
-        draw(self.diagnosis, val, folder / "diagnostics.png", step=trainer.global_step)
+        draw(diagnosis, val, folder / "diagnostics.png", run=run)
+
+
+def _run_of(
+    trainer: lightning.Trainer, module: LeWMModule, data: LeWMDataModule, history: list[tuple[int, float]]
+) -> Run:
+    total = trainer.estimated_stepping_batches
+    ends_by_epochs = trainer.max_steps < 0 and trainer.max_epochs is not None and trainer.max_epochs > 0
+    return Run(
+        step=trainer.global_step,
+        max_steps=int(total) if math.isfinite(total) else 0,
+        max_epochs=trainer.max_epochs if ends_by_epochs else None,
+        num_train_episodes=len(data.train_positions),
+        frameskip=data.frameskip,
+        sigreg_weight=module.hparams["sigreg_weight"],
+        data=redact(str(data.splits.stores[0].path)),
+        history=tuple(history),
+    )
 
 
 def diagnose(
-    module: LeWMModule,
+    module: Predictor,
     train: list[EpisodeLatents],
     val: list[EpisodeLatents],
     anchors: Anchors,
     *,
+    plan_horizon: int = 5,
     state_names: tuple[str, ...] = (),
+    moving: NDArray[np.bool_] | None = None,
     random: np.random.Generator,
 ) -> Diagnosis:
     """Measures a model on encoded episodes.
@@ -120,8 +235,10 @@ def diagnose(
         train: Training episodes.
         val: Validation episodes.
         anchors: Cut from the validation episodes.
-        state_names: Names of the state's dimensions; numbers where there are none.
-        random: Decides whose actions are given to whom.
+        plan_horizon: Kept frames to the goal of a plan; fewer if no episode is long enough.
+        state_names: Names of the state's dimensions; numbers if there are none.
+        moving: (S,) which dimensions of the state move; None for all. The probe leaves the others out.
+        random: Chooses actions from elsewhere.
 
     Returns:
         The diagnosis.
@@ -134,15 +251,22 @@ def diagnose(
     )
     others = torch.from_numpy(random.permutation(len(anchors.history)))
     width = val_states.shape[1]
+    r2 = ridge_r2(train_latents, train_states, val_latents, val_states) if width else np.empty(0)
+    copy_errors = _errors(anchors.history[:, -1:], anchors)
+    reach = min(plan_horizon, sum(map(math.isfinite, copy_errors)))
+    ranks = plan_ranks(module, anchors, horizon=reach, random=random) if reach else np.empty(0)
     return Diagnosis(
+        num_episodes=len(val),
         num_anchors=len(anchors.history),
         model_errors=_errors(roll_out(module, anchors.history, anchors.actions, horizon=horizon), anchors),
-        copy_errors=_errors(anchors.history[:, -1:], anchors),
+        copy_errors=copy_errors,
         mean_errors=_errors(torch.from_numpy(train_latents.mean(axis=0)), anchors),
         shuffled_errors=_errors(roll_out(module, anchors.history, anchors.actions[others], horizon=horizon), anchors),
+        plan_horizon=reach,
+        plan_ranks=_numbers(ranks),
         effective_rank=effective_rank(val_latents),
         variances=_numbers(val_latents.astype(np.float64).var(axis=0)),
-        probe_r2=_numbers(ridge_r2(train_latents, train_states, val_latents, val_states)) if width else (),
+        probe_r2=_numbers(r2 if moving is None else np.where(moving, r2, np.nan)) if width else (),
         state_names=state_names if len(state_names) == width else tuple(str(number) for number in range(width)),
     )
 

@@ -1,9 +1,9 @@
-"""Whole episodes as latents, and predictions from every place in them: what the diagnostics measure."""
+"""Whole episodes as latents, and predictions from every frame in them: what the diagnostics measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,10 +12,23 @@ from torch import Tensor
 
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.format.schema import ACTION, PIXELS, STATE
-from lewm_data.training.lewm import LeWMModule
+from lewm_data.quality.assess.noise import moving_dimensions
+from lewm_data.training.world_model import WorldModel
 
 _BATCH_FRAMES = 64
 _BATCH_ANCHORS = 512
+_DEFAULT_FPS = 10.0
+
+
+class Predictor(Protocol):
+    """Predicts latents; see ``LeWMModule.predict``."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+
+    def predict(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """The latent that follows each of some latents."""
 
 
 class EpisodeLatents(NamedTuple):
@@ -24,8 +37,8 @@ class EpisodeLatents(NamedTuple):
     Attributes:
         episode: Its number in the data module.
         latents: (T, D) latents of the kept frames.
-        actions: (T, K*A), standardised: what was done from each kept frame up to the next.
-        states: (T, S), standardised; S is 0 where the data has no state.
+        actions: (T, K*A), normalized: the actions from each kept frame up to the next.
+        states: (T, S), normalized; S is 0 if the data has no state.
     """
 
     episode: int
@@ -35,12 +48,12 @@ class EpisodeLatents(NamedTuple):
 
 
 class Anchors(NamedTuple):
-    """Places in episodes from which the future is predicted.
+    """Frames from which the future is predicted.
 
     Attributes:
         history: (N, H, D) latents up to and including the anchor's own.
         actions: (N, H - 1 + horizon, K*A) actions from the first of these on; 0 beyond an episode's end.
-        futures: (N, horizon, D) latents that really followed; NaN beyond an episode's end.
+        futures: (N, horizon, D) latents that followed; NaN beyond an episode's end.
     """
 
     history: Tensor
@@ -50,18 +63,18 @@ class Anchors(NamedTuple):
 
 @torch.no_grad()
 def encode_episodes(
-    module: LeWMModule,
+    module: WorldModel,
     data: LeWMDataModule,
     episodes: Iterable[int],
     *,
     max_frames: int,
 ) -> list[EpisodeLatents]:
-    """Encodes whole episodes until so many frames are done.
+    """Encodes whole episodes, up to a number of frames.
 
     Args:
         module: In evaluation mode.
         data: Set up.
-        episodes: Numbers of episodes, in the order they shall be taken.
+        episodes: Numbers of episodes, in the order to take them.
         max_frames: Kept frames in all; the last episode may be cut off.
 
     Returns:
@@ -75,9 +88,12 @@ def encode_episodes(
         num_frames = stored[PIXELS].shape[1]
         pieces = []
         for start in range(0, num_frames, _BATCH_FRAMES):
-            frames = stored[PIXELS][:, start : start + _BATCH_FRAMES].to(module.device)
+            frames = {
+                name: stored[name][:, start : start + _BATCH_FRAMES].to(module.device) for name in module.camera_columns
+            }
             with torch.autocast(module.device.type, enabled=False):
-                pieces.append(module.encode(data.normalize_batch({PIXELS: frames})[PIXELS].float())[0].float().cpu())
+                pixels = module.frames_of(data.normalize_batch(frames)).float()
+                pieces.append(module.encode(pixels)[0].float().cpu())
         small = data.normalize_batch({name: stored[name] for name in (ACTION, STATE) if name in stored})
         states = small.get(STATE, torch.empty(1, num_frames, 0))
         encoded.append(EpisodeLatents(int(episode), torch.cat(pieces), small[ACTION][0].float(), states[0].float()))
@@ -85,8 +101,33 @@ def encode_episodes(
     return encoded
 
 
+def moving_state(data: LeWMDataModule, episodes: Sequence[int]) -> NDArray[np.bool_] | None:
+    """Which dimensions of the state move more than their noise, in the units and at the frame rate of the recording.
+
+    Args:
+        data: Set up.
+        episodes: Numbers of the episodes to look at.
+
+    Returns:
+        (S,); None if the data has no state.
+    """
+    values, lengths, fps, first = [], [], _DEFAULT_FPS, 0
+    for file in data.splits.files:
+        store = file.dataset.store
+        if STATE not in file.dataset.columns:
+            return None
+        fps = store.header.fps if store.header is not None else fps
+        for number in sorted({episode - first for episode in episodes if first <= episode < first + len(file.sources)}):
+            start, length = int(store.ep_offset[number]), int(store.ep_len[number])
+            values.append(file.dataset.values(STATE)[start : start + length].reshape(length, -1))
+            lengths.append(length)
+        first += len(file.sources)
+    numbers = np.repeat(np.arange(len(lengths)), lengths)
+    return moving_dimensions(np.concatenate(values).astype(np.float64), numbers, fps) if values else None
+
+
 def cut_anchors(episodes: Iterable[EpisodeLatents], *, history_size: int, horizon: int) -> Anchors:
-    """Every place with a full history and at least one frame after it.
+    """Every frame with a full history and at least one frame after it.
 
     Args:
         episodes: Encoded episodes.
@@ -94,7 +135,7 @@ def cut_anchors(episodes: Iterable[EpisodeLatents], *, history_size: int, horizo
         horizon: Frames to look ahead.
 
     Returns:
-        The anchors, episode after episode; none where all episodes are too short.
+        The anchors, episode after episode; none if all episodes are too short.
     """
     history, actions, futures = [], [], []
     for episode in episodes:
@@ -114,13 +155,13 @@ def cut_anchors(episodes: Iterable[EpisodeLatents], *, history_size: int, horizo
 
 
 @torch.no_grad()
-def roll_out(module: LeWMModule, history: Tensor, actions: Tensor, *, horizon: int) -> Tensor:
-    """Predicts frame after frame, each prediction taken for the truth by the next.
+def roll_out(module: Predictor, history: Tensor, actions: Tensor, *, horizon: int) -> Tensor:
+    """Predicts frame after frame, each from the predictions before it.
 
     Args:
         module: In evaluation mode.
         history: float (N, H, D) latents.
-        actions: float (N, H - 1 + horizon, K*A), standardised.
+        actions: float (N, H - 1 + horizon, K*A), normalized.
         horizon: Frames to predict.
 
     Returns:
@@ -143,10 +184,10 @@ def errors(predicted: Tensor, futures: Tensor) -> NDArray[np.float64]:
 
     Args:
         predicted: (N, horizon, D), or of a shape that broadcasts to it.
-        futures: (N, horizon, D), NaN where there is nothing to compare with.
+        futures: (N, horizon, D), NaN beyond an episode's end.
 
     Returns:
-        (horizon,) mean over anchors and dimensions; NaN where no anchor reaches so far.
+        (horizon,) mean over anchors and dimensions; NaN if no anchor reaches that far.
     """
     squares = (predicted - futures).double().square().mean(dim=2)
     counts = squares.isfinite().sum(dim=0)

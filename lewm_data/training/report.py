@@ -1,27 +1,32 @@
-"""Says once what a batch holds, and at the end how fast training was and how long it waited for data."""
+"""Reports what a batch holds, how far training is, and how long it waited for data."""
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lewm_data.training.progress import Progress, clock
+
 _SECONDS_BETWEEN_LINES = 30.0
 
 
 class TrainingReport(lightning.Callback):
-    """Prints the keys, dtypes and shapes of the first batch, and a closing summary; in a log file, a line now and then.
+    """Prints the keys, dtypes and shapes of the first batch, a line every 30 seconds in a log file, and a summary.
 
-    Validation is left out of the times. Time waiting for data is what Lightning's fetcher spends in the loader.
+    The rate leaves out validation and diagnostics. The time that Lightning's fetcher spends in the loader counts as
+    waiting for data.
 
     Attributes:
         num_steps: Batches trained on.
-        num_windows: Windows trained on, of this process.
+        num_windows: Windows that this process trained on.
         seconds: Time spent training.
         waiting_seconds: Part of it that was spent waiting for the next batch.
     """
@@ -33,17 +38,21 @@ class TrainingReport(lightning.Callback):
         self.waiting_seconds = 0.0
         self._console = Console()
         self._since = 0.0
-        self._told = 0.0
+        self._printed = 0.0
+        self._began = 0.0
+        self._first_step = 0
+        self._paused = 0.0
         self._wait: _WaitProfiler | None = None
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Listens to the trainer's fetcher, unless the user profiles."""
+        """Times the trainer's fetcher, unless the user profiles."""
         if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
             trainer.profiler = self._wait = _WaitProfiler()  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Starts the clock."""
-        self._since = self._told = time.perf_counter()
+        self._since = self._printed = self._began = time.perf_counter()
+        self._first_step = trainer.global_step
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -64,23 +73,29 @@ class TrainingReport(lightning.Callback):
         self.num_steps += 1
         self.num_windows += len(next(iter(batch.values())))
         now = time.perf_counter()
-        self.seconds += now - self._since
-        self._since = now
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        paused = sum(float(getattr(callback, "paused_seconds", 0.0)) for callback in callbacks)
+        self.seconds += now - self._since - (paused - self._paused)
+        self._since, self._paused = now, paused
         pl_module.log("windows/s", self.num_windows / self.seconds, prog_bar=True)
         if self._wait is not None:
             pl_module.log("waiting", self._wait.seconds / self.seconds, prog_bar=True)
-        if not self._console.is_terminal and now - self._told >= _SECONDS_BETWEEN_LINES and trainer.is_global_zero:
-            self._told = now
+        is_due = now - self._printed >= _SECONDS_BETWEEN_LINES
+        if is_due and not self._console.is_terminal and trainer.is_global_zero:
+            self._printed = now
             self._console.print(self._line(trainer), highlight=False, soft_wrap=True)
 
+    def progress(self, trainer: lightning.Trainer) -> Progress:
+        """Steps and time so far, and how many are left."""
+        return Progress.of(trainer, first_step=self._first_step, seconds=time.perf_counter() - self._began)
+
     def _line(self, trainer: lightning.Trainer) -> str:
-        """Where training stands, for a log file, in which a progress bar shows nothing."""
-        loss = trainer.callback_metrics.get("train/loss")
-        return (
-            f"step {trainer.global_step:,}, epoch {trainer.current_epoch}: "
-            + (f"loss {float(loss):.4g}, " if loss is not None else "")
-            + f"{self.num_windows / self.seconds:,.0f} windows/s"
-        )
+        """How far training is, for a log file, where a progress bar shows nothing."""
+        progress, metrics = self.progress(trainer), trainer.callback_metrics
+        shown = {"loss": "train/loss", "blindness": "val/blindness"}
+        parts = [f"{name} {float(metrics[key]):.3g}" for name, key in shown.items() if key in metrics]
+        parts += [f"{self.num_windows / self.seconds:,.0f} windows/s", progress.time()]
+        return f"{progress.steps()}: {', '.join(filter(None, parts))}"
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stops the clock."""
@@ -88,11 +103,11 @@ class TrainingReport(lightning.Callback):
             self.seconds += time.perf_counter() - self._since
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Goes on with the clock."""
+        """Restarts the clock."""
         self._since = time.perf_counter()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Takes the sums; the summary waits for ``teardown``, when the progress bar is gone."""
+        """Takes the sums. ``teardown`` prints them, when the progress bar is gone."""
         self.waiting_seconds = self._wait.seconds if self._wait else float("nan")
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -112,8 +127,31 @@ class TrainingReport(lightning.Callback):
         )
 
 
+class ProgressBar(RichProgressBar):
+    """Lightning's progress bar of an epoch, with the epochs and steps of the whole run in words."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        epochs = self.trainer.max_epochs
+        text = f"Epoch {current_epoch + 1}"
+        if epochs is not None and epochs > 0 and self.trainer.max_steps < 0:
+            text += f" of {epochs}"
+        return f"{text:{len(self.validation_description)}}"
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
+        """The logged metrics, after the steps and the time left that ``TrainingReport`` counts."""
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, TrainingReport) and callback.num_steps:
+                progress = callback.progress(trainer)
+                total = "" if progress.max_steps is None else f"/{progress.max_steps:,}"
+                left = {} if math.isnan(progress.seconds_left) else {"left": clock(progress.seconds_left)}
+                return {"step": f"{progress.step:,}{total}", **left, **items}
+        return items
+
+
 class _WaitProfiler(Profiler):
-    """Adds up the time between Lightning's asking for a training batch and getting it."""
+    """Adds up the time from Lightning's request for a training batch to its arrival."""
 
     def __init__(self) -> None:
         super().__init__()

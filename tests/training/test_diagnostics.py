@@ -1,4 +1,4 @@
-"""The diagnostics tell seeing from blind, on a world where the truth is known."""
+"""The diagnostics separate a model that sees from a blind one, in a world where the truth is known."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 from lewm_data.datamodule import LeWMDataModule
+from lewm_data.training.diagnosis import Diagnosis
 from lewm_data.training.diagnostics import Diagnostics
 from lewm_data.training.lewm import LeWMModule
-from lewm_data.training.metrics import Diagnosis
+from lewm_data.training.verdict import judge
 from tests.training.dots import small_lewm, write_dots
 
 
 def train(path: Path, folder: Path, *, max_steps: int, module: LeWMModule | None = None, **settings: Any) -> Diagnosis:
-    """Trains on a file and returns what the diagnostics say at the end."""
+    """Trains on a file and returns the last diagnosis."""
     torch.manual_seed(0)
     data = LeWMDataModule(h5_path=str(path), frameskip=1, batch_size=64, val_fraction=0.2, num_workers=1)
     diagnostics = Diagnostics(dirpath=folder, max_frames=400, **settings)
@@ -45,7 +46,7 @@ def train(path: Path, folder: Path, *, max_steps: int, module: LeWMModule | None
     blindness = diagnostics.diagnosis.blindness
     if math.isfinite(blindness):
         assert metrics["val/blindness"] == pytest.approx(blindness)
-    else:  # something over nothing
+    else:  # an error over no error
         assert "val/blindness" not in metrics
     assert metrics["val/effective_rank"] == pytest.approx(diagnostics.diagnosis.effective_rank)
     return diagnostics.diagnosis
@@ -58,19 +59,21 @@ def test_a_world_that_follows_its_actions_is_seen(tmp_path: Path, capsys: pytest
     assert seen.versus_mean < 0.7
     assert seen.action_gain > 1.5
     assert seen.mean_r2 > 0.8
+    assert seen.plan_rank < 0.1
     assert "It predicts: its one-step error is 0." in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow
-def test_a_world_whose_actions_are_noise_is_not_foreseen(tmp_path: Path) -> None:
+def test_a_world_whose_actions_are_noise_cannot_be_predicted(tmp_path: Path) -> None:
     unseen = train(write_dots(tmp_path / "dots.h5", tell_actions=False).path, tmp_path, max_steps=300)
     assert unseen.blindness > 0.8
     assert unseen.action_gain < 1.05
-    assert unseen.verdict().startswith(("Blind: ", "Deaf to actions: "))
+    assert unseen.plan_rank > 0.4
+    assert judge(unseen).sentence.startswith(("Blind: ", "Deaf to actions: "))
 
 
 class OneColour(nn.Module):
-    """A vision transformer that says the same of every frame."""
+    """A vision transformer with the same output for every frame."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -89,23 +92,53 @@ def test_a_collapsed_encoder_is_called_collapsed(tmp_path: Path, capsys: pytest.
     assert module.model is not None
     module.model.encoder = OneColour(48)
     data = write_dots(tmp_path / "dots.h5", num_episodes=10).path
-    told = train(data, tmp_path, max_steps=2, module=module, horizon=3)
-    assert told.is_collapsed
-    assert told.effective_rank == 0
-    assert "Collapsed: the encoder says much the same of every frame" in " ".join(capsys.readouterr().out.split())
+    found = train(data, tmp_path, max_steps=2, module=module, horizon=3)
+    assert found.is_collapsed
+    assert found.effective_rank == 0
+    assert math.isnan(found.plan_rank)
+    assert "Collapsed: the encoder gives nearly the same latent for every frame" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
-def test_the_files_say_what_was_measured(tmp_path: Path) -> None:
-    told = train(write_dots(tmp_path / "dots.h5", num_episodes=10).path, tmp_path, max_steps=2, horizon=4)
+def test_the_files_hold_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = train(write_dots(tmp_path / "dots.h5", num_episodes=10).path, tmp_path, max_steps=2, horizon=4)
     written = json.loads((tmp_path / "diagnostics.json").read_text())
     assert written["step"] == 2
-    assert written["blindness"] == pytest.approx(told.blindness)
-    assert [len(written[f"{who}_errors"]) for who in ("model", "copy", "mean", "shuffled")] == [4] * 4
+    assert written["blindness"] == pytest.approx(found.blindness)
+    assert written["plan_rank"] == pytest.approx(sum(found.plan_ranks) / len(found.plan_ranks))
+    assert written["plan_horizon"] == 4
+    assert [len(written[f"{name}_errors"]) for name in ("model", "copy", "mean", "shuffled")] == [4] * 4
     assert len(written["probe_r2"]) == len(written["state_names"]) == 2
     assert len(written["variances"]) == 16
-    assert written["verdict"] == told.verdict()
+    assert written["history"] == [[2, pytest.approx(found.blindness)]]
+    assert written["verdict"] == judge(found).sentence
+    printed = capsys.readouterr().out
+    for line in (written["verdict"], *written["cautions"], *written["next_steps"]):
+        assert line in printed
+    assert "Caution: only 2 steps so far" in printed
     png = (tmp_path / "diagnostics.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))
-    assert (width, height) == (1430, 528)
+    assert (width, height) == (1650, 880)
     assert not list(tmp_path.glob("*tmp*"))
+
+
+def test_a_diagnosis_comes_before_the_first_validation_and_does_not_change_training(tmp_path: Path) -> None:
+    path = write_dots(tmp_path / "dots.h5", num_episodes=10).path
+    steps, weights = [], []
+    for first_seconds in (0.0, math.inf):
+        folder = tmp_path / str(first_seconds)
+        module = built_module()
+        train(path, folder, max_steps=4, module=module, horizon=2, first_seconds=first_seconds)
+        steps.append([step for step, _ in json.loads((folder / "diagnostics.json").read_text())["history"]])
+        weights.append({name: value.clone() for name, value in module.state_dict().items()})
+    assert steps == [[1, 4], [4]]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def built_module() -> LeWMModule:
+    torch.manual_seed(0)
+    module = small_lewm(predictor_dropout=0.3)
+    module.build(action_dim=2, image_size=(28, 28))
+    return module

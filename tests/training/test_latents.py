@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,27 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lewm_data.datamodule import LeWMDataModule
-from lewm_data.training.latents import EpisodeLatents, cut_anchors, encode_episodes, errors, roll_out
+from lewm_data.training.latents import cut_anchors, encode_episodes, errors, moving_state, roll_out
 from tests.training.dots import small_lewm, write_dots
-
-
-class Sum:
-    """Predicts the latent plus its action: what happens in ``walk``."""
-
-    device = torch.device("cpu")
-
-    def predict(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        return latents + actions
-
-
-def walk(length: int, seed: int = 0) -> EpisodeLatents:
-    actions = torch.randn(length, 3, generator=torch.Generator().manual_seed(seed))
-    latents = torch.cat([torch.zeros(1, 3), actions[:-1].cumsum(0)])
-    return EpisodeLatents(seed, latents, actions, latents[:, :1])
+from tests.training.worlds import Sum, walk
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(1, 4), st.integers(1, 5))
-def test_anchors_are_every_place_with_a_history_and_a_next_frame(
+def test_anchors_are_every_frame_with_a_history_and_a_next_frame(
     lengths: list[int], history_size: int, horizon: int
 ) -> None:
     episodes = [walk(length, seed) for seed, length in enumerate(lengths)]
@@ -52,13 +40,13 @@ def test_anchors_are_every_place_with_a_history_and_a_next_frame(
 
 def test_a_model_of_the_truth_has_no_error_at_any_distance() -> None:
     anchors = cut_anchors([walk(20, seed) for seed in range(3)], history_size=3, horizon=6)
-    predicted = roll_out(Sum(), anchors.history, anchors.actions, horizon=6)  # type: ignore[arg-type]
+    predicted = roll_out(Sum(), anchors.history, anchors.actions, horizon=6)
     np.testing.assert_allclose(errors(predicted, anchors.futures), 0, atol=1e-9)
     copied = errors(anchors.history[:, -1:], anchors.futures)
-    assert (np.diff(copied) > 0).all()  # a walk goes away
+    assert (np.diff(copied) > 0).all()  # a walk drifts away
 
 
-def test_errors_skip_what_lies_beyond_an_episodes_end() -> None:
+def test_errors_leave_out_frames_beyond_an_episodes_end() -> None:
     futures = torch.tensor([[[1.0], [2.0]], [[3.0], [math.nan]]])
     np.testing.assert_allclose(errors(torch.zeros(2, 2, 1), futures), [5, 4])
     assert math.isnan(errors(torch.zeros(1, 1, 1), futures[1:, 1:])[0])
@@ -72,7 +60,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> LeWMDataModule:
     return data
 
 
-def test_whole_episodes_are_encoded_as_the_batches_of_training_are(data: LeWMDataModule) -> None:
+def test_whole_episodes_are_encoded_like_training_batches(data: LeWMDataModule) -> None:
     module = small_lewm()
     module.build(action_dim=4, image_size=(28, 28))
     module.eval()
@@ -88,9 +76,22 @@ def test_whole_episodes_are_encoded_as_the_batches_of_training_are(data: LeWMDat
     torch.testing.assert_close(episode.states[1:5], batch["state"][2])
 
 
-def test_encoding_stops_when_so_many_frames_are_done(data: LeWMDataModule) -> None:
+def test_encoding_stops_at_the_limit_of_frames(data: LeWMDataModule) -> None:
     module = small_lewm()
     module.build(action_dim=4, image_size=(28, 28))
     module.eval()
     encoded = encode_episodes(module, data, data.train_positions, max_frames=25)
     assert [len(episode.latents) for episode in encoded] == [10, 10, 5]
+
+
+def test_dimensions_that_only_show_noise_do_not_move(tmp_path: Path) -> None:
+    written = write_dots(tmp_path / "dots.h5", num_episodes=8, length=40)
+    with h5py.File(written.path, "r+") as file:
+        state = file["state"][:]
+        state[:, 1] = 0.5 + 1e-3 * np.random.default_rng(0).normal(size=len(state))
+        file["state"][:] = state
+    data = LeWMDataModule(h5_path=str(written.path), num_steps=4, frameskip=2, batch_size=4, num_workers=0)
+    data.setup()
+    moving = moving_state(data, [*data.train_positions, *data.val_positions])
+    assert moving is not None
+    assert moving.tolist() == [True, False]

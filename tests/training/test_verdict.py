@@ -1,0 +1,128 @@
+"""What a diagnosis means in words, and what to do next."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from lewm_data.training.diagnosis import Diagnosis
+from lewm_data.training.verdict import Run, cautions, judge, next_steps
+
+
+def diagnosis(**changes: object) -> Diagnosis:
+    values: dict[str, Any] = {
+        "num_episodes": 5,
+        "num_anchors": 100,
+        "model_errors": (0.4, 0.6),
+        "copy_errors": (1.0, 1.5),
+        "mean_errors": (2.0, 2.0),
+        "shuffled_errors": (0.8, 1.0),
+        "plan_horizon": 5,
+        "plan_ranks": (0.0, 0.1),
+        "effective_rank": 12.0,
+        "variances": (1.0,) * 16,
+        "probe_r2": (0.9, 0.7, math.nan),
+        "state_names": ("x", "y", "grip"),
+    }
+    return Diagnosis(**{**values, **changes})
+
+
+def run(**changes: object) -> Run:
+    values: dict[str, Any] = {
+        "step": 2000,
+        "max_steps": 2000,
+        "max_epochs": None,
+        "num_train_episodes": 12,
+        "frameskip": 5,
+        "sigreg_weight": 0.09,
+        "data": "my arm.h5",
+    }
+    return Run(**{**values, **changes})
+
+
+def test_ratios_are_those_of_one_step() -> None:
+    found = diagnosis()
+    assert found.blindness == pytest.approx(0.4)
+    assert found.versus_mean == pytest.approx(0.2)
+    assert found.action_gain == pytest.approx(2.0)
+    assert found.plan_rank == pytest.approx(0.05)
+    assert found.mean_r2 == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, "good", "It predicts: its one-step error is 0.40 of repeating the last frame; actions from elsewhere"),
+        ({"plan_ranks": ()}, "good", "It predicts: "),
+        ({"model_errors": (1.1, 1.6)}, "bad", "Blind: its one-step error is 1.10 of repeating the last frame, and"),
+        ({"model_errors": (1.0, 1.6)}, "bad", "Blind: its one-step error is 1.00 of repeating"),
+        ({"model_errors": (1.1, 0.6)}, "fair", "Blind to the next frame: its one-step error is 1.10 of repeating"),
+        ({"model_errors": (0.4, 1.6)}, "fair", "It predicts, but not far: its one-step error is 0.40"),
+        ({"model_errors": (0.95, 1.2), "shuffled_errors": (1.1, 2.0)}, "fair", "Nearly blind: its one-step error is 0"),
+        ({"mean_errors": (0.2, 0.2)}, "bad", "Blind: its one-step error is 2.00 of predicting the mean"),
+        ({"shuffled_errors": (0.41, 0.61)}, "bad", "Deaf to actions: its one-step error is 0.40"),
+        ({"plan_ranks": (0.4, 0.5)}, "fair", "It predicts, but not well enough to plan: "),
+        ({"probe_r2": (-0.1, 0.0, 0.0)}, "fair", "It predicts something, but hardly the robot: "),
+        ({"variances": (1e-4,) * 16}, "bad", "Collapsed: the encoder gives nearly the same latent for every frame"),
+        ({"effective_rank": 1.2}, "bad", "Collapsed: "),
+        ({"model_errors": (), "copy_errors": ()}, "bad", "Unknown: no validation episode has a frame to predict."),
+    ],
+)
+def test_the_verdict_is_one_sentence_about_all_distances(changes: dict[str, object], level: str, words: str) -> None:
+    verdict = judge(diagnosis(**changes))
+    assert verdict.sentence.startswith(words)
+    assert verdict.sentence.endswith(".")
+    assert verdict.level == level
+
+
+def test_distances_that_no_episode_reaches_do_not_count_against_a_model() -> None:
+    unknown = {name: (*getattr(diagnosis(), name), math.nan) for name in ("model_errors", "copy_errors", "mean_errors")}
+    assert judge(diagnosis(**unknown, shuffled_errors=(0.8, 1.0, math.nan))).level == "good"
+
+
+def test_a_json_has_null_for_unknown_numbers() -> None:
+    found = diagnosis(model_errors=(), copy_errors=(0.0,), plan_ranks=()).to_json()
+    assert found["blindness"] is None
+    assert found["plan_rank"] is None
+    assert found["probe_r2"] == [0.9, 0.7, None]
+
+
+def test_few_steps_and_few_episodes_are_a_caution() -> None:
+    assert cautions(diagnosis(), run()) == ()
+    [steps, episodes] = cautions(diagnosis(num_episodes=1), run(step=200))
+    assert "only 200 steps" in steps
+    assert "on 1 episode, which may be easier or harder" in episodes
+
+
+def history(*blindness: float) -> tuple[tuple[int, float], ...]:
+    return tuple((500 * (number + 1), value) for number, value in enumerate(blindness))
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts", "words"),
+    [
+        (
+            {},
+            {"history": history(0.9, 0.7)},
+            "Loss is still falling: train on with --ckpt_path last --trainer.max_steps",
+        ),
+        ({}, {"history": history(0.9, 0.7), "max_epochs": 10}, "--ckpt_path last --trainer.max_epochs 20"),
+        ({}, {"step": 200, "max_steps": 200, "history": history(0.7)}, "Training was short: train on with --ckpt_path"),
+        ({}, {"history": history(0.6, 0.5, 0.7)}, r"It was better after 1,000 steps (blindness 0.50), so it overfits."),
+        ({"effective_rank": 1.0}, {}, "Start again with --model.sigreg_weight 0.18."),
+        ({"model_errors": (1.1, 0.6)}, {}, "start again with --data.frameskip 10"),
+        ({"shuffled_errors": (0.41, 0.61)}, {}, "lewm-data assess 'my arm.h5'"),
+    ],
+)
+def test_the_next_step_can_be_typed(changes: dict[str, object], facts: dict[str, object], words: str) -> None:
+    assert any(words in step for step in next_steps(diagnosis(**changes), run(**facts)))
+
+
+def test_a_good_model_whose_loss_has_settled_needs_nothing() -> None:
+    assert next_steps(diagnosis(), run(history=history(0.5, 0.4, 0.4))) == ()
+
+
+def test_a_run_that_is_not_over_needs_nothing_yet() -> None:
+    assert next_steps(diagnosis(model_errors=(1.1, 1.6)), run(step=100)) == ()
