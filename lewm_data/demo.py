@@ -1,8 +1,8 @@
 """Records a small PushT dataset through LeRobot's own writer: real physics, real pictures, real episode ends.
 
-PushT (Chi et al., Diffusion Policy, 2023; gym-pusht): a round finger pushes a T-shaped block to a goal pose.
-The policy tries straight pushes in a second copy of the physics and carries out the best one, until the block
-covers the goal (about half of the episodes) or the time is up.
+In PushT (Chi et al., Diffusion Policy, 2023; gym-pusht), a round finger pushes a T-shaped block to a goal pose. The
+policy tries straight pushes in a second copy of the physics and makes the best one, until the block covers the goal
+(in about half of the episodes) or time is up.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lewm_data.paths import local_path
 FPS = 10
 """PushT's control rate, in steps per second."""
 
-IMAGE_SIZE = 128
-"""Side of a recorded picture in pixels; at 256, LeRobot's statistics double the time of a recording."""
+IMAGE_SIZE = 96
+"""Side of a recorded frame, in pixels. At 256, LeRobot's statistics double the recording time."""
 
 MAX_EPISODE_STEPS = 200
 _TASK = "Push the T-shaped block onto the green T."
@@ -38,38 +38,38 @@ _INSTALL = "Install it with: pip install 'lewm_data[demo]'"
 def record_demo(
     root: Path,
     *,
-    num_episodes: int = 24,
+    num_episodes: int = 40,
     image_size: int = IMAGE_SIZE,
     max_episode_steps: int = MAX_EPISODE_STEPS,
     seed: int = 0,
 ) -> Path:
-    """Records a LeRobot v3.0 dataset of PushT; does nothing where a complete one is already.
+    """Records a LeRobot v3.0 dataset of PushT, unless a complete one exists.
 
     Features, named as in ``lerobot/pusht``: ``observation.image`` (h264 video), ``observation.state`` and
     ``action`` (the finger's position and its target, float32 x and y in [0, 512]), ``next.reward``,
     ``next.done``, ``next.success``.
 
     Args:
-        root: Folder to be created; it appears only when the recording is complete.
+        root: Folder to create. It appears only when the recording is complete.
         num_episodes: Episodes to record.
-        image_size: Side of the square pictures, in pixels.
+        image_size: Side of the square frames, in pixels.
         max_episode_steps: Steps after which PushT ends an episode that has not reached the goal.
-        seed: Episode i begins from PushT's own random state of ``seed + i``.
+        seed: Episode i starts from PushT's own random state of ``seed + i``.
 
     Returns:
         ``root``.
 
     Raises:
         UsageError: LeRobot's recorder or gym-pusht is not installed.
-        OutputError: ``root`` is there but holds something else, or cannot be written.
+        OutputError: ``root`` holds something else, or cannot be written.
     """
     root = local_path(root, "dir")
     if _is_complete(root, num_episodes):
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise OutputError(
-            f"{root}: exists already and is not a PushT demo of {num_episodes} episodes. "
-            "Name another folder, or remove this one."
+            f"{root}: exists, but is not a PushT demo of {num_episodes} episodes. Name another folder, or remove this "
+            "one."
         )
     prefix = f".{root.name}.recording-"
     scratch = root.with_name(f"{prefix}{os.getpid()}")
@@ -85,16 +85,16 @@ def record_demo(
             root.rmdir()
         scratch.rename(root)
     except OSError as error:
-        if _is_complete(root, num_episodes):  # another process was quicker
+        if _is_complete(root, num_episodes):  # another process finished first
             return root
-        raise OutputError(f"{root}: cannot be recorded there ({error}). Name a folder that can be.") from error
+        raise OutputError(f"{root}: cannot be recorded there ({error}). Name another folder.") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return root
 
 
 def _is_complete(root: Path, num_episodes: int) -> bool:
-    """Whether ``root`` holds such a recording; it appears by one rename, so its metadata is proof enough."""
+    """Whether ``root`` holds such a recording. It appears by one rename, so its metadata proves that it is complete."""
     try:
         info = json.loads((root / "meta" / "info.json").read_text())
     except (OSError, ValueError):
@@ -104,7 +104,7 @@ def _is_complete(root: Path, num_episodes: int) -> bool:
 
 @contextlib.contextmanager
 def quiet_recorder() -> Iterator[None]:
-    """Hides what the recorder and the encoder print about their own internals, under our progress bar."""
+    """Hides messages of the recorder and the encoder about their internals, which would break the progress bar."""
     import av
 
     previous = logging.root.manager.disable
@@ -160,7 +160,7 @@ def _record(root: Path, num_episodes: int, image_size: int, max_episode_steps: i
                 num_successes += int(terminated)
                 progress.update(bar, advance=1, note=f"{num_steps} steps, {num_successes} at the goal")
         except BaseException:
-            # Or LeRobot finishes its files when it is collected, after we have removed them.
+            # Otherwise LeRobot finishes its files when it is garbage-collected, after we have removed them.
             with contextlib.suppress(Exception):
                 dataset.writer.cancel_pending_videos()
                 dataset.finalize()
@@ -171,7 +171,7 @@ def _record(root: Path, num_episodes: int, image_size: int, max_episode_steps: i
 
 
 def _open(root: Path, image_size: int, max_episode_steps: int) -> tuple[Any, Any, Any]:
-    """Opens LeRobot's recorder, the PushT to record, and a second PushT to plan in."""
+    """Opens LeRobot's recorder, a PushT to record, and a second PushT to plan in."""
     try:
         import gym_pusht  # noqa: F401  (registers the environment)
         import gymnasium
@@ -217,8 +217,8 @@ def _open(root: Path, image_size: int, max_episode_steps: int) -> tuple[Any, Any
         root=root,
         robot_type="pusht",
         rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=23, preset="veryfast"),
-        # Straight to the encoder, three times as fast as by way of PNG files; a queue as long as an episode,
-        # because LeRobot drops frames when it is full.
+        # Frames go straight to the encoder, which is three times as fast as through PNG files. The queue holds an
+        # episode, because LeRobot drops frames when it is full.
         streaming_encoding=True,
         encoder_queue_maxsize=max_episode_steps + 1,
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-# The T in its own frame, in PushT's pixels (``PushTEnv.add_tee`` with scale 30), and where its outline turns.
+# Corners of the T in its own frame, in PushT's pixels (``PushTEnv.add_tee`` with scale 30).
 _OUTLINE = np.array([(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)], float)
 _FINGER = 15.0
 _ARENA = (5 + 2 + _FINGER, 506 - 2 - _FINGER)
-_CLEARANCE = 112.0  # from the block's middle: the finger passes every corner of the T
+_CLEARANCE = 112.0  # from the middle of the block, so that the finger passes every corner of the T
 _SPEED = 24.0  # pixels per step
 _LONGEST_PUSH = 130.0  # pixels
 _TRIED_SPEED = 300.0  # pixels per second
@@ -20,7 +20,7 @@ _TRIED_SPEED = 300.0  # pixels per second
 class PushPolicy:
     """Straight pushes, each the best of those tried in a copy of the physics.
 
-    PushT stops the block as soon as nothing pushes it (damping 0), so what was tried is what happens, almost.
+    In PushT, the block stops as soon as nothing pushes it (damping 0), so a push ends almost as it did in the copy.
     """
 
     def __init__(self, env: Any, planner: Any, rng: np.random.Generator) -> None:
@@ -46,7 +46,7 @@ class PushPolicy:
         yield stop + (start - stop) / max(1.0, float(np.linalg.norm(start - stop))) * 12
 
     def _best_push(self) -> tuple[np.ndarray, np.ndarray]:
-        """Start and end of the finger's way that brings the block nearest to its goal."""
+        """Start and end of the finger's path that brings the block nearest to its goal."""
         block = self._env.block
         goal = self._env.get_goal_pose_body(self._env.goal_pose)
         wanted = np.array([goal.local_to_world(tuple(corner)) for corner in _OUTLINE])
@@ -61,7 +61,7 @@ class PushPolicy:
             for tilt in (-0.7, -0.35, 0.0, 0.35, 0.7):
                 direction = -_rotation(tilt) @ outward
                 distance, cost = self._try(start, direction, wanted)
-                # A little chance, so that the policy does not repeat a push that leads nowhere.
+                # A little randomness, so that the policy does not repeat a push that changes nothing.
                 cost *= 1 + 0.03 * self._rng.random()
                 if cost < best_cost:
                     best, best_cost = (start, start + direction * distance), cost
@@ -70,10 +70,10 @@ class PushPolicy:
         return best
 
     def _try(self, start: np.ndarray, direction: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
-        """The length of a push at which the block's corners are nearest to where they should be.
+        """Tries a push, and finds the length at which the corners of the block are nearest to their goal.
 
         Args:
-            start: The finger's start.
+            start: Position of the finger at the start.
             direction: Unit vector.
             wanted: The corners' goal, of shape (8, 2).
 
@@ -98,7 +98,7 @@ class PushPolicy:
         return (best + 1) * _TRIED_SPEED * plan.dt, float(costs[best])
 
     def _go_around(self, goal: np.ndarray) -> Iterator[np.ndarray]:
-        """A way to ``goal`` that does not touch the block: out to a circle round it, along, and in again."""
+        """A path to ``goal`` around the block: out to a circle, along it, and in again."""
         block = self._env.block
         middle = np.array(block.local_to_world(block.center_of_gravity))
         here = np.array(self._env.agent.position)
@@ -134,7 +134,7 @@ def _rotation(angle: float) -> np.ndarray:
 
 
 def _line(start: np.ndarray, stop: np.ndarray, speed: float) -> Iterator[np.ndarray]:
-    """Targets from ``start`` (left out) to ``stop``, at most ``speed`` pixels apart."""
+    """Targets from ``start`` (exclusive) to ``stop``, at most ``speed`` pixels apart."""
     count = int(np.ceil(np.linalg.norm(stop - start) / speed))
     yield from (start + (stop - start) * i / count for i in range(1, count + 1))
 

@@ -67,7 +67,7 @@ def test_a_complete_recording_is_left_alone(pusht: Path, monkeypatch: pytest.Mon
 
 def test_another_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="exists already and is not a PushT demo of 2 episodes"):
+    with pytest.raises(OutputError, match="exists, but is not a PushT demo of 2 episodes"):
         record(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
