@@ -46,7 +46,7 @@ class ConvertConfig:
 
     Attributes:
         image_size: Frame size in pixels: one number for a square, ``HEIGHTxWIDTH``, or ``native``.
-        resize: ``stretch`` ignores the aspect ratio, ``crop`` fills and cuts the centre, ``pad`` fits and adds
+        resize: ``stretch`` ignores the aspect ratio, ``crop`` fills and cuts the center, ``pad`` fits and adds
             black bars.
         camera: The camera that becomes ``pixels``: its LeRobot key or short name. Needed when there are several.
         cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names with commas between.
@@ -59,15 +59,15 @@ class ConvertConfig:
         micro_batch: Frames that are decoded, compressed and written together.
         dirty_episode_policy: ``fail`` refuses the dataset, ``skip`` drops episodes with errors, ``keep`` converts
             what can still be aligned and marks it.
-        watchdog_seconds: Stop with status 5 after so long without progress; 0 turns the watchdog off.
-        episodes: Which episodes, by episode_index: half-open ranges and single numbers, such as ``0:50,60``.
-        action: Columns that make up ``action``, as ``KEY[,KEY...]``: side by side, in this order. A trailing ``*``
-            takes every numeric column with that prefix. Without it: ``action``, else ``actions``.
-        state: Columns that make up ``state``, in the same form; ``none`` leaves the state out. Without it:
+        watchdog_seconds: Stop with status 5 after this long without progress; 0 turns the watchdog off.
+        episodes: Episodes to convert, by episode_index: half-open ranges and single numbers, such as ``0:50,60``.
+        action: Columns that make up ``action``, side by side in this order: ``KEY[,KEY...]``. A trailing ``*`` takes
+            every numeric column with that prefix. None takes ``action``, else ``actions``.
+        state: Columns that make up ``state``, in the same form; ``none`` leaves the state out. None takes
             ``observation.state``, else ``state``.
         state_dtype: How ``action`` and ``state`` are stored. ``float64`` keeps values that float32 would merge, such as
             a clock in seconds since 1970 or a GPS position.
-        extra_columns: Further numeric columns to take over, by their LeRobot keys.
+        extra_columns: Further numeric columns to convert, by their LeRobot keys.
         revision: Branch, tag or commit on the Hub.
         follow_links: Read data and video files that are links to places outside the dataset's folder, such as another
             disk. For your own recordings only: a link in someone else's dataset can lead to any file of yours.
@@ -77,13 +77,13 @@ class ConvertConfig:
             every window.
         shard_bytes: Size at which a shard is closed, in bytes; an interruption costs at most one shard.
         decode_threads: Threads of the video decoder; 0 means as many as there are processors.
-        layout: ``single`` makes one file. ``sharded`` keeps the shards in a folder beside the output, which then is a
-            small virtual file (HDF5 virtual datasets over the shards). It needs no second copy on the disk.
+        layout: ``single`` makes one file. ``sharded`` keeps the shards in a folder next to the output, which is then a
+            small virtual file (HDF5 virtual datasets over the shards). This needs no second copy on the disk.
         shard: Convert only one of n parts, given as ``i/n`` with i from 0 to n-1, such as ``0/8``; ``lewm-data merge``
             joins the parts.
         engine: ``local`` converts in this process; ``ray`` lets a Ray cluster make the shards, with the output on a
             file system that all its nodes share.
-        address: The Ray cluster; None starts one on this machine.
+        address: Address of the Ray cluster; None starts one on this machine.
     """
 
     image_size: int | str = 224
@@ -169,8 +169,8 @@ class PreviewConfig:
         num_steps: Frames that a training window keeps.
         frameskip: Steps from one kept frame to the next.
         max_episodes: Episodes that are shown with pictures and curves; all are listed with their numbers.
-        episodes: Which episodes may be among them: half-open ranges and single numbers, such as ``0:50,60``. None
-            chooses: first those with findings and the odd ones, then evenly.
+        episodes: Episodes to choose them from: half-open ranges and single numbers, such as ``0:50,60``. None prefers
+            those with findings and the odd ones, and takes the rest evenly.
         overwrite: Replace an output that exists.
     """
 
@@ -202,9 +202,9 @@ class AssessConfig:
     """What ``assess`` looks at.
 
     Attributes:
-        camera: Look through this camera only: its LeRobot key or short name. None looks through all of them.
+        camera: The only camera to judge: its LeRobot key or short name. None judges all of them.
         frameskip: The frameskip that you mean to train with.
-        episodes: Which episodes, by episode_index, such as ``0:50,60``. None takes all of them.
+        episodes: Episodes to judge, by episode_index, such as ``0:50,60``. None takes all of them.
         action: Columns that make up ``action``, as in ``convert``.
         state: Columns that make up ``state``, as in ``convert``.
         revision: Branch, tag or commit on the Hub.
@@ -234,13 +234,13 @@ class RemoteConfig:
             configuration files).
         num_connections: Largest number of concurrent requests of each reader.
         timeout_seconds: A request that takes longer is abandoned and retried.
-        retry_seconds: How long to retry, with growing pauses, where connections drop or the server fails.
+        retry_seconds: How long to retry, with growing pauses, if connections drop or the server fails.
         chunk_cache_bytes: Disk space for a local cache of stored chunks, for all files together; 0 turns the cache
             off. When it is full, further chunks are requested every time.
         cache_dir: Folder of the chunk cache and the metadata cache; None is ``lewm_data/remote`` in the user's cache
             folder.
-        max_gap_bytes: Two chunks at most so far apart come in one request. The default is less than a frame of 224
-            pixels takes, so that large frames that no window needs are not requested.
+        max_gap_bytes: Largest gap between two chunks that share a request. The default is smaller than a frame of 224
+            pixels, so that large frames that no window needs are not requested.
         max_request_bytes: Size up to which a request grows by joining chunks.
     """
 

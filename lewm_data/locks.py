@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _BEAT_SECONDS = 5.0
 SILENT_SECONDS = 60.0
-"""A lock file whose heartbeat stops for so long belongs to a process that is gone: twelve beats, so that a mount that
-stalls for a while costs nobody the lock."""
+"""A lock file whose heartbeat stops for this long belongs to a process that is gone. It is twelve beats, so that a
+stalled mount does not cost a process its lock."""
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _take(path: Path) -> Callable[[], None] | None:
         return _take_heartbeat(_heartbeat_path(path))
 
     def release() -> None:
-        path.unlink(missing_ok=True)  # still held: whoever opened it meanwhile finds it removed, and makes a new one
+        path.unlink(missing_ok=True)  # a process that has just opened it sees that it is gone, and makes a new one
         lock.release()
 
     return release
@@ -124,14 +124,14 @@ def _take_heartbeat(path: Path) -> Callable[[], None] | None:
     def release() -> None:
         released.set()
         thread.join()
-        if _read(path) == token:  # else another process took us for dead
+        if _read(path) == token:  # otherwise another process has taken us for dead
             path.unlink(missing_ok=True)
 
     return release
 
 
 class _Watch:
-    """Watches another process's lock file for its heartbeat, on this process's clock.
+    """Watches the heartbeat of another process's lock file, by this process's clock.
 
     Args:
         path: The lock, as ``exclusive`` takes it.

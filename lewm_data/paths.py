@@ -1,4 +1,4 @@
-"""Paths as people type them: ``~`` is the home folder, an address is not a path, and "no such file" means just that."""
+"""Paths as people type them: ``~`` is the home folder, and an address such as ``s3://`` is not a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lewm_data.machine_errors import machine_errors
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 
 _MAX_NAME_BYTES = 255
-"""Longest name of a file on any common file system. A dataset's metadata may ask for a longer one: it is not there."""
+"""Longest file name on any common file system. A longer one, in a dataset's metadata, cannot exist."""
 
 
 def is_address(place: str | os.PathLike[str]) -> bool:
@@ -34,7 +34,7 @@ def expand(place: str | os.PathLike[str]) -> Path:
     try:
         return Path(place).expanduser()
     except RuntimeError as error:
-        if os.fspath(place).split("/")[0] != "~":  # no such user, so it is a file's own name
+        if os.fspath(place).split("/")[0] != "~":  # no such user, so "~" is part of a file's name
             return Path(place)
         raise UsageError(f"{place}: this user has no home folder. Set HOME, or give the full path.") from error
 
@@ -61,7 +61,7 @@ def is_file(path: Path) -> bool:
     """Whether there is a regular file.
 
     Raises:
-        MachineError: The machine does not say: a folder above may not be searched, or the mount does not answer.
+        MachineError: The machine cannot tell, because a folder above denies access or the mount does not answer.
     """
     return _is(stat.S_ISREG, path)
 
@@ -76,10 +76,10 @@ def is_folder(path: Path) -> bool:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yields every file below a folder, in sorted order; none if there is no such folder.
+    """Yields every file below a folder, in sorted order; nothing if there is no such folder.
 
     Raises:
-        MachineError: A folder cannot be listed. (``Path.rglob`` passes over it.)
+        MachineError: A folder cannot be listed. (``Path.rglob`` would skip it.)
     """
     try:
         with machine_errors(folder):
@@ -94,10 +94,10 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def _is_utf8(place: str | os.PathLike[str]) -> bool:
-    """Whether Arrow, FFmpeg and HDF5 can be given a path: Python keeps what it cannot decode as lone surrogates."""
+    """Whether Arrow, FFmpeg and HDF5 accept a path. Python stores bytes that it cannot decode as lone surrogates."""
     try:
         os.fspath(place).encode()
-        os.fsencode(place)  # the other way round: a name from metadata that the system's encoding lacks
+        os.fsencode(place)  # a name from metadata that the system's encoding cannot express
     except UnicodeEncodeError:
         return False
     return True

@@ -1,9 +1,9 @@
-"""Records small LeRobot datasets, through LeRobot's own writer, whose every frame says which one it is.
+"""Records small LeRobot datasets with LeRobot's own writer. Every frame says which one it is.
 
 A frame carries its (camera, episode, step) as a block of black and white cells, over a texture that moves
-with each step. ``read_code`` reads it back from a decoded picture, at native size or after a resize of ours.
+with each step. ``read_code`` reads it back from a decoded picture, at native size or after we resized it.
 
-lerobot is imported by the functions that record (12 s), never by this module.
+Only the functions that record import lerobot, which takes 12 s.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SIZE = (96, 128)
-"""Height and width of a recorded frame unless a test asks for another, in pixels."""
+"""Height and width of a recorded frame in pixels, unless a test asks for another size."""
 
 EPISODE_LENGTHS = (7, 12, 5, 21, 9)
 
@@ -38,7 +38,7 @@ LAYOUTS = (
     "recorded_v21",
     "recorded_v20",
 )
-"""Fixtures of conftest.py: one clean dataset in each layout, codec and way of storing pictures."""
+"""Fixtures of conftest.py: a clean dataset for each layout, codec and way to store pictures."""
 
 _FIELD_BITS = (3, 10, 13, 4)  # camera, episode, step, checksum
 _GRID = (3, 10)
@@ -49,7 +49,7 @@ _X264_TEST_OPTIONS = {
     "h264": ("x264-params", "b-adapt=0:log=-1"),
     "hevc": ("x265-params", "b-adapt=0:log-level=error"),
 }
-"""Without b-adapt=0 the encoders leave B-frames out wherever they judge P-frames cheaper."""
+"""Without b-adapt=0, the encoders leave out B-frames whenever they judge P-frames cheaper."""
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def picture(camera: int, episode: int, step: int, size: tuple[int, int] = SIZE) 
         for fx, fy, speed in ((1.0, 0.5, 1.0), (0.4, 1.3 + 0.3 * camera, -0.8), (1.5, -1.1, 0.6))
     ]
     image = 128 + 70 * np.stack(channels, axis=-1)
-    # A bright square that travels, so that neighbouring frames differ by an edge and not only by a shade.
+    # A bright square moves, so that neighboring frames differ by an edge and not only by a shade.
     square = max(4, height // 8)
     top = int((0.6 + 0.25 * np.sin(0.4 * step + episode)) * (height - square))
     left = (int(0.055 * width * step) + 17 * episode + 29 * camera) % (width - square)
@@ -132,18 +132,18 @@ def _read_fields(frame: np.ndarray, size: tuple[int, int], resize: str) -> tuple
 
 
 def read_code(frame: np.ndarray, *, size: tuple[int, int] = SIZE, resize: str = "stretch") -> tuple[int, int]:
-    """Which frame this is.
+    """Reads which frame a picture is.
 
     Args:
         frame: uint8 RGB of shape (H, W, 3), at native size or resized to anything not much smaller.
         size: Native height and width of the recording.
-        resize: How it was brought to (H, W): ``stretch``, ``crop`` or ``pad``.
+        resize: How it was resized to (H, W): ``stretch``, ``crop`` or ``pad``.
 
     Returns:
         (episode, step).
 
     Raises:
-        ValueError: No code is to be read there: another picture, or a mixture of two.
+        ValueError: The picture has no code: it is another picture, or a mixture of two.
     """
     return _read_fields(frame, size, resize)[1:]
 
@@ -177,7 +177,7 @@ def row_values(kind: str, episode: int, step: int, dim: int, *, seed: int = 0) -
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """LeRobot's recorder and its encoders talk about their own internals, which no test is about."""
+    """Silences LeRobot's recorder and its encoders."""
     import av
 
     os.environ.setdefault("SVT_LOG", "1")
@@ -225,7 +225,7 @@ def record_v3(
     Args:
         root: Folder to be created.
         episode_lengths: Steps of each episode.
-        cameras: Short names (``observation.images.`` is put before) or whole keys.
+        cameras: Short names, which get the prefix ``observation.images.``, or whole keys.
         size: Height and width in pixels, even numbers.
         fps: Steps per second.
         vcodec: ``h264``, ``hevc`` or ``av1``.
@@ -236,9 +236,9 @@ def record_v3(
         state_dim: Dimensions of ``observation.state``; 0 leaves it out.
         action_dim: Dimensions of ``action``; 0 leaves it out.
         done: Whether to record done flags, True at each episode's last step.
-        done_key: Their key.
-        tasks: Task texts; episode i has task i modulo their number.
-        episodes_per_video_file: Begin a new MP4 after so many episodes; None: all share one.
+        done_key: Key of the done flags.
+        tasks: Task texts. Episode i has task i modulo their number.
+        episodes_per_video_file: Start a new MP4 after this many episodes; None puts all into one.
         episodes_per_data_file: The same for Parquet files.
         episodes_per_meta_file: The same for ``meta/episodes``; works with ``episodes_per_data_file=1`` only.
         extra_features: Key to (LeRobot's feature specification, function of (episode, step) to the value).
@@ -308,7 +308,7 @@ def record_v3(
                 for key, (_, value) in (extra_features or {}).items():
                     frame[key] = value(episode, step)
                 dataset.add_frame(frame)
-            # A limit that nothing keeps to makes LeRobot begin a new file.
+            # A tiny size limit makes LeRobot start a new file.
             for limit, count, default in (
                 ("video_files_size_in_mb", episodes_per_video_file, roomy[0]),
                 ("data_files_size_in_mb", episodes_per_data_file, roomy[1]),
@@ -323,9 +323,9 @@ def record_v3(
 
 
 def reencode(root: Path, codec: str = "h264", *, bframes: int = 3, gop: int = 30, crf: int = 18) -> Path:
-    """Encodes every MP4 of a dataset anew, in place, with the same presentation times.
+    """Encodes every MP4 of a dataset again, in place, with the same presentation times.
 
-    Keyframes then lie where the encoder likes, mostly not where episodes begin.
+    The encoder then chooses the keyframes, so most episodes do not begin with one.
 
     Args:
         root: Dataset folder of any layout.
@@ -375,7 +375,7 @@ def to_v21(v3_root: Path, out_root: Path) -> Path:
     """Lays a v3.0 recording out as v2.1: one Parquet file and one MP4 per episode, JSON lines as metadata.
 
     Args:
-        v3_root: A dataset of ``record_v3``, not re-encoded since (packets are copied, keyframe to keyframe).
+        v3_root: A dataset of ``record_v3``, not re-encoded since: packets are copied from keyframe to keyframe.
         out_root: Folder to be created.
 
     Returns:
@@ -388,7 +388,7 @@ def to_v20(v3_root: Path, out_root: Path) -> Path:
     """Lays a v3.0 recording out as v2.0; as ``to_v21``, with ``meta/stats.json`` for the whole dataset.
 
     Vector names are nested (``{"motors": [...]}``) and video details are under ``video_info``, as in the
-    datasets that LeRobot itself brought from v1.6 to v2.0.
+    datasets that LeRobot itself converted from v1.6 to v2.0.
     """
     return _to_v2(v3_root, out_root, "v2.0")
 
@@ -489,8 +489,8 @@ def _to_v2(v3_root: Path, out_root: Path, version: str) -> Path:
 def _split_videos(v3_root: Path, key: str, episodes: list[dict[str, Any]], path_of: Callable[[int], Path]) -> None:
     """Copies the packets of each episode into an MP4 of its own that begins at 0.0.
 
-    LeRobot encodes each episode alone and then joins the packets, so an episode's packets follow one another
-    even where B-frames put decoding order and presentation order apart.
+    LeRobot encodes each episode alone and then joins the packets. So an episode's packets are consecutive, even though
+    B-frames make the decoding order differ from the presentation order.
     """
     import av
 
@@ -526,7 +526,7 @@ def _split_videos(v3_root: Path, key: str, episodes: list[dict[str, Any]], path_
 
 
 # ------------------------------------------------------------------------------------------------------------
-# Looking into a dataset, and changing it in place
+# Reading a dataset, and changing it in place
 # ------------------------------------------------------------------------------------------------------------
 
 
@@ -545,7 +545,7 @@ def frame_types(path: Path) -> str:
 
 
 def frame_times(path: Path) -> list[Fraction]:
-    """Presentation times of an MP4's frames in seconds, exactly."""
+    """Exact presentation times of an MP4's frames, in seconds."""
     import av
 
     with av.open(str(path)) as source:
@@ -554,7 +554,7 @@ def frame_times(path: Path) -> list[Fraction]:
 
 
 def edit_parquet(path: Path, fn: Callable[[pa.Table], pa.Table]) -> None:
-    """Replaces a Parquet file with what a function makes of its table.
+    """Replaces the table of a Parquet file by the result of a function.
 
     Args:
         path: The file.
@@ -568,7 +568,7 @@ def edit_parquet(path: Path, fn: Callable[[pa.Table], pa.Table]) -> None:
 
 
 def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
-    """A table with one column's values replaced, under the type that the column had.
+    """Replaces the values of a column; its type stays.
 
     Args:
         table: The table.
@@ -583,7 +583,7 @@ def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 def store_pictures_beside(root: Path, camera: str = "front") -> Path:
-    """Changes rows that hold pictures (``use_videos=False``) into rows that name files of them, ``pictures/N.png``."""
+    """Moves the pictures in rows (``use_videos=False``) to files, ``pictures/N.png``, which the rows then name."""
     key = camera_key(camera)
     (root / "pictures").mkdir()
 
@@ -604,7 +604,7 @@ def edit_info(root: Path, fn: Callable[[dict[str, Any]], Any]) -> None:
 
     Args:
         root: Dataset folder.
-        fn: Changes the dictionary it is given, or returns another one.
+        fn: Changes its argument, or returns another dictionary.
     """
     path = root / "meta" / "info.json"
     info = json.loads(path.read_text())

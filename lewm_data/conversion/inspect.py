@@ -166,7 +166,7 @@ def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Find
     first = refused[0].sentence() if refused else "No episode has a frame for every row."
     more = f" ({len(refused) - 1} more in the report)" if len(refused) > 1 else ""
     return DirtyDataError(
-        f"{source}: refused, since better no data than toxic data. {first}{more}",
+        f"{source}: refused: better no data than toxic data. {first}{more}",
         [found.to_json() for found in findings],
     )
 

@@ -152,7 +152,7 @@ def local_copy(
 
     Args:
         place: A path, which is yielded as it is; or an fsspec address, which is downloaded and removed afterwards.
-        folder: Where the download lies; None is the system's folder for temporary files.
+        folder: Where to put the download; None is the system's folder for temporary files.
         remote: How to read from object storage; None uses the defaults.
         progress: Called with the address, the bytes downloaded and their total.
 
@@ -184,7 +184,7 @@ def _download(obj: RemoteObject, path: Path, progress: Progress) -> None:
             num_done += num_bytes
             progress(str(obj), num_done, obj.size_bytes)
     if num_done != obj.size_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the system wrote less, without an error
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the system wrote less without raising an error
     obj.check_unchanged()
 
 

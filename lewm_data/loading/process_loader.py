@@ -49,7 +49,7 @@ class WorkerGroup:
             context: ``fork``, ``spawn`` or ``forkserver``; None is Python's default.
 
         Raises:
-            ResourceError: The system cannot start this many processes, or has not enough memory for the slots.
+            ResourceError: The system cannot start this many processes, or lacks memory for the slots.
         """
         per_worker = max(1, -(-prefetch // num_workers))
         self.max_in_progress = num_workers * per_worker
@@ -58,7 +58,7 @@ class WorkerGroup:
         self._slots: list[NodeMemory] = []
         self._free: SimpleQueue[int] = SimpleQueue()
         if hasattr(os, "memfd_create"):  # elsewhere spawned processes could not find the memory
-            # Two more than are in progress: the batch in use, and one that the trainer has not let go of yet.
+            # Two more than are in progress: the batch in use, and one that the trainer has not released yet.
             for slot in range(self.max_in_progress + 2):
                 self._slots.append(NodeMemory.create(self._layout.num_bytes, purpose="a batch of the loader"))
                 self._free.put(slot)

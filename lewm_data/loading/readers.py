@@ -206,7 +206,7 @@ class Hdf5Reader:
 
 
 class ResidentReader:
-    """Copies frames that are decoded in memory. Pickling sends the location of shared memory, not its content."""
+    """Copies decoded frames from memory. Pickling sends the location of shared memory, not its content."""
 
     def __init__(self, memory: NodeMemory | Bytes, start: int, num_rows: int, frame_bytes: int) -> None:
         """Takes a piece of memory.

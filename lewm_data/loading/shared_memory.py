@@ -36,7 +36,7 @@ class NodeMemory:
         self._num_bytes = num_bytes
         mapped = mmap.mmap(descriptor, num_bytes)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):  # where the kernel has none for shared memory
+            with contextlib.suppress(OSError):  # if the kernel has none for shared memory
                 mapped.madvise(mmap.MADV_HUGEPAGE)
         self.array: NDArray[np.uint8] = np.frombuffer(mapped, np.uint8)
         weakref.finalize(self, os.close, descriptor).atexit = False
@@ -47,10 +47,10 @@ class NodeMemory:
 
         Args:
             num_bytes: Its size, 1 or more.
-            purpose: What it is for, as the error says it.
+            purpose: What it is for, in the words of the error.
 
         Raises:
-            ResourceError: The system has not enough memory.
+            ResourceError: The system lacks memory.
         """
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("lewm_data", os.MFD_CLOEXEC)
@@ -109,7 +109,7 @@ def private_memory(num_bytes: int) -> NDArray[np.uint8]:
         (num_bytes,) uint8.
 
     Raises:
-        ResourceError: The system has not enough memory.
+        ResourceError: The system lacks memory.
     """
     try:
         return np.empty(num_bytes, np.uint8)
@@ -139,7 +139,7 @@ def find_or_create(
         The filled memory, or None if no process has it and ``may_create`` says no.
 
     Raises:
-        ResourceError: The system has not enough memory.
+        ResourceError: The system lacks memory.
     """
     folder = _folder()
     note = folder / f"{name}.json"

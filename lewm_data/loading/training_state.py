@@ -38,7 +38,7 @@ class TrainingState:
         self._num_trained_before = 0
 
     def follow(self, loader: WindowLoader, trainer: lightning.Trainer | None) -> None:
-        """Follows a new loader. It starts at the restored position, if one was restored and not used yet."""
+        """Follows a new loader. It starts at the restored position, if there is one that no loader has used."""
         self._loader = loader
         self._num_trained_before = _num_trained(trainer) if trainer is not None else 0
         if self._saved is not None:

@@ -178,7 +178,7 @@ def test_image_sizes(recorded: Path, tmp_path: Path, size: int | str, shape: tup
     assert contents(tmp_path / "out.h5")["pixels"].shape[1:3] == shape
 
 
-def test_padding_is_black_and_centred(recorded: Path, tmp_path: Path) -> None:
+def test_padding_is_black_and_centered(recorded: Path, tmp_path: Path) -> None:
     config = ConvertConfig(camera="front", image_size=224, resize="pad", episodes="0")
     convert(str(recorded), tmp_path / "out.h5", config)
     frame = contents(tmp_path / "out.h5")["pixels"][0]

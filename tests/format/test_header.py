@@ -95,7 +95,7 @@ def test_a_malformed_attribute_is_refused(key: str, value: Any) -> None:
 
 
 def test_a_finding_survives_json_and_keys_of_later_versions() -> None:
-    assert Finding.from_json({**json.loads(json.dumps(FINDING.to_json())), "colour": "red"}) == FINDING
+    assert Finding.from_json({**json.loads(json.dumps(FINDING.to_json())), "color": "red"}) == FINDING
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_all_orders_of_four_are_about_equally_likely():
     assert 130 < min(orders.values()) < max(orders.values()) < 280
 
 
-def test_neighbours_land_far_apart():
+def test_neighbors_land_far_apart():
     places = permute(np.arange(50_000), 50_000, 3).astype(float)
     assert abs(np.corrcoef(places[1:], places[:-1])[0, 1]) < 0.02
     assert abs(np.corrcoef(places, np.arange(50_000))[0, 1]) < 0.02

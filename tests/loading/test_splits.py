@@ -69,7 +69,7 @@ def draw_lists(data, rule, recordings):
     st.randoms(),
     st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_no_source_episode_is_ever_on_two_sides(tmp_path_factory, contents, horizons, rule, seed, rng, data):
     """Random files, merges, orders, horizons, folds and lists, with duplicates, under one seed and rule."""
     folder = tmp_path_factory.mktemp("files")

@@ -1205,8 +1205,8 @@ def _smaller_from(step: int) -> Callable[[int, np.ndarray], np.ndarray]:
     return lambda number, picture: picture[::2, ::2] if number >= step else picture
 
 
-def _flat(first: int, stop: int, colour: tuple[int, int, int]) -> Callable[[int, np.ndarray], np.ndarray]:
-    return lambda number, picture: picture * 0 + np.uint8(colour) if first <= number < stop else picture
+def _flat(first: int, stop: int, color: tuple[int, int, int]) -> Callable[[int, np.ndarray], np.ndarray]:
+    return lambda number, picture: picture * 0 + np.uint8(color) if first <= number < stop else picture
 
 
 def _decoded_dirt() -> list[Dirt]:

@@ -1,4 +1,4 @@
-"""Datasets on the Hub, against a stand-in for its HTTP interface: what is fetched, and what is said when it fails."""
+"""Datasets on a stand-in for the Hub's HTTP interface: which files are downloaded, and the message of each failure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import pytest
 
 from tests.hub import StandIn, serve
@@ -17,7 +18,7 @@ from tests.recording import record_v3
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cameras; each episode in files of its own."""
+    """A dataset with two cameras and separate files for each episode."""
     return record_v3(
         tmp_path_factory.mktemp("hub") / "data",
         episode_lengths=(4, 5, 6),
@@ -34,7 +35,7 @@ def hub(dataset: Path) -> Iterator[StandIn]:
 
 
 class Machine:
-    """A home folder and the Hub it talks to."""
+    """A home folder, and the address of its Hub."""
 
     def __init__(self, home: Path, endpoint: str) -> None:
         self.home = home
@@ -56,10 +57,10 @@ def machine(hub: StandIn, tmp_path: Path) -> Machine:
     return Machine(tmp_path, hub.endpoint)
 
 
-def test_only_what_the_chosen_episodes_and_camera_need_is_fetched(hub: StandIn, machine: Machine) -> None:
-    status, told = machine.convert(hub.repo_id, "--camera=front", "--episodes=1")
-    assert status == 0, told
-    assert told["num_steps"] == 5
+def test_only_files_of_the_chosen_episodes_and_camera_are_downloaded(hub: StandIn, machine: Machine) -> None:
+    status, result = machine.convert(hub.repo_id, "--camera=front", "--episodes=1")
+    assert status == 0, result
+    assert result["num_steps"] == 5
     fetched = [name for name in hub.downloads if not name.startswith("meta/")]
     assert sorted(fetched) == [
         "data/chunk-000/file-001.parquet",
@@ -68,25 +69,24 @@ def test_only_what_the_chosen_episodes_and_camera_need_is_fetched(hub: StandIn, 
     assert hub.downloads[0].startswith("meta/")
 
 
-def test_everything_of_one_camera_and_the_commit_is_recorded(hub: StandIn, machine: Machine) -> None:
-    status, told = machine.convert(hub.repo_id, "--camera=top")
-    assert (status, told.get("num_episodes")) == (0, 3)
+def test_all_files_of_one_camera_are_downloaded_and_the_commit_is_recorded(hub: StandIn, machine: Machine) -> None:
+    status, result = machine.convert(hub.repo_id, "--camera=top")
+    assert (status, result.get("num_episodes")) == (0, 3)
     assert not any("front" in name for name in hub.downloads)
-    code = "import h5py, sys; print(h5py.File(sys.argv[1]).attrs['sources'])"
-    out = subprocess.run([sys.executable, "-c", code, told["path"]], capture_output=True, text=True, check=True).stdout
-    record = json.loads(out)[0]
+    with h5py.File(result["path"]) as file:
+        record = json.loads(file.attrs["sources"])[0]
     assert (record["repo_id"], record["revision"]) == (hub.repo_id, hub.sha)
 
 
-def test_the_cache_serves_without_a_network(hub: StandIn, machine: Machine) -> None:
+def test_without_a_network_the_cache_is_used(hub: StandIn, machine: Machine) -> None:
     assert machine.convert(hub.repo_id, "--camera=front")[0] == 0
     requests = len(hub.requests)
-    status, told = machine.convert(hub.repo_id, "--camera=front", offline=True)
-    assert (status, told.get("num_episodes")) == (0, 3)
+    status, result = machine.convert(hub.repo_id, "--camera=front", offline=True)
+    assert (status, result.get("num_episodes")) == (0, 3)
     assert len(hub.requests) == requests
 
 
-def test_a_recording_of_this_machine_is_found_by_its_repo_id(dataset: Path, hub: StandIn, machine: Machine) -> None:
+def test_a_recording_on_this_machine_is_found_by_its_repo_id(dataset: Path, hub: StandIn, machine: Machine) -> None:
     folder = machine.home / "lerobot" / "me" / "mine"
     folder.parent.mkdir(parents=True)
     folder.symlink_to(dataset)
@@ -102,27 +102,27 @@ def test_a_recording_of_this_machine_is_found_by_its_repo_id(dataset: Path, hub:
         (("robot/dataset", "--revision=v9"), "robot/dataset: no revision 'v9' on the Hub"),
     ],
 )
-def test_what_the_hub_refuses_is_one_sentence(machine: Machine, arguments: tuple[str, ...], words: str) -> None:
-    status, told = machine.convert(*arguments, "--camera=front")
+def test_a_refusal_by_the_hub_is_one_sentence(machine: Machine, arguments: tuple[str, ...], words: str) -> None:
+    status, result = machine.convert(*arguments, "--camera=front")
     assert status == 2
-    assert told["error"]["message"].startswith(words)
+    assert result["error"]["message"].startswith(words)
     assert not list(machine.home.glob("*.h5*"))
 
 
-def test_no_network_and_no_cache(machine: Machine) -> None:
-    machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"  # the discard port: nobody answers
+def test_without_network_and_cache_the_error_says_both(machine: Machine) -> None:
+    machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"  # the discard port, on which nothing answers
     for offline in (False, True):
-        status, told = machine.convert("robot/dataset", "--camera=front", offline=offline)
+        status, result = machine.convert("robot/dataset", "--camera=front", offline=offline)
         assert status == 2
-        assert "the Hub cannot be reached, and the dataset is not in the cache" in told["error"]["message"]
+        assert "the Hub cannot be reached, and the dataset is not in the cache" in result["error"]["message"]
 
 
-def test_a_local_folder_asks_nobody_even_when_files_are_missing(
+def test_a_local_folder_with_missing_files_sends_no_request(
     dataset: Path, copy_of, hub: StandIn, machine: Machine
 ) -> None:
     folder = copy_of(dataset)
     (folder / "data" / "chunk-000" / "file-001.parquet").unlink()
-    status, told = machine.convert(str(folder), "--camera=front")
+    status, result = machine.convert(str(folder), "--camera=front")
     assert status == 3
-    assert {found["code"] for found in told["error"]["findings"] if found["severity"] == "error"} == {"file_missing"}
+    assert {found["code"] for found in result["error"]["findings"] if found["severity"] == "error"} == {"file_missing"}
     assert hub.requests == []

@@ -72,7 +72,7 @@ def test_a_world_whose_actions_are_noise_cannot_be_predicted(tmp_path: Path) -> 
     assert judge(unseen).sentence.startswith(("Blind: ", "Deaf to actions: "))
 
 
-class OneColour(nn.Module):
+class OneColor(nn.Module):
     """A vision transformer with the same output for every frame."""
 
     def __init__(self, dim: int) -> None:
@@ -90,7 +90,7 @@ def test_a_collapsed_encoder_is_called_collapsed(tmp_path: Path, capsys: pytest.
     module = small_lewm()
     module.build(action_dim=2, image_size=(28, 28))
     assert module.model is not None
-    module.model.encoder = OneColour(48)
+    module.model.encoder = OneColor(48)
     data = write_dots(tmp_path / "dots.h5", num_episodes=10).path
     found = train(data, tmp_path, max_steps=2, module=module, horizon=3)
     assert found.is_collapsed
