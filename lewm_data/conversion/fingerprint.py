@@ -17,11 +17,24 @@ from lewm_data.config import FORMAT_VERSION, ConvertConfig
 from lewm_data.notation import parse_image_size
 from lewm_data.source.data_files import identity, needed_files, picture_files
 from lewm_data.source.metadata import LeRobotDataset
+from lewm_data.source.open import Opened, open_source
 from lewm_data.source.scale import SCALER_VERSION
 from lewm_data.source.selection import choose_shifts
 
 _RESOLVED = frozenset({"image_size", "camera", "cameras", "episodes", "action", "state", "extra_columns", "shift"})
 """Settings with several spellings of one meaning. The fingerprint covers the meaning instead."""
+
+
+def open_with(source: str, config: ConvertConfig) -> Opened:
+    """Opens a source with the settings of a conversion; see ``open_source``."""
+    return open_source(
+        source,
+        revision=config.revision,
+        episodes=config.episodes,
+        action=config.action,
+        state=config.state,
+        follow_links=config.follow_links,
+    )
 
 
 def source_fingerprint(dataset: LeRobotDataset, cameras: Mapping[str, str], config: ConvertConfig) -> str:

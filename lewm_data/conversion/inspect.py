@@ -16,7 +16,7 @@ from lewm_data.conversion.corrections import (
     Corrections,
     find_corrections,
 )
-from lewm_data.conversion.fingerprint import source_fingerprint
+from lewm_data.conversion.fingerprint import open_with, source_fingerprint
 from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
 from lewm_data.errors import DirtyDataError, SourceError
@@ -29,7 +29,6 @@ from lewm_data.resources import Progress
 from lewm_data.source.data_files import fetch_files
 from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
-from lewm_data.source.open import open_source
 from lewm_data.source.selection import check_columns, choose_cameras
 
 
@@ -202,14 +201,7 @@ def inspect_source(
         UsageError: A camera or column does not exist, or there are several cameras and no choice.
         MachineError: The machine cannot read a file.
     """
-    opened = open_source(
-        source,
-        revision=config.revision,
-        episodes=config.episodes,
-        action=config.action,
-        state=config.state,
-        follow_links=config.follow_links,
-    )
+    opened = open_with(source, config)
     dataset = opened.dataset
     if dataset is None:
         report = Report(findings=tuple(opened.findings))

@@ -10,11 +10,12 @@ import h5py
 
 from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.merge import copy_episodes, file_shape
-from lewm_data.conversion.shard import file_header
+from lewm_data.conversion.output import file_header
+from lewm_data.conversion.verify import verify_file
 from lewm_data.errors import FormatError, VerificationError
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
-from lewm_data.format.schema import DONE, EP_LEN
+from lewm_data.format.schema import DONE
 from lewm_data.format.virtual import add_virtual_frames
 from lewm_data.format.writer import FileWriter, replace_durably
 from lewm_data.resources import Progress
@@ -45,14 +46,14 @@ def join_shards(
     is_sharded = inspection.config.layout == "sharded"
     if is_sharded:
         for path in paths:
-            _check_complete(path)
+            _check_whole(path)
     finished = paths[0] if len(paths) == 1 and not is_sharded else joined
     if finished is joined:
         _join(inspection, paths, joined, progress)
     with open_file(finished) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(finished))
     if not is_sharded:
-        _check_complete(finished)
+        _check_whole(finished)
     replace_durably(finished, output)
     return header
 
@@ -97,12 +98,8 @@ def _join(inspection: Inspection, paths: Sequence[Path], joined: Path, progress:
         writer.finish(header, complete=add_frames)
 
 
-def _check_complete(path: Path) -> None:
-    """Checks that a finished file holds every frame that it promises, before it gets its name."""
-    with open_file(path) as file:
-        header = FileHeader.from_attributes(file.attrs, path=str(path))
-        steps = int(file[EP_LEN][:].sum())
-        for column in header.cameras:
-            chunks = file[column].id.get_num_chunks()
-            if not chunks == steps == len(file[column]) == len(file[DONE]):
-                raise OSError(errno.EIO, f"{column} has {chunks} frames for {steps} steps", str(path))
+def _check_whole(path: Path) -> None:
+    """Checks the structure of a finished file, and that it stores every frame, before it gets its name."""
+    problems = verify_file(path, content=False)
+    if problems:
+        raise OSError(errno.EIO, problems[0], str(path))

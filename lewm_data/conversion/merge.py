@@ -205,8 +205,8 @@ def _refuse_shards(inputs: Sequence[_Input]) -> None:
         before = first.setdefault(header.fingerprint, header)
         if not header.part and before.sources != header.sources:
             raise UsageError(
-                f"{path}: a shard, which does not record every finding of its conversion. Pass the virtual file beside "
-                f"its folder {path.parent.name} instead: lewm-data merge VIRTUAL.h5 OUTPUT.h5"
+                f"{path}: a shard, which does not record every finding of its conversion. Pass the virtual file next "
+                f"to its folder {path.parent.name} instead: lewm-data merge VIRTUAL.h5 OUTPUT.h5"
             )
 
 

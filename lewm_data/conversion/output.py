@@ -1,4 +1,4 @@
-"""Where a conversion writes: the output's folder, its lock, and plain explanations of failures to write."""
+"""A conversion's output: its folder, its lock, its root attributes, and plain explanations of failures to write."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import lewm_data
+from lewm_data.conversion.inspect import Inspection
 from lewm_data.errors import LewmDataError, OutputError, ResourceError
+from lewm_data.findings import Finding
+from lewm_data.format.header import FileHeader, SourceRecord
+from lewm_data.format.schema import ROW_DTYPES
 from lewm_data.format.writer import sync
 from lewm_data.locks import exclusive
 from lewm_data.machine_errors import machine_error, system_errno, system_reason
+from lewm_data.notation import parse_part
+from lewm_data.source.scale import SCALER_VERSION
+from lewm_data.source.selection import file_column
 
 
 def work_folder(output: Path) -> Path:
@@ -106,3 +114,55 @@ def _existing_parent(output: Path) -> Path:
     while not parent.exists():
         parent = parent.parent
     return parent
+
+
+def file_header(
+    inspection: Inspection,
+    *,
+    episodes: Sequence[int],
+    kept_steps: Sequence[tuple[int, int]],
+    findings: Sequence[Finding],
+) -> FileHeader:
+    """Makes the root attributes of a file or a shard. The writer's ``finish`` adds the statistics.
+
+    Args:
+        inspection: The source and the settings.
+        episodes: The source's episode_index of each episode in the file, in order.
+        kept_steps: The source's steps [start, stop) of each of them; recorded only if corrections were asked for.
+        findings: The findings to record, each with its handling.
+    """
+    dataset, config = inspection.dataset, inspection.config
+    assert dataset is not None
+    assert inspection.image_size is not None
+    columns = dataset.row_columns(config.extra_columns)
+    names = {name: dataset.dimension_names(keys) for name, keys in columns.items()}
+    dropped = {found.episode for found in findings if found.handling == "dropped" and found.episode is not None}
+    return FileHeader(
+        lewm_data_version=lewm_data.__version__,
+        sources=(
+            SourceRecord(
+                repo_id=dataset.repo_id,
+                revision=dataset.revision,
+                codebase_version=dataset.codebase_version,
+                episodes=tuple(episodes),
+                shifts=dict(inspection.corrections.shifts),
+                kept_steps=tuple(kept_steps) if inspection.corrections.is_active else (),
+            ),
+        ),
+        fps=dataset.fps,
+        cameras=dict(inspection.cameras),
+        image_height=inspection.image_size[0],
+        image_width=inspection.image_size[1],
+        resize=config.resize,
+        scaler_version=SCALER_VERSION,
+        compression=config.compression,
+        done_source=inspection.report.done_source(dataset),
+        columns={name if name in ROW_DTYPES else file_column(name): keys for name, keys in columns.items()},
+        feature_names={name: dimensions for name, dimensions in names.items() if dimensions},
+        tasks=dataset.tasks,
+        dirty_episode_policy=config.dirty_episode_policy,
+        findings=tuple(findings),
+        dropped_episodes=tuple(sorted(dropped)),
+        fingerprint=inspection.fingerprint,
+        part="/".join(map(str, parse_part(config.shard))) if config.shard else "",
+    )

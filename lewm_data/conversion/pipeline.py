@@ -60,7 +60,7 @@ class ConversionResult:
         num_steps: Steps in the file.
         found_while_decoding: The findings of the header that only decoding could show.
         remarks: How each camera was shifted, and why; empty if no shift was asked for.
-        file_bytes: Size of the file, including the shards that stay beside it.
+        file_bytes: Size of the file, including the shards that stay next to it.
         seconds: Time taken, including the inspection.
         frames_per_second: Frames written per second of conversion; 0 if an earlier run had written all of them.
         peak_memory_bytes: Highest resident memory of this process so far.

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.fingerprint import source_fingerprint
+from lewm_data.conversion.fingerprint import open_with, source_fingerprint
 from lewm_data.conversion.output import write_failure
 from lewm_data.conversion.work_folder import remove_leftovers
 from lewm_data.errors import LewmDataError, OutputError, StalledError, UsageError, error_for_status
@@ -18,7 +18,6 @@ from lewm_data.format.schema import safe_name
 from lewm_data.format.writer import replace_durably
 from lewm_data.locks import exclusive
 from lewm_data.paths import expand, is_file, is_folder, local_path
-from lewm_data.source.open import open_source
 from lewm_data.source.selection import choose_cameras
 
 _SIGKILL_STATUS = -9
@@ -109,14 +108,7 @@ def _output(source: str, data_dir: Path, config: ConvertConfig) -> Path:
 
 
 def _fingerprint(source: str, config: ConvertConfig) -> str:
-    opened = open_source(
-        source,
-        revision=config.revision,
-        episodes=config.episodes,
-        action=config.action,
-        state=config.state,
-        follow_links=config.follow_links,
-    )
+    opened = open_with(source, config)
     if opened.dataset is None:
         return hashlib.sha256(source.encode()).hexdigest()  # the child refuses it, with the findings
     return source_fingerprint(opened.dataset, choose_cameras(opened.dataset, config), config)

@@ -11,26 +11,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-import lewm_data
 from lewm_data.background import Prefetcher
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.corrections import cut_away
 from lewm_data.conversion.inspect import Inspection, refuse
+from lewm_data.conversion.output import file_header
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.findings import Finding, finding
 from lewm_data.format.codecs import StoredChunk
-from lewm_data.format.header import FileHeader, SourceRecord
-from lewm_data.format.schema import ROW_DTYPES
 from lewm_data.format.writer import FileShape, FileWriter
-from lewm_data.notation import NATIVE, parse_part
+from lewm_data.notation import NATIVE
 from lewm_data.quality.pictures import PictureCheck
 from lewm_data.quality.policy import decide
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, event_bytes
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
 from lewm_data.source.metadata import LAST_STEP
-from lewm_data.source.scale import SCALER_VERSION, Scaler
-from lewm_data.source.selection import file_column
+from lewm_data.source.scale import Scaler
 
 Event = EpisodeData | DecodedFrame | JobEnd
 """One event; in order: an episode's rows, then for each camera its frames and its end."""
@@ -111,58 +108,6 @@ def write_shard(
             writer.finish(
                 file_header(inspection, episodes=written, kept_steps=kept_steps, findings=(*before, *findings))
             )
-
-
-def file_header(
-    inspection: Inspection,
-    *,
-    episodes: Sequence[int],
-    kept_steps: Sequence[tuple[int, int]],
-    findings: Sequence[Finding],
-) -> FileHeader:
-    """Makes the root attributes of a file or a shard. The writer's ``finish`` adds the statistics.
-
-    Args:
-        inspection: The source and the settings.
-        episodes: The source's episode_index of each episode in the file, in order.
-        kept_steps: The source's steps [start, stop) of each of them; recorded only if corrections were asked for.
-        findings: The findings to record, each with its handling.
-    """
-    dataset, config = inspection.dataset, inspection.config
-    assert dataset is not None
-    assert inspection.image_size is not None
-    columns = dataset.row_columns(config.extra_columns)
-    names = {name: dataset.dimension_names(keys) for name, keys in columns.items()}
-    dropped = {found.episode for found in findings if found.handling == "dropped" and found.episode is not None}
-    return FileHeader(
-        lewm_data_version=lewm_data.__version__,
-        sources=(
-            SourceRecord(
-                repo_id=dataset.repo_id,
-                revision=dataset.revision,
-                codebase_version=dataset.codebase_version,
-                episodes=tuple(episodes),
-                shifts=dict(inspection.corrections.shifts),
-                kept_steps=tuple(kept_steps) if inspection.corrections.is_active else (),
-            ),
-        ),
-        fps=dataset.fps,
-        cameras=dict(inspection.cameras),
-        image_height=inspection.image_size[0],
-        image_width=inspection.image_size[1],
-        resize=config.resize,
-        scaler_version=SCALER_VERSION,
-        compression=config.compression,
-        done_source=inspection.report.done_source(dataset),
-        columns={name if name in ROW_DTYPES else file_column(name): keys for name, keys in columns.items()},
-        feature_names={name: dimensions for name, dimensions in names.items() if dimensions},
-        tasks=dataset.tasks,
-        dirty_episode_policy=config.dirty_episode_policy,
-        findings=tuple(findings),
-        dropped_episodes=tuple(sorted(dropped)),
-        fingerprint=inspection.fingerprint,
-        part="/".join(map(str, parse_part(config.shard))) if config.shard else "",
-    )
 
 
 def _events(inspection: Inspection, reader: EpisodeReader, rows: Sequence[int]) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""The work folder beside an output: finished shards survive an interruption, and the next run continues from them."""
+"""The work folder next to an output: finished shards survive an interruption, and the next run continues from them."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class WorkFolder:
         self._clear()
 
     def remove(self) -> None:
-        """Removes the folder with everything in it, and unfinished shards beside it.
+        """Removes the folder with everything in it, and unfinished shards next to it.
 
         Raises:
             OutputError: The folder is not one of ours.
