@@ -204,7 +204,7 @@ class Workers:
             return self.num_begun - 1, size, item
 
     def _clear(self) -> None:
-        """Lets go of the items and of results that nobody will take."""
+        """Drops the items, and results that will not be used."""
         close = getattr(self.items, "close", None)
         if close is not None:
             close()

@@ -33,7 +33,7 @@ def test_image_sizes(image_size: int | str, expected: tuple[int, int] | None) ->
 @pytest.mark.parametrize(
     "image_size", [0, -1, 16385, 2.5, True, None, "", "x", "480x", "x640", "480X640", "480 x 640", "1x2x3", "0x5", "²"]
 )
-def test_what_is_no_image_size_is_refused(image_size: Any) -> None:
+def test_an_invalid_image_size_is_refused(image_size: Any) -> None:
     with pytest.raises(UsageError, match="image_size is .*, but must be a number of pixels such as 224, HEIGHTxWIDTH"):
         parse_image_size(image_size)
 
@@ -55,7 +55,7 @@ def test_episodes(text: str, expected: tuple[range, ...]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ",", "1,", "a", "-1", "1:", ":5", "1:2:3", "1.5", "1-5", "0:5;7", "9" * 19])
-def test_what_is_no_selection_is_refused(text: str) -> None:
+def test_an_invalid_selection_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is neither a number nor a range start:stop"):
         parse_episodes(text)
 

@@ -43,7 +43,7 @@ def test_a_picture_says_which_one_it_is(code: tuple[int, int, int]) -> None:
     assert (read_camera(frame), *read_code(frame)) == code
 
 
-def test_a_mixture_of_two_frames_is_no_frame() -> None:
+def test_a_mixture_of_two_frames_has_no_code() -> None:
     mixed = picture(0, 0, 5).copy()
     mixed[:, 64:] = picture(0, 0, 6)[:, 64:]
     with pytest.raises(ValueError, match="no frame code here"):

@@ -56,7 +56,7 @@ class StagedProgress:
             what: The stage.
             done: How much of it is done.
             total: The total.
-            note: Text beside the bar.
+            note: Text next to the bar.
             unit: Unit of ``done``, to show the speed; empty shows none.
         """
         if what != self._what or self._bar is None:

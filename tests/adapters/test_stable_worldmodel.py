@@ -158,7 +158,7 @@ def test_a_batch_reads_only_the_frames_that_windows_keep(file: Path, monkeypatch
     assert read == [12, 12]  # 3 windows of 4 frames, from each of two cameras
 
 
-def test_a_damaged_frame_is_told_and_not_served(file: Path) -> None:
+def test_a_damaged_frame_is_reported_and_not_served(file: Path) -> None:
     damage(file, 3)
     dataset = load(file, "lewm", num_steps=2, frameskip=3, verify_checksums=True)
     with pytest.raises(DamagedChunkError, match="episode 0, step 3"):

@@ -259,7 +259,7 @@ def test_merge_refuses_files_with_different_cameras(
     assert "is a folder, but the output is one file" in err
 
 
-def test_a_closed_output_is_no_failure(recorded: Path, tmp_path: Path) -> None:
+def test_a_closed_output_does_not_fail_the_command(recorded: Path, tmp_path: Path) -> None:
     lewm = f"{sys.executable} -m lewm_data.cli.commands"
     piped = subprocess.run(
         f"set -o pipefail; {lewm} inspect {recorded} --json 2>{tmp_path}/err | true", shell=True, executable="/bin/bash"

@@ -43,7 +43,7 @@ def recorded_rows(root: Path, column: str) -> dict[int, np.ndarray]:
 
 
 def assert_paired(path: Path, root: Path, shifts: dict[str, int], kept: dict[int, range]) -> None:
-    """Checks that every row of a file stands beside the frame that its shift says, in the steps that are kept."""
+    """Checks that every row of a file has the frame that its shift says, in the steps that are kept."""
     rows = {name: recorded_rows(root, key) for name, key in (("action", "action"), ("state", "observation.state"))}
     with h5py.File(path) as file:
         assert file["ep_len"][:].tolist() == [len(steps) for steps in kept.values()]

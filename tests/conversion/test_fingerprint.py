@@ -124,7 +124,7 @@ EDITS: dict[str, Callable[[Path], None]] = {
     "untouched": lambda root: None,
     "other statistics": add("meta/stats.json", b"{}"),
     "a readme": add("README.md", b"# Mine"),
-    "a file that nobody reads": add("videos/notes.txt", b"x"),
+    "an unrelated file": add("videos/notes.txt", b"x"),
     "another picture": paint,
     "another action": set_action,
     "another name of a dimension": rename_dimension,

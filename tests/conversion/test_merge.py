@@ -58,7 +58,7 @@ def test_an_episode_that_two_files_hold_is_refused_and_accepted_on_request(tmp_p
     assert verify_file(tmp_path / "out.h5") == []
 
 
-def test_a_merged_file_is_refused_again_beside_one_of_its_inputs(tmp_path: Path) -> None:
+def test_a_merged_file_is_refused_together_with_one_of_its_inputs(tmp_path: Path) -> None:
     inputs = [write(tmp_path / f"{i}.h5", range(3 * i, 3 * i + 3)).path for i in range(2)]
     merge(inputs, tmp_path / "both.h5")
     with pytest.raises(UsageError, match=r"episode 3-5 of me/cube is in .*both\.h5 and in .*1\.h5"):

@@ -42,7 +42,7 @@ def test_more_parts_than_episodes_is_an_error():
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/2/3", "0/0"])
-def test_what_is_no_part_is_refused(text):
+def test_an_invalid_part_is_refused(text):
     with pytest.raises(UsageError, match=r"must be i/n with i from 0 to n-1\. Example: 0/8"):
         ConvertConfig(shard=text)
 

@@ -1,4 +1,4 @@
-"""The work folder beside an output: the next run recognizes it, however the last one ended."""
+"""The work folder next to an output: the next run recognizes it, however the last one ended."""
 
 from __future__ import annotations
 

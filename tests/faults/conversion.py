@@ -276,7 +276,7 @@ def _decoder(how: str, *statuses: int) -> Callable[[Site, random.Random, int], s
 
 
 def _memory(site: Site, rng: random.Random, _: int) -> str:
-    """So much address space and no more: whoever asks for it, Python or C, gets none."""
+    """Limits the address space: further allocations fail, in Python and in C."""
     folder = site.new_folder()
     plan = {"memory_bytes": rng.randrange(1 << 20, 40 << 20)}
     done = finish(site.start_with(plan, folder, "--decode_threads=1"))

@@ -153,7 +153,7 @@ def cut_while_reading(path: Path, where: float) -> str:
                 os.truncate(path, int(path.stat().st_size * where))
     except DamagedChunkError:
         return "DamagedChunkError"
-    return "LOST: nobody noticed"
+    return "LOST: not noticed"
 
 
 def _cut(site: Site, rng: random.Random, number: int) -> str:

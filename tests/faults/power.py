@@ -1,10 +1,10 @@
-"""What a disk holds after a loss of power, by the letter of POSIX: what was not fsynced is gone.
+"""The content of a disk after a loss of power, by the letter of POSIX: everything that was not fsynced is lost.
 
-A folder's entry counts once the folder was fsynced, a file's content as far as the file was. A real file system keeps
-more than that, in an order that nobody promises; so beside the strict picture there is a torn one, in which all names
-have reached the disk, and of the content that was not fsynced some pages have and some have not.
+An entry of a folder survives if the folder was fsynced, and content if the file was. Real file systems keep more than
+that, in no guaranteed order. So there are two variants: the strict one, and a torn one in which all names have reached
+the disk, but only some pages of the content that was not fsynced.
 
-What is not simulated: a disk that lies about fsync, and names that reach the disk in another order than they were made.
+Not simulated: a disk that lies about fsync, and names that reach the disk out of order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Datasets and files come from strangers: whatever they claim is refused or neutralised, in little memory."""
+"""Untrusted datasets and files: hostile claims are refused or neutralized, in little memory."""
 
 from __future__ import annotations
 

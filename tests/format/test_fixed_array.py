@@ -247,7 +247,7 @@ def find_index(path):
 
 @contextlib.contextmanager
 def flipped(path, place, bits):
-    """A file with some bits of one byte flipped, which are mended afterwards."""
+    """A file with some bits of one byte flipped, and restored afterwards."""
     with open(path, "r+b", buffering=0) as file:
         old = os.pread(file.fileno(), 1, place)[0]
         os.pwrite(file.fileno(), bytes([old ^ bits]), place)

@@ -114,5 +114,5 @@ def test_names_of_cameras(key: str, name: str, column: str) -> None:
     assert is_pixels(column)
 
 
-def test_a_column_whose_name_begins_alike_is_no_camera() -> None:
+def test_a_column_with_a_similar_name_is_not_a_camera() -> None:
     assert not is_pixels("pixelsize")

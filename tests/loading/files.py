@@ -187,7 +187,7 @@ def write(
 
 
 def write_virtual(path: Path, shards: Sequence[Written]) -> Written:
-    """Writes a virtual file beside its shards. Every column is a virtual dataset, as other programs make them."""
+    """Writes a virtual file next to its shards. Every column is a virtual dataset, as other programs make them."""
     lengths = np.concatenate([shard.lengths for shard in shards])
     data = {name: np.concatenate([shard.data[name] for shard in shards]) for name in shards[0].data}
     with h5py.File(path, "w") as file:

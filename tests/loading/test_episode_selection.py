@@ -50,7 +50,7 @@ def test_a_selection_takes_every_usual_form(value, expected):
         ({}, "an empty mapping"),
     ],
 )
-def test_what_is_no_selection_is_refused_with_an_example(value, words):
+def test_an_invalid_selection_is_refused_with_an_example(value, words):
     with pytest.raises(UsageError, match=words):
         parse_selections(value, setting="val_episodes")
 

@@ -75,6 +75,6 @@ def test_a_fold_takes_every_usual_form(fold):
 
 
 @pytest.mark.parametrize("fold", [(5, 5), (-1, 5), (0, 1), "5", "a/b", (0,), 3, (0, 5, 6)])
-def test_what_is_no_fold_is_refused(fold):
+def test_an_invalid_fold_is_refused(fold):
     with pytest.raises(UsageError, match=r"fold is .*, but must be \(i, k\) or 'i/k' with k from 2"):
         SplitRule(seed=1, fold=fold)

@@ -220,7 +220,7 @@ def make_at(dataset, epoch):
     return loader
 
 
-def test_workers_of_a_loader_that_is_gone_leave_without_a_pause(dataset):
+def test_workers_of_a_collected_loader_leave_at_once(dataset):
     loader = make(dataset, num_workers=2, worker_type="process")
     batches = iter(loader)
     next(batches)
@@ -231,7 +231,7 @@ def test_workers_of_a_loader_that_is_gone_leave_without_a_pause(dataset):
     began = time.monotonic()
     with threading._active_limbo_lock:  # as while any thread starts or ends
         gc.collect()
-    assert time.monotonic() - began < 4  # joining workers that nobody stopped takes five seconds each
+    assert time.monotonic() - began < 4  # joining workers that were not stopped takes five seconds each
 
 
 def test_a_worker_outlives_the_signals_that_are_for_the_trainer(dataset):
@@ -349,7 +349,7 @@ def test_the_global_random_state_is_left_alone(dataset):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_setting_the_position_ends_the_say_of_an_abandoned_iteration(dataset):
+def test_an_abandoned_iteration_no_longer_moves_the_position_once_it_is_set(dataset):
     whole = [list(make_at(dataset, epoch)) for epoch in range(2)]
     loader = make(dataset)
     abandoned = iter(loader)
@@ -363,7 +363,7 @@ def test_setting_the_position_ends_the_say_of_an_abandoned_iteration(dataset):
     same(list(loader), whole[0][2:])
 
 
-def test_epochs_beside_an_abandoned_iteration_are_not_repeated_silently(dataset):
+def test_repeating_an_epoch_next_to_an_abandoned_iteration_warns(dataset):
     loader = make(dataset)
     abandoned = iter(loader)
     next(abandoned)

@@ -66,7 +66,7 @@ def test_unshuffled_windows_come_in_the_files_order():
 
 
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 4))
-def test_drawing_with_replacement_takes_the_steps_it_was_told(num_windows, steps, world_size):
+def test_drawing_with_replacement_takes_the_given_number_of_steps(num_windows, steps, world_size):
     orders = [
         WindowOrder(num_windows=num_windows, batch_size=8, rank=r, world_size=world_size, steps_per_epoch=steps)
         for r in range(world_size)

@@ -557,7 +557,7 @@ def _row_dirt() -> list[Dirt]:
         ),
         dirt(
             "rows_extra",
-            "of-nobody-else",
+            "of-no-other-episode",
             both(meta("length", 1, 11), span(1, 7, 18), info(total_frames=53)),
             expected="11 rows",
             found="12",

@@ -129,7 +129,7 @@ def test_an_offset_of_whole_frames_is_found_at_the_first_step(
 
 
 @given(jump=st.integers(1, 99), frames=st.integers(1, 50))
-def test_a_jump_in_mid_episode_is_no_offset(jump: int, frames: int) -> None:
+def test_a_jump_in_mid_episode_is_not_an_offset(jump: int, frames: int) -> None:
     timestamp = (np.arange(100) + np.where(np.arange(100) >= jump, frames, 0)) / 30
     assert row_codes(rows_of(100, 30, timestamp=timestamp)) == ["timestamps_off_fps"]
 
@@ -189,7 +189,7 @@ def test_rows_lost_in_the_middle_cannot_be_aligned(lost: int) -> None:
     assert row_codes(rows) == ["frame_index_broken", "timestamps_off_fps", "rows_misplaced"]
 
 
-def test_index_is_compared_where_the_metadata_tells_it() -> None:
+def test_index_is_compared_if_the_metadata_states_it() -> None:
     assert row_codes(rows_of(5, 30), first_index=7) == ["index_mismatch"]
     assert row_codes(rows_of(5, 30), first_index=-1) == []
 
@@ -335,12 +335,12 @@ def test_a_slipping_file_leads_later_episodes_to_the_wrong_frame() -> None:
     assert found == ["video_fps"] * 5  # those that end half a frame or more after their time
 
 
-def test_a_last_frame_of_odd_duration_is_no_slip() -> None:
+def test_a_last_frame_of_odd_duration_is_not_a_slip() -> None:
     shown = header(num_frames=1000, fps=30 * 1000 / 1001, base_fps=30.0)
     assert span_codes([1000], [0], [1000], header=shown) == []
 
 
-def test_a_video_that_tells_nothing_is_left_to_decoding() -> None:
+def test_a_video_header_without_facts_is_left_to_decoding() -> None:
     assert span_codes([5], [0], [5], header=header(num_frames=None, duration_seconds=None)) == []
 
 

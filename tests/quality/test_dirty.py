@@ -202,7 +202,7 @@ def test_fail_refuses_with_every_finding_before_anything_is_written(
     assert not folder.exists()
 
 
-def test_the_refusal_tells_the_remedy(spoiled: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_refusal_names_the_remedy(spoiled: Callable[..., Path], tmp_path: Path) -> None:
     root = spoiled(spoil.value("action", 3, [float("nan")] * 6))
     with pytest.raises(DirtyDataError, match="with --episodes, or drop it with --dirty_episode_policy skip"):
         run(root, tmp_path / "data.h5", "fail")
@@ -286,7 +286,7 @@ def test_keep_keeps_what_can_be_aligned_and_marks_it(
     assert handled(header_of(output).findings, code) == [(1, "kept")]
 
 
-def test_keep_drops_rows_whose_place_nothing_tells(spoiled: Callable[..., Path], tmp_path: Path) -> None:
+def test_keep_drops_rows_whose_place_is_unknown(spoiled: Callable[..., Path], tmp_path: Path) -> None:
     output = tmp_path / "data.h5"
     run(spoiled(spoil.keep_rows(lambda row: row != 12)), output, "keep")
     assert episodes_in(output) == others(1)

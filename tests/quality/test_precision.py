@@ -70,7 +70,7 @@ def test_values_that_float32_keeps_apart_are_no_finding(values: np.ndarray) -> N
     assert lost_precision(values, FLOAT32) == []
 
 
-def test_a_joint_that_moves_and_then_rests_with_noise_is_no_finding() -> None:
+def test_a_joint_that_moves_and_then_rests_with_noise_is_fine() -> None:
     rng = np.random.default_rng(0)
     moving = steps(300, 0.5, 1e-3)
     resting = moving[-1] + 1e-9 * rng.normal(size=(90, 1))

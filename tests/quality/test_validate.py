@@ -102,7 +102,7 @@ def recorded_like_pusht(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("dataset", "change"), ODDITIES.values(), ids=ODDITIES)
-def test_what_real_datasets_do_is_no_dirt(
+def test_habits_of_real_datasets_are_not_dirt(
     dataset: str, change: Spoil, copy_of: Callable[[Path], Path], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     root = copy_of(request.getfixturevalue(dataset))

@@ -64,7 +64,7 @@ def test_cell_may_hold_a_path_within_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a picture", encoded(Image.fromarray(SCENE), "PNG")[:40], b"RIFF1234"])
-def test_what_is_no_picture_is_an_error_of_the_media(data: bytes, tmp_path: Path) -> None:
+def test_bytes_that_are_not_a_picture_are_a_media_error(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         upright(tmp_path, [{"bytes": data, "path": None}])
     assert caught.value.code == "decode_error"

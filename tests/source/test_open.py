@@ -237,7 +237,7 @@ def test_missing_files_of_a_folder_are_never_fetched(copy_of, recorded_v21: Path
     assert not (root / DATA_V2).exists()
 
 
-def test_a_folder_without_info_is_no_dataset(copy_of, recorded: Path) -> None:
+def test_a_folder_without_info_is_not_a_dataset(copy_of, recorded: Path) -> None:
     root = copy_of(recorded)
     remove(INFO)(root)
     with pytest.raises(SourceError, match=r"not a LeRobot dataset, because it has no meta/info\.json"):

@@ -104,7 +104,7 @@ def test_a_footer_is_freed_once_it_was_looked_at(file: Path) -> None:
     "Failed to launch worker thread: Resource temporarily unavailable",  # seen under a limit on address space
     "[Errno 12] Cannot allocate memory",
 ])  # fmt: skip
-def test_a_lack_of_memory_is_no_fault_of_a_file(words: str) -> None:
+def test_lack_of_memory_is_not_reported_as_a_damaged_file(words: str) -> None:
     with pytest.raises(MemoryError, match=re.escape(words)), reraise_arrow_oom():
         raise pa.ArrowException(f"Unknown error: {words}")
     with pytest.raises(pa.ArrowInvalid), reraise_arrow_oom():
@@ -180,7 +180,7 @@ def test_uneven_rows_are_refused(array: pa.Array, words: str) -> None:
 
 
 @pytest.mark.parametrize("array", [pa.array(["a"]), pa.array([["a"]]), pa.array([{"a": 1}])])
-def test_what_is_no_number_is_refused(array: pa.Array) -> None:
+def test_a_column_without_numbers_is_refused(array: pa.Array) -> None:
     with pytest.raises(NotNumericError, match="values of type"):
         to_numpy(array, null=0)
 

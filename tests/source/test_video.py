@@ -157,7 +157,7 @@ def test_absurd_count_is_damage_and_no_lack_of_memory(absurd: Path) -> None:
         list(reader.frames(0.0, 0, 30.0))
 
 
-def test_lack_of_memory_is_no_damage(absurd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_is_not_damage(absurd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "available_memory_bytes", lambda: 1 << 20)
     with pytest.raises(MemoryError):
         read_header(absurd)
@@ -166,7 +166,7 @@ def test_lack_of_memory_is_no_damage(absurd: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not enforce the limit")
-def test_limit_on_address_space_is_no_damage() -> None:
+def test_a_limit_on_address_space_is_not_damage() -> None:
     code = """
 import resource
 from lewm_data.source.media import lacks_memory
@@ -246,7 +246,7 @@ def failing_reads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["EIO", "ESTALE", "ETIMEDOUT", "ENOMEM", "EACCES"])
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])  # an MP4 has its index at the end, and FFmpeg only sees it missing
-def test_failing_read_keeps_its_name_and_is_no_damage(
+def test_a_failing_read_keeps_its_name_and_is_not_damage(
     kind: str, name: str, failing_reads: Path, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)

@@ -57,7 +57,7 @@ def test_peaks_say_how_large_and_where() -> None:
     rows["action"][12:, 1] = 3.0
     rows["state"][20, 0] = -9.0
     metrics = measure(rows, {"action": scale(std=0.5), "state": scale(mean=1.0, std=2.0)}, fps=10)
-    assert metrics.extreme == (6.0, "action", 1, 12)  # 3 / 0.5, beside 10 / 2
+    assert metrics.extreme == (6.0, "action", 1, 12)  # 3 / 0.5, compared with 10 / 2
     assert metrics.jump == (6.0, "action", 1, 12)
     rows["action"][5] = np.nan
     assert measure(rows, {"action": scale(std=0.5), "state": scale()}, fps=10).extreme == (9.0, "state", 0, 20)
