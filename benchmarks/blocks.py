@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from benchmarks.assess_blocks import cost_blocks, faults_blocks, prediction_blocks
 from benchmarks.tables import Columns, Result, chart, conditions, count, decibels, load, spread, spread_of, table
 
 CAMERA, DRAWN = "camera-like", "drawn"
@@ -308,6 +309,9 @@ _BENCHMARKS: Mapping[str, Callable[[Result], Iterator[tuple[str, str]]]] = {
     "scaling": _scaling,
     "training": _training,
     "inspection": _inspection,
+    "assess_faults": faults_blocks,
+    "assess_prediction": prediction_blocks,
+    "assess_cost": cost_blocks,
 }
 
 

@@ -112,6 +112,30 @@ def draw_panels(path: Path, panels: Sequence[Panel], *, title: str, note: str) -
         figure.legend(labels.values(), labels.keys(), ncols=3 if len(labels) > 2 else 2, title=title, **_LEGEND)
 
 
+def draw_points(
+    path: Path,
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str,
+    x_axis: str,
+    y_axis: str,
+    note: str,
+) -> None:
+    """Draws points of several kinds, with a small ``note`` below."""
+    with _figure(path, 4.6, note) as figure:
+        axes = figure.subplots()
+        for number, (label, some) in enumerate(points.items()):
+            x, y = [point[0] for point in some], [point[1] for point in some]
+            axes.scatter(x, y, s=60, color=_LINES[number], marker=_MARKS[number], label=label)
+        axes.axhline(1.0, color="#8c8c8c", linewidth=1.2, linestyle="--")
+        axes.set_xlabel(x_axis, fontsize=11)
+        axes.set_ylabel(y_axis, fontsize=11)
+        axes.set_ylim(bottom=0)
+        _simplify(axes, grid="both")
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, ncols=3, title=title, **_LEGEND)
+
+
 def _draw_panel(axes: Any, panel: Panel, labels: dict[str, Any]) -> None:
     for line in panel.lines:
         number = list(labels).index(line.label) if line.label in labels else len(labels)

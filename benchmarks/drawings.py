@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.blocks import CAMERA, CURVES, DRAWN, chunk_name, loaders
-from benchmarks.charts import GROUPS, Bar, Line, Panel, draw_bars, draw_panels
+from benchmarks.charts import GROUPS, Bar, Line, Panel, draw_bars, draw_panels, draw_points
 from benchmarks.harness import Spread
 from benchmarks.tables import Result, count
 
@@ -150,12 +150,27 @@ def _training(result: Result, folder: Path, machine: str) -> None:
     )  # fmt: skip
 
 
+def _assess_prediction(result: Result, folder: Path, machine: str) -> None:
+    rows = result["rows"]
+    contrasts = {"arm in plain sight": (0.5, 2.0), "faint": (0.05, 0.5), "hardly or not visible": (-1.0, 0.05)}
+    points = {
+        label: [(row["score"] or 0.0, row["error"]) for row in rows if low <= row["grade"]["contrast"] < high]
+        for label, (low, high) in contrasts.items()
+    }
+    draw_points(
+        folder / "assess_prediction.png", points, title="Does the score foretell how well a model predicts?",
+        x_axis="score of assess", y_axis="error of LeWM on new episodes (1: no better than none)",
+        note=f"{len(rows)} drawn recordings; rank correlation {result['rank_correlation']:.2f}; {machine}",
+    )  # fmt: skip
+
+
 _CHARTS: Mapping[str, Callable[[Result, Path, str], None]] = {
     "throughput": _throughput,
     "conversion": _conversion,
     "codecs": _codecs,
     "scaling": _scaling,
     "training": _training,
+    "assess_prediction": _assess_prediction,
 }
 
 

@@ -24,7 +24,15 @@ from benchmarks.tables import PLACE, RESULTS, load
 ROOT = Path(__file__).parents[1]
 READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 """Pages without a measured number outside of markers."""
-BENCHMARKS = ("throughput", "conversion", "codecs", "scaling", "training", "inspection")
+BENCHMARKS = (
+    "throughput",
+    "conversion",
+    "codecs",
+    "scaling",
+    "training",
+    "inspection",
+    "assess_prediction",
+)
 END = "<!-- end of results -->"
 MARKED = re.compile(r"(<!-- results: (?P<name>[\w.]+) -->\n)(?P<text>.*?)(\n?<!-- end of results -->)", re.DOTALL)
 NOT_MEASURED = "*Not measured yet: run `make bench`.*"

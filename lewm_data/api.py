@@ -17,10 +17,13 @@ from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig, RemoteC
 from lewm_data.conversion import merge as merging
 from lewm_data.conversion import pipeline
 from lewm_data.conversion.inspect import inspect_source
+from lewm_data.conversion.output import check_output
 from lewm_data.conversion.plan import shortfalls
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError, redact
+from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.paths import is_address, local_path
+from lewm_data.quality.policy import advised_policy
 from lewm_data.resources import Progress, available_memory_bytes
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 
@@ -218,7 +221,13 @@ def preview(
 
 
 def assess(
-    source: StrPath, config: AssessConfig | None = None, *, progress: Progress = _no_progress, **settings: Any
+    source: StrPath,
+    config: AssessConfig | None = None,
+    *,
+    png: StrPath | None = None,
+    overwrite: bool = False,
+    progress: Progress = _no_progress,
+    **settings: Any,
 ) -> Assessment:
     """Judges, without a GPU, whether a world model can learn from a recording.
 
@@ -229,39 +238,50 @@ def assess(
     Args:
         source: A converted file or its address in object storage, a dataset folder, or a Hub repo id.
         config: Settings to start from; None starts from the defaults.
+        png: Also draw the judgment into this file.
+        overwrite: Replace that file if it exists.
         progress: Called with what is being done, how much is done, and the total.
         **settings: Fields of ``AssessConfig``, such as ``frameskip=10``.
 
     Raises:
         UsageError: The source, a camera or a setting is invalid, or no episode can be read.
         DirtyDataError: The metadata is too damaged to read anything.
+        OutputError: The picture exists, or cannot be written.
 
     Example:
         >>> import lewm_data
-        >>> result = lewm_data.assess("recording")  # doctest: +SKIP
+        >>> result = lewm_data.assess("recording", png="judgment.png")  # doctest: +SKIP
         >>> result.verdict  # doctest: +SKIP
         'ready'
     """
-    from lewm_data.quality.assess.assessment import answer
+    from lewm_data.quality.assess.answers import answer
     from lewm_data.quality.assess.judge import judge
 
     settled = merged_config(AssessConfig, config, settings)
     name = source_of(source)
-    footage = _footage(name, settled, progress)
-    return judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip)
+    picture = None if png is None else local_path(png, "png")
+    if picture is not None:
+        check_output(picture, overwrite=overwrite)
+    footage, policy = _footage(name, settled, progress)
+    result = judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip, policy=policy)
+    if picture is not None:
+        from lewm_data.viewing.judgment_picture import write_judgment
+
+        write_judgment(result, picture, overwrite=overwrite)
+    return result
 
 
-def _footage(source: str, config: AssessConfig, progress: Progress) -> Footage:
-    """Reads a converted file or a dataset as small arrays."""
+def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Footage, DirtyEpisodePolicy | None]:
+    """Reads a converted file or a dataset as small arrays; and says which policy a conversion of it needs."""
     from lewm_data.quality.assess import reading
 
     if is_address(source):
         from lewm_data.loading.data_files import local_copy
 
         with local_copy(source, progress=progress) as copy:
-            return reading.read_converted(copy, camera=config.camera, progress=progress)
+            return reading.read_converted(copy, camera=config.camera, progress=progress), None
     if Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
-        return reading.read_converted(Path(source), camera=config.camera, progress=progress)
+        return reading.read_converted(Path(source), camera=config.camera, progress=progress), None
     settings = ConvertConfig(
         camera=config.camera,
         episodes=config.episodes,
@@ -274,7 +294,7 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> Footage:
     if inspection.dataset is None:
         inspection.refuse_if_dirty()
         raise AssertionError("a dataset whose metadata cannot be read is refused")
-    return reading.read_dataset(
+    footage = reading.read_dataset(
         inspection.dataset,
         inspection.report,
         source=source,
@@ -282,3 +302,4 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> Footage:
         skip=inspection.decision.dropped,
         progress=progress,
     )
+    return footage, advised_policy(inspection.report.findings, len(inspection.dataset.episodes))

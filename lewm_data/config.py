@@ -171,6 +171,8 @@ class PreviewConfig:
         max_episodes: Episodes that are shown with pictures and curves; all are listed with their numbers.
         episodes: Episodes to choose them from: half-open ranges and single numbers, such as ``0:50,60``. None prefers
             those with findings and the odd ones, and takes the rest evenly.
+        assess: Also judge whether a world model will learn from it, as ``assess`` does, on at most 9,000 frames. A
+            contact sheet and a page of a file in object storage leave it out.
         overwrite: Replace an output that exists.
     """
 
@@ -178,6 +180,7 @@ class PreviewConfig:
     frameskip: int = 5
     max_episodes: int = 200
     episodes: str | None = None
+    assess: bool = True
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -111,8 +111,16 @@ def _assess(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data.cli.tables import show_assessment
 
     with StagedProgress(console) as progress:
-        result = api.assess(options.source, _config(AssessConfig, options), progress=progress)
+        result = api.assess(
+            options.source,
+            _config(AssessConfig, options),
+            png=options.png,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
     show_assessment(console, result)
+    if options.png is not None:
+        show_done(console, local_path(options.png, "png"), ": the judgment as a picture")
     return 0, result.to_dict()
 
 

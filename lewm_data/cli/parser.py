@@ -109,6 +109,8 @@ def make_parser() -> Parser:
     assess = Parser(description="Judges whether a world model can learn from a recording. Needs no GPU.")
     assess.add_argument("source", help="converted HDF5 file or its address, dataset folder or Hub repo id")
     assess.add_class_arguments(AssessConfig, as_group=True)
+    assess.add_argument("--png", type=str | None, default=None, help="also draw the judgment into this file")
+    _add_overwrite(assess)
     _add_json(assess)
     commands.add_subcommand("assess", assess, help="judge whether a world model can learn from it")
 

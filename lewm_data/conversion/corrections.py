@@ -95,7 +95,7 @@ def find_corrections(
         if index not in dropped and index in report.first_rows
     }
 
-    def read(columns: Sequence[str], episodes: Sequence[int]) -> Footage:
+    def read(columns: Sequence[str], episodes: Sequence[int], *, max_frames: int = MAX_FRAMES) -> Footage:
         return read_dataset(
             dataset,
             report,
@@ -103,6 +103,7 @@ def find_corrections(
             cameras=[cameras[column] for column in columns],
             skip=frozenset(dataset.episodes.index.tolist()).difference(episodes),
             decode_threads=config.decode_threads,
+            max_frames=max_frames,
             progress=progress,
         )
 
@@ -111,7 +112,8 @@ def find_corrections(
     footage: Footage | None = None
     groups = _groups(lengths, len(cameras)) if config.trim_idle else []
     for group in groups:
-        footage = read(tuple(cameras), group)
+        num_frames = sum(lengths[index] for index in group) * len(cameras)
+        footage = read(tuple(cameras), group, max_frames=2 * num_frames)  # whole episodes, and all of them
         kept_steps |= _kept_steps(footage, config.min_episode_steps)
     if measured and lengths and len(groups) != 1:
         footage = read(measured, list(lengths))

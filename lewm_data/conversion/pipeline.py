@@ -21,6 +21,7 @@ from lewm_data.errors import DirtyDataError, InterruptedConversionError, Resourc
 from lewm_data.findings import Finding
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION
+from lewm_data.notation import count_of
 from lewm_data.paths import local_path
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 
@@ -80,8 +81,8 @@ class ConversionResult:
     def __repr__(self) -> str:
         """One line: the file, what it holds, and what it took; and one for each camera that was to be shifted."""
         line = (
-            f"{self.path}: {self.num_episodes:,} episodes, {self.num_steps:,} steps, {self.file_bytes / MEGABYTE:,.0f} "
-            f"MB in {self.seconds:,.1f} s ({self.frames_per_second:,.0f} frames/s, "
+            f"{self.path}: {count_of(self.num_episodes, 'episode')}, {count_of(self.num_steps, 'step')}, "
+            f"{self.file_bytes / MEGABYTE:,.0f} MB in {self.seconds:,.1f} s ({self.frames_per_second:,.0f} frames/s, "
             f"{self.peak_memory_bytes / MEGABYTE:,.0f} MB of memory at the peak)"
         )
         return "\n".join([line, *(f"shift: {remark}" for remark in self.remarks)])

@@ -10,6 +10,7 @@ import numpy as np
 
 from lewm_data.config import ConvertConfig
 from lewm_data.errors import UsageError
+from lewm_data.notation import count_of
 
 MEBIBYTE = 1 << 20
 MEGABYTE = 10**6
@@ -181,8 +182,8 @@ def cut_part(lengths: Sequence[int], number: int, num_parts: int) -> range:
     """
     if num_parts > len(lengths):
         raise UsageError(
-            f"shard is {number}/{num_parts}, but there are only {len(lengths)} episodes to convert, and a part holds "
-            "one or more. Ask for fewer parts."
+            f"shard is {number}/{num_parts}, but only {count_of(len(lengths), 'episode')} can be converted, and a part "
+            "holds one or more. Ask for fewer parts."
         )
     ends = np.cumsum(lengths, dtype=np.float64)
     middles = ends - np.asarray(lengths) / 2
@@ -222,7 +223,7 @@ def shortfalls(plan: Plan, *, config: ConvertConfig, available_memory_bytes: int
         ]
         problems.append(
             f"disk: {plan.temporary_bytes / MEGABYTE:,.0f} MB are needed (output "
-            f"{plan.output_bytes / MEGABYTE:,.0f} MB in {plan.num_shards} shards), but "
+            f"{plan.output_bytes / MEGABYTE:,.0f} MB in {count_of(plan.num_shards, 'shard')}), but "
             f"{free_disk_bytes / MEGABYTE:,.0f} MB are free. What helps: {_listed(remedies)}."
         )
     return problems

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lewm_data.findings import Finding, finding
+from lewm_data.notation import count_of
 
 BLACK_LEVEL = 8
 """A frame is black if its brightest value (of 255) is below this: limited-range video decodes black to 0 or 1."""
@@ -85,10 +86,10 @@ class PictureCheck:
         where: dict[str, Any] = {"episode": episode, "file": file}
         expected = f"pictures in {self.column!r}"
         if self._black:
-            found = f"{self._black} black frames"
+            found = count_of(self._black, "black frame")
             yield finding("frames_black", expected=expected, found=found, step=first_step + self._first_black, **where)
         if self._constant:
-            found = f"{self._constant} frames of one color"
+            found = f"{count_of(self._constant, 'frame')} of one color"
             yield finding(
                 "frames_constant", expected=expected, found=found, step=first_step + self._first_constant, **where
             )

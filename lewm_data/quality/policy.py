@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lewm_data.catalog import CATALOG
@@ -38,6 +38,26 @@ def decide(findings: Iterable[Finding], policy: DirtyEpisodePolicy) -> Decision:
     handled = tuple(dataclasses.replace(found, handling=_handling(found, policy)) for found in findings)
     dropped = {found.episode for found in handled if found.handling == "dropped" and found.episode is not None}
     return Decision(handled, frozenset(dropped), any(found.handling == "refused" for found in handled))
+
+
+def advised_policy(findings: Sequence[Finding], num_episodes: int) -> DirtyEpisodePolicy | None:
+    """The policy under which a refused dataset is best converted.
+
+    Args:
+        findings: All findings of the dataset.
+        num_episodes: Its episodes.
+
+    Returns:
+        ``skip``; ``keep`` where ``skip`` would drop more than half of the episodes, and ``keep`` fewer. None where
+        ``fail`` refuses nothing, or neither helps.
+    """
+    if not decide(findings, "fail").refused:
+        return None
+    skipped, kept = decide(findings, "skip"), decide(findings, "keep")
+    dropped = num_episodes if skipped.refused else len(skipped.dropped)
+    if not kept.refused and len(kept.dropped) < dropped and 2 * dropped > num_episodes:
+        return "keep"
+    return "skip" if dropped < num_episodes else None
 
 
 def _handling(found: Finding, policy: DirtyEpisodePolicy) -> Handling:

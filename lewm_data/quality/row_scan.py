@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
-from lewm_data.format.schema import DONE
+from lewm_data.format.schema import ACTION, DONE, STATE
 from lewm_data.quality import checks
 from lewm_data.quality.checks import EpisodeRows
 from lewm_data.quality.clock import Frames, read_clock
 from lewm_data.quality.data_file_checks import inspect_data_file
+from lewm_data.quality.motion import MotionSample
 from lewm_data.source.data_files import data_files
 from lewm_data.source.files import first_line
 from lewm_data.source.metadata import INDEX_COLUMNS, NULL, LeRobotDataset
@@ -64,6 +65,7 @@ class RowScan:
         self._frames, self._state_dtype = frames, state_dtype
         self._whole = whole
         self._columns = dataset.row_columns(extra_columns)
+        self._motion = MotionSample(dataset.episodes.index, dataset.episodes.length)
         keys = dict.fromkeys(key for keys in self._columns.values() for key in keys)
         self._widths = {key: dataset.features[key].width for key in keys}
         self.max_steps = checks.MAX_EPISODE_BYTES // (8 * (len(INDEX_COLUMNS) + sum(self._widths.values())))
@@ -127,7 +129,8 @@ class RowScan:
                     found=f"none in {len(files):,} of {len(self._scanned):,} files",
                 )
             )
-        return findings
+        names = {name: self._dataset.dimension_names(self._columns.get(name, ())) for name in (ACTION, STATE)}
+        return findings + self._motion.findings(self._dataset.fps, names)
 
     def _relocate(self) -> list[Finding]:
         """Looks for the rows of pending episodes in other files, and accepts them if exactly one file has them."""
@@ -189,6 +192,7 @@ class RowScan:
                     )
                 )
                 findings += found
+                self._motion.add(rows.episode, rows.columns, self._columns)
                 if any(one.code == "timestamps_off_fps" for one in found):
                     clock = read_clock(rows.timestamp, self._dataset.fps)
                     if clock.kind == "drift":

@@ -14,6 +14,9 @@ from lewm_data.errors import FormatError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, STATE, camera_name
 from lewm_data.loading.store import FrameStore
+from lewm_data.quality.assess.footage import Footage
+from lewm_data.quality.assess.reading import read_converted
+from lewm_data.resources import Progress
 from lewm_data.viewing.recording import Picture, Rows
 
 _BLOCK_ROWS = 65_536
@@ -132,6 +135,12 @@ class ConvertedFile:
             frames = np.empty((len(chosen), *shape), np.uint8)
             self._store.read_frames(camera, chosen, frames)
             yield from (scaled(frame, height) for frame in frames)
+
+    def footage(self, max_frames: int, progress: Progress) -> Footage | None:
+        """See ``Recording``. A file in object storage would have to be downloaded first."""
+        if not isinstance(self._store.path, Path):
+            return None
+        return read_converted(self._store.path, max_frames=max_frames, progress=progress)
 
     def close(self) -> None:
         """See ``Recording``. The store closes its files when it is collected."""

@@ -22,6 +22,7 @@ SCRIPTS = (
     "dom.js",
     "values.js",
     "charts.js",
+    "judgment.js",
     "overview.js",
     "findings.js",
     "player.js",

@@ -62,6 +62,7 @@ class PreviewResult:
             "num_episodes_shown": len(data["shown"]),
             "num_findings": data["numFindings"],
             "verdict": data["verdict"]["level"],
+            "judgment": data["judgment"] and data["judgment"]["verdict"],
         }
 
 
@@ -94,7 +95,7 @@ def make_preview(
     check_output(output, overwrite=config.overwrite)
     is_sheet = suffix == SHEET_SUFFIX
     if is_sheet:
-        config = dataclasses.replace(config, max_episodes=min(config.max_episodes, sheet.MAX_EPISODES))
+        config = dataclasses.replace(config, max_episodes=min(config.max_episodes, sheet.MAX_EPISODES), assess=False)
     recording = open_recording(source, config, progress)
     try:
         preview = summarize(recording, config, progress)

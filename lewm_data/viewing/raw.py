@@ -14,6 +14,8 @@ from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.errors import SourceError
 from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, STATE, camera_name
+from lewm_data.quality.assess.footage import Footage
+from lewm_data.quality.assess.reading import read_dataset
 from lewm_data.quality.policy import decide
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
@@ -115,6 +117,21 @@ class RawDataset:
                     picture = np.empty((*size, 3), np.uint8)
                     scaler.put(event.frame, picture, orientation=event.orientation)
             yield picture
+
+    def footage(self, max_frames: int, progress: Progress) -> Footage | None:
+        """See ``Recording``. Needs no second inspection."""
+        if self._dataset is None or not self.dimensions:
+            return None
+        return read_dataset(
+            self._dataset,
+            self._report,
+            source=self.handle,
+            cameras=tuple(self.cameras),
+            skip=decide(self.findings, "keep").dropped,
+            decode_threads=self._config.decode_threads,
+            max_frames=max_frames,
+            progress=progress,
+        )
 
     def close(self) -> None:
         """See ``Recording``."""

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.findings import Finding
+from lewm_data.quality.assess.footage import Footage
+from lewm_data.resources import Progress
 
 type Rows = dict[str, NDArray[np.float64]]
 """``action``, ``state``, ``done`` and, if present, ``task_index`` to (L, width) float64."""
@@ -69,6 +71,14 @@ class Recording(Protocol):
             camera: Key of the camera.
             steps: Steps of the episode, ascending.
             height: Height in pixels. The width keeps the aspect ratio; smaller frames keep their size.
+        """
+
+    def footage(self, max_frames: int, progress: Progress) -> Footage | None:
+        """Reads rows and small frames for a judgment; None where that would take long, or nothing can be read.
+
+        Args:
+            max_frames: Frames to look at, over all cameras.
+            progress: Called after each episode.
         """
 
     def close(self) -> None:

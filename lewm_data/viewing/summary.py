@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 import lewm_data
 from lewm_data.config import PreviewConfig
 from lewm_data.conversion.watchdog import raise_if_interrupted
+from lewm_data.errors import LewmDataError
 from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE, pixels_column
 from lewm_data.notation import parse_episodes
+from lewm_data.quality.assess.answers import answer
+from lewm_data.quality.assess.judge import judge
+from lewm_data.quality.policy import advised_policy
 from lewm_data.resources import Progress
+from lewm_data.viewing.judgment import judgment
 from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
 from lewm_data.viewing.recording import Recording
 from lewm_data.viewing.strips import (
@@ -31,6 +36,9 @@ from lewm_data.viewing.strips import (
 )
 from lewm_data.viewing.survey import Survey, survey
 from lewm_data.viewing.verdict import verdict
+
+MAX_JUDGED_FRAMES = 9_000
+"""Frames that the judgment looks at, over all cameras: about half a minute."""
 
 MAX_DIMENSIONS = 64
 """Dimensions of a column that are shown."""
@@ -88,12 +96,14 @@ def summarize(
         raise_if_interrupted()
         details[str(position)] = _episode_detail(recording, surveyed, position, shape, marks.get(position, []), book)
         progress("pictures", done + 1, len(shown))
+    judged = _judge(recording, config, progress) if config.assess else None
     findings = sorted(recording.findings, key=lambda found: found.severity != "error")
     data = {
         "version": lewm_data.__version__,
         "name": recording.name,
         "isConverted": recording.is_converted,
         "verdict": verdict(recording)._asdict(),
+        "judgment": judged,
         "facts": recording.facts,
         "fps": recording.fps,
         "numSteps": config.num_steps,
@@ -114,6 +124,29 @@ def summarize(
         "still": {"seconds": STILL_SECONDS, "deviations": STILL_DEVIATIONS},
     }
     return Preview(data=data, pictures=book.pictures)
+
+
+def _judge(recording: Recording, config: PreviewConfig, progress: Progress) -> dict[str, Any] | None:
+    """Whether a world model will learn from the recording; None if it cannot be read, or not without a download."""
+
+    def interruptible(what: str, done: int, total: int) -> None:
+        raise_if_interrupted()
+        progress(what, done, total)
+
+    try:
+        footage = recording.footage(MAX_JUDGED_FRAMES, interruptible)
+    except LewmDataError:  # the findings and the episodes say what is wrong with it
+        return None
+    if footage is None:
+        return None
+    assessment = judge(
+        footage,
+        answer(footage, interruptible),
+        source=recording.handle,
+        frameskip=config.frameskip,
+        policy=advised_policy(recording.findings, len(recording.numbers)) if recording.refused else None,
+    )
+    return judgment(assessment, total_episodes=len(recording.numbers))
 
 
 def episode_table(recording: Recording, surveyed: Survey) -> dict[str, list[Any]]:

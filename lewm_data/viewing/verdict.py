@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lewm_data.findings import Finding, Verdict
 from lewm_data.notation import count_of
+from lewm_data.quality.policy import advised_policy
 from lewm_data.viewing.recording import Recording
 
 
@@ -30,9 +31,8 @@ def verdict(recording: Recording) -> Verdict:
     camera = f" --camera {shlex.quote(next(iter(recording.cameras.values())))}" if len(recording.cameras) > 1 else ""
     convert = f"lewm-data convert {source} OUTPUT.h5{camera}"
     if recording.refused:
-        episodes = {found.episode for found in errors}
-        is_skippable = None not in episodes and len(episodes) < len(recording.numbers)
-        command = f"{convert} --dirty_episode_policy skip" if is_skippable else f"lewm-data inspect {source}"
+        policy = advised_policy(recording.findings, len(recording.numbers))
+        command = f"{convert} --dirty_episode_policy {policy}" if policy else f"lewm-data inspect {source}"
         sentence = f"Do not train on it as it is: {count_of(len(errors), 'error')} in {_where(errors)}."
         return Verdict("bad", sentence, command)
     if errors or num_warnings:

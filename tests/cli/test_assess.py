@@ -78,3 +78,14 @@ def test_people_get_facts_findings_a_verdict_and_a_command(recorded: Path, capsy
     assert out == ""
     assert "5 episodes, 54 steps" in err
     assert "lewm-data" in err
+
+
+def test_the_judgment_can_be_a_picture(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "judgment.png"
+    arguments = ("assess", recorded, "--camera", "top", "--png", picture)
+    assert run(*arguments, capsys=capsys)[0] == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    status, _, err = run(*arguments, capsys=capsys)
+    assert status == 2
+    assert "exists already" in err
+    assert run(*arguments, "--overwrite", capsys=capsys)[0] == 0

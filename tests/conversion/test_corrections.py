@@ -359,7 +359,8 @@ def test_an_episode_that_is_wholly_idle_is_dropped_and_recorded(late_arm: Path, 
     [record] = result.header.sources
     assert record.episodes == (0, 1, 2, 4)
     assert record.shifts == {"pixels": 2}
-    [found] = result.header.findings
+    idle, found = result.header.findings
+    assert (idle.code, idle.handling) == ("robot_idle", "recorded")
     assert (found.code, found.episode, found.handling) == ("episode_cut_away", 3, "dropped")
     assert found.found == f"{LENGTH} steps without motion"
     assert verify_against(result.path, str(late_arm)) == ([], result.num_steps)

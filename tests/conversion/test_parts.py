@@ -37,7 +37,7 @@ def test_parts_have_about_as_many_steps(lengths, num_parts):
 
 
 def test_more_parts_than_episodes_is_an_error():
-    with pytest.raises(UsageError, match=r"shard is 2/4, but there are only 3 episodes"):
+    with pytest.raises(UsageError, match=r"shard is 2/4, but only 3 episodes can be converted"):
         cut_part([5, 5, 5], 2, 4)
 
 

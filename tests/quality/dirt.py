@@ -216,6 +216,16 @@ def values(column: str, fn: Callable[[np.ndarray], Any], *, episode: int = 1) ->
     return rows(edit)
 
 
+def together(*spoils: Spoil) -> Spoil:
+    """Spoils in several ways, one after the other."""
+
+    def spoil(root: Path) -> None:
+        for one in spoils:
+            one(root)
+
+    return spoil
+
+
 def retype(column: str, fn: Callable[[list[Any]], pa.Array]) -> Spoil:
     """Replaces a column by one of another type."""
 
@@ -709,11 +719,35 @@ def _row_dirt() -> list[Dirt]:
             ),
             episode=ALL,
             expected="'observation.state' (joint_0) to keep its 12 distinct values",
+            also=frozenset({"dimension_still"}),
         ),
         dirt("values_not_finite", "null-done", value("next.done", 3, None), expected="'next.done'"),
         dirt("action_constant", "ones", values("action", lambda mine: np.ones_like(mine)), found="12 steps"),
         dirt("action_zero", "zeros", values("action", lambda mine: np.zeros_like(mine)), found="12 steps"),
         dirt("state_frozen", "first", values("observation.state", lambda mine: mine[0]), found="12 steps"),
+        dirt(
+            "dimension_still",
+            "jitter",
+            retype(
+                "observation.state",
+                lambda cells: pa.array(
+                    [[*cell[:5], 7 + 1e-3 * (row % 2)] for row, cell in enumerate(cells)], pa.list_(pa.float32())
+                ),
+            ),
+            episode=None,
+            file=None,
+            expected="state that moves more than its noise",
+            found="1 dimension at rest: joint_5",
+        ),
+        dirt(
+            "robot_idle",
+            "an-episode",
+            together(*(values(key, lambda mine: mine[0], episode=3) for key in ("action", "observation.state"))),
+            episode=None,
+            file=None,
+            found="at rest in 39% of the steps, and throughout episode 3",
+            also=frozenset({"action_constant", "state_frozen"}),
+        ),
         dirt(
             "done_mid_episode",
             "twice",

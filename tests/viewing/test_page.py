@@ -64,7 +64,7 @@ def test_the_list_filters_sorts_and_finds(good: Path, visit: Callable[..., Any])
     page.get_by_text("Stand out").click()
     assert 8 in listed(page)
     assert page.locator("#row-8 .badge.odd").all_text_contents() == ["long"]
-    page.get_by_text("All", exact=False).first.click()
+    page.locator(".chips").get_by_text("All", exact=False).first.click()
     page.get_by_role("searchbox").fill("7")
     assert listed(page) == [7]
     assert page.get_by_role("status").text_content() == "1 of 10 episodes"
@@ -286,6 +286,17 @@ def test_an_unreadable_dataset_lists_its_findings(recorded: Path, copy_of: Calla
     page = visit(make_preview(str(root), root.parent / "broken.html", PreviewConfig()).path)
     assert "metadata_unreadable" in page.locator("#findings").text_content()
     assert page.locator("#verdict").get_attribute("class") == "verdict bad"
+
+
+def test_the_judgment_comes_right_after_the_findings(good: Path, visit: Callable[..., Any]) -> None:
+    page = visit(good)
+    sections = page.locator("main > section").evaluate_all("all => all.map(e => e.id)")
+    assert sections.index("learn") == sections.index("findings") + 1
+    questions = page.locator("#learn .card h4").all_text_contents()
+    assert len(questions) == 8
+    assert "Is a camera out of step with the joints?" in questions
+    page.locator("header a.verdict").click()
+    assert page.url.endswith("#learn")
 
 
 def test_a_joint_that_only_shows_noise_gets_a_flat_curve(folder: Path, visit: Callable[..., Any]) -> None:

@@ -282,3 +282,11 @@ def test_a_joint_that_only_shows_noise_is_flagged_and_does_not_hide_a_pause(tmp_
     assert all(share > 0.4 for share in data["episodes"]["still"]), (fps, data["episodes"]["still"])
     peaks = {*data["episodes"]["extremeDimension"], *data["episodes"]["jumpDimension"]}
     assert peaks <= {0, 2}  # the arm, in action or state
+
+
+def test_the_judgment_can_be_left_out(converted: Path, tmp_path: Path) -> None:
+    made = make_preview(str(converted), tmp_path / "page.html", PreviewConfig(assess=False))
+    assert Page(made.path).data["judgment"] is None
+    assert made.to_dict()["judgment"] is None
+    judged = make_preview(str(converted), tmp_path / "judged.html", PreviewConfig())
+    assert Page(judged.path).data["judgment"]["verdict"] == judged.to_dict()["judgment"] == "fixable"

@@ -1,4 +1,4 @@
-"""All questions asked of one recording, and the answers as one value."""
+"""The judgment of one recording as one value: the answers, the findings, the verdict, and what to type next."""
 
 from __future__ import annotations
 
@@ -6,61 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from lewm_data.notation import count_of
-from lewm_data.quality.assess.excitation import Excitation, find_excitation, near_duplicates
-from lewm_data.quality.assess.footage import Footage
-from lewm_data.quality.assess.frameskip import FrameskipAdvice, find_frameskip
-from lewm_data.quality.assess.idle import Idleness, find_idle
-from lewm_data.quality.assess.lag import Lag, find_lag
-from lewm_data.quality.assess.noise import change_over_noise, moving_dimensions
-from lewm_data.quality.assess.response import Response, find_response
-from lewm_data.quality.assess.visibility import GAP_SECONDS, Look, Visibility, find_visibility, learning_curve, look
-from lewm_data.resources import Progress
+from lewm_data.quality.assess.answers import Answers, CameraAnswers
 
 Level = Literal["ready", "fixable", "record_again"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CameraAnswers:
-    """What is known of one camera.
-
-    Attributes:
-        lag: How far it is behind the joints.
-        visibility: What it shows of the robot.
-        repeated_frames: Share of the frames that show the same as the one before, while the robot moves.
-        change_over_noise: How many times larger the change over 0.3 seconds is than from one frame to the next; about
-            1 where a picture is all noise. None: cannot tell.
-    """
-
-    lag: Lag
-    visibility: Visibility
-    repeated_frames: float
-    change_over_noise: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
-    """Every measurement of ``assess``, before it is judged.
-
-    Attributes:
-        cameras: Name of each camera to what is known of it.
-        idle: Where the robot stands still.
-        still_dimensions: ``action`` and ``state`` to the names of the dimensions that never move.
-        response: How the state follows the action.
-        excitation: How much the actions vary by themselves.
-        frameskip: Frameskips compared, through the camera that sees most.
-        learning_curve: Pairs of share of the episodes and score of that camera.
-        near_duplicates: Pairs of episode numbers whose rows are nearly the same.
-    """
-
-    cameras: dict[str, CameraAnswers]
-    idle: Idleness
-    still_dimensions: dict[str, tuple[str, ...]]
-    response: Response
-    excitation: Excitation
-    frameskip: FrameskipAdvice
-    learning_curve: tuple[tuple[float, float], ...]
-    near_duplicates: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,12 +68,31 @@ class Assessment:
     findings: tuple[AssessFinding, ...]
     answers: Answers
 
+    @property
+    def score(self) -> float | None:
+        """How much there is to learn, from 0 to 1, to compare recordings with; None: cannot tell.
+
+        The geometric mean of three shares: the visibility of the camera that sees most, the share of its picture's
+        change over 0.3 seconds that is motion rather than noise, and the share of the state's coming change that only
+        the actions explain. What cannot be told is left out of the mean.
+        """
+        best = max(self.answers.cameras.values(), key=lambda camera: camera.visibility.score or 0.0, default=None)
+        if best is None or best.visibility.score is None:
+            return None
+        shares = [best.visibility.score]
+        if best.change_over_noise is not None:
+            shares.append(1 - 1 / max(1.0, best.change_over_noise))
+        if self.answers.response.following is not None:
+            shares.append(self.answers.response.following)
+        return float(np.prod(np.clip(shares, 0.0, 1.0)) ** (1 / len(shares)))
+
     def to_dict(self) -> dict[str, Any]:
         """The object that ``lewm-data assess --json`` prints; None means "cannot tell"."""
         answers = self.answers
         return {
             "source": self.source,
             "verdict": self.verdict,
+            "score": self.score,
             "next_steps": [step.line for step in self.next_steps],
             "cameras": {name: _camera(camera) for name, camera in answers.cameras.items()},
             "idle": {
@@ -189,70 +159,9 @@ class Assessment:
 
 _SENTENCES: dict[Level, str] = {
     "ready": "A world model can learn from this recording.",
-    "fixable": "A world model can learn from this recording, and better once the above is corrected.",
+    "fixable": "A world model can learn from this recording, and better once its findings are corrected.",
     "record_again": "Record again, or record more, before you pay for training.",
 }
-
-
-def answer(footage: Footage, progress: Progress = lambda what, done, total: None) -> Answers:
-    """Asks every question of one recording.
-
-    Args:
-        footage: The recording.
-        progress: Called after each question.
-    """
-    total = 4 + 2 * len(footage.cameras)
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        progress("questions", done, total)
-
-    idle = find_idle(footage)
-    step()
-    response = find_response(footage)
-    step()
-    gap = max(1, round(GAP_SECONDS * footage.fps))
-    cameras = {}
-    looks: dict[str, Look] = {}
-    for name, track in footage.cameras.items():
-        lag = find_lag(footage, track)
-        step()
-        looks[name] = look(footage, track)
-        moving = ~idle.is_idle
-        cameras[name] = CameraAnswers(
-            lag=lag,
-            visibility=find_visibility(footage, looks[name]),
-            repeated_frames=float(track.repeated[moving].mean()) if moving.any() else 0.0,
-            change_over_noise=change_over_noise(track.thumbnails, footage.episode, gap),
-        )
-        step()
-    best = max(cameras, key=lambda name: cameras[name].visibility.score or 0.0, default=None)
-    excitation = find_excitation(footage)
-    step()
-    frameskip = FrameskipAdvice(recommended=None, by_frameskip={})
-    curve: list[tuple[float, float]] = []
-    if best is not None:
-        frameskip = find_frameskip(footage, footage.cameras[best])
-        curve = learning_curve(footage, looks[best])
-    step()
-    return Answers(
-        cameras=cameras,
-        idle=idle,
-        still_dimensions={name: _still(footage, name) for name in ("action", "state")},
-        response=response,
-        excitation=excitation,
-        frameskip=frameskip,
-        learning_curve=tuple(curve),
-        near_duplicates=tuple(near_duplicates(footage)),
-    )
-
-
-def _still(footage: Footage, column: Literal["action", "state"]) -> tuple[str, ...]:
-    values = footage.action if column == "action" else footage.state
-    moving = moving_dimensions(values, footage.episode, footage.fps)
-    return tuple(name for name, moves in zip(footage.names[column], moving, strict=True) if not moves)
 
 
 def _camera(camera: CameraAnswers) -> dict[str, float | None]:

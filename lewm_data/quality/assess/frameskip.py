@@ -94,7 +94,7 @@ def find_frameskip(footage: Footage, track: CameraTrack) -> FrameskipAdvice:
 
 
 def recommend(by_frameskip: dict[int, Skip]) -> int | None:
-    """The largest frameskip with 90 % of the best gain, and a copy R2 below 0.9.
+    """The largest frameskip with 90 % of the best gain, and a copy R2 below 0.9; above 0, where there is a choice.
 
     Args:
         by_frameskip: What was measured of each.
@@ -104,8 +104,8 @@ def recommend(by_frameskip: dict[int, Skip]) -> int | None:
     if best < MIN_GAIN:
         return None
     good = [s for s, gain in gains.items() if gain >= _NEAR_BEST * best and by_frameskip[s].copy_r2 < MAX_COPY_R2]
-    if good:
-        return max(good)
+    if good:  # frames that have nothing in common any more are no better than those that do
+        return max([s for s in good if by_frameskip[s].copy_r2 > 0] or good)
     # where the gain is best, repeating the frame is too good: take the next larger one at which it is not
     peak = max(gains, key=lambda skip: gains[skip])
     larger = [s for s, gain in gains.items() if s > peak and by_frameskip[s].copy_r2 < MAX_COPY_R2 and gain >= MIN_GAIN]
@@ -121,7 +121,7 @@ def _compare(
 ) -> Skip:
     blocks = episode_blocks(episode)
     mean, std = now.mean(axis=0), now.std(axis=0)
-    std = std + 1e-3 * std.max()
+    std = std + 1e-3 * max(float(std.max()), 1e-6)  # a frozen camera's features never vary
     change = (later - now) / std
     copy_r2 = 1 - (change**2).sum() / ((((later - mean) / std) ** 2).sum() + 1e-12)
     frame = (now - mean) / std

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.notation import count_of
-from lewm_data.quality.assess.assessment import Answers, AssessFinding, Assessment, Level, NextStep
+from lewm_data.quality.assess.answers import Answers
+from lewm_data.quality.assess.assessment import AssessFinding, Assessment, Level, NextStep
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
@@ -37,7 +39,14 @@ RECORD_AGAIN = frozenset(
 HARMLESS = frozenset({"dimension_still"})
 
 
-def judge(footage: Footage, answers: Answers, *, source: str, frameskip: int) -> Assessment:
+def judge(
+    footage: Footage,
+    answers: Answers,
+    *,
+    source: str,
+    frameskip: int,
+    policy: DirtyEpisodePolicy | None = None,
+) -> Assessment:
     """Judges a recording.
 
     Args:
@@ -45,6 +54,7 @@ def judge(footage: Footage, answers: Answers, *, source: str, frameskip: int) ->
         answers: What was measured of it.
         source: What a command is given to open it.
         frameskip: The frameskip that training will use.
+        policy: The dirty-episode policy that its conversion needs; None: the default will do.
     """
     findings = tuple(_findings(footage, answers, frameskip))
     codes = {found.code for found in findings}
@@ -61,7 +71,7 @@ def judge(footage: Footage, answers: Answers, *, source: str, frameskip: int) ->
         num_steps=len(footage.episode),
         fps=footage.fps,
         verdict=verdict,
-        next_steps=tuple(_next_steps(answers, codes, source, verdict))[:3],
+        next_steps=tuple(_next_steps(answers, codes, source, verdict, policy))[:3],
         findings=findings,
         answers=answers,
     )
@@ -241,14 +251,16 @@ def _about_episodes(footage: Footage, answers: Answers) -> Iterator[AssessFindin
         )
 
 
-def _next_steps(answers: Answers, codes: set[str], source: str, verdict: Level) -> Iterator[NextStep]:
+def _next_steps(
+    answers: Answers, codes: set[str], source: str, verdict: Level, policy: DirtyEpisodePolicy | None
+) -> Iterator[NextStep]:
     """Commands to paste."""
     quoted = shlex.quote(source)
     if verdict == "record_again":
         yield NextStep(f"lewm-data preview {quoted} preview.html", "look at the recording")
         return
     seeing = {name: camera.visibility.score or 0.0 for name, camera in answers.cameras.items()}
-    flags = []
+    flags = [] if policy is None else ["--dirty_episode_policy", policy]
     best = max(seeing, key=lambda name: seeing[name], default="")
     if len(seeing) > 1:
         flags.append(f"--camera {shlex.quote(best)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, STATE, camera_nam
 from lewm_data.quality.assess.footage import DECODED_SIZE, Footage, TrackBuilder
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
-from lewm_data.source.episodes import EpisodeData, EpisodeReader, Report
+from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.scale import Scaler
 
@@ -43,6 +44,11 @@ def choose_episodes(lengths: NDArray[np.int64], num_cameras: int, max_frames: in
     return [int(position) for position in positions if lengths[position] > 0]
 
 
+def most_steps(num_cameras: int, max_frames: int = MAX_FRAMES) -> int:
+    """Steps of an episode that are looked at: of a longer one, its beginning."""
+    return max(1, max_frames // (2 * max(1, num_cameras)))
+
+
 def read_dataset(
     dataset: LeRobotDataset,
     report: Report,
@@ -51,9 +57,10 @@ def read_dataset(
     cameras: Sequence[str],
     skip: frozenset[int] = frozenset(),
     decode_threads: int = 0,
+    max_frames: int = MAX_FRAMES,
     progress: Progress = lambda what, done, total: None,
 ) -> Footage:
-    """Reads a LeRobot dataset that was validated; episodes that cannot be read are left out.
+    """Reads a LeRobot dataset that was validated; episodes that cannot be read, or hold NaN, are left out.
 
     Args:
         dataset: The dataset, its files at hand.
@@ -62,6 +69,7 @@ def read_dataset(
         cameras: LeRobot's keys of the cameras to look at.
         skip: episode_index of episodes to leave out.
         decode_threads: Threads of the video decoder; 0 chooses.
+        max_frames: Frames to look at, over all cameras.
         progress: Called after each episode.
 
     Returns:
@@ -75,11 +83,14 @@ def read_dataset(
         for row, index in enumerate(dataset.episodes.index.tolist())
         if index not in skip and index in report.first_rows
     ]
-    rows = [rows[position] for position in choose_episodes(dataset.episodes.length[rows], len(cameras))] if rows else []
-    num_steps = int(dataset.episodes.length[rows].sum()) if rows else 0
+    lengths = dataset.episodes.length[rows]
+    rows = [rows[position] for position in choose_episodes(lengths, len(cameras), max_frames)] if rows else []
+    most = most_steps(len(cameras), max_frames)
+    num_steps = int(np.minimum(dataset.episodes.length[rows], most).sum()) if rows else 0
     builders = {camera: TrackBuilder(num_steps) for camera in cameras}
-    read: list[EpisodeData] = []
+    values: dict[str, list[NDArray[np.generic]]] = {ACTION: [], STATE: []}
     numbers: list[int] = []
+    steps: list[int] = []
     start = 0
     scaler, out = Scaler(DECODED_SIZE, DECODED_SIZE, "stretch"), np.empty((DECODED_SIZE, DECODED_SIZE, 3), np.uint8)
     columns = {camera: camera for camera in cameras}
@@ -92,43 +103,53 @@ def read_dataset(
                 data = reader.read(dataset.episode(row))
             except _UNREADABLE:
                 continue
-            if not data.length:
+            if not data.length or not _is_finite(data.columns.get(ACTION), data.columns.get(STATE)):
                 continue
+            length = min(data.length, most, int(dataset.episodes.length[row]))
             for job in data.jobs:
-                builders[job.column].add_episode(start, _frames(decoder, job, scaler, out))
-            read.append(data)
+                beginning = replace(job, timestamps=job.timestamps[:length])
+                builders[job.column].add_episode(start, _frames(decoder, beginning, scaler, out))
+            for column, parts in values.items():
+                if column in data.columns:
+                    parts.append(data.columns[column][:length])
+            steps.append(length)
             numbers.append(data.episode.index)
-            start += data.length
+            start += length
             progress("decoding", done, len(rows))
-    if not read:
+    if not numbers:
         raise UsageError(f"{source}: no episode can be read. See what is wrong: lewm-data inspect {source}")
     shapes = reader.file_columns()
     keys = {ACTION: dataset.action, STATE: dataset.state}
     return Footage(
         name=source,
         fps=dataset.fps,
-        episode=np.repeat(np.arange(len(read)), [data.length for data in read]),
+        episode=np.repeat(np.arange(len(steps)), steps),
         numbers=np.array(numbers, np.int64),
-        action=_together([data.columns.get(ACTION) for data in read], start),
-        state=_together([data.columns.get(STATE) for data in read], start),
+        action=_together(values[ACTION], start),
+        state=_together(values[STATE], start),
         names={column: _names(dataset.dimension_names(keys[column]), column, shapes.get(column)) for column in keys},
         cameras={camera_name(camera): builder.track(start) for camera, builder in builders.items()},
     )
 
 
 def read_converted(
-    path: Path, *, camera: str | None = None, progress: Progress = lambda what, done, total: None
+    path: Path,
+    *,
+    camera: str | None = None,
+    max_frames: int = MAX_FRAMES,
+    progress: Progress = lambda what, done, total: None,
 ) -> Footage:
-    """Reads a converted file through HDF5, in blocks of rows.
+    """Reads a converted file through HDF5, in blocks of rows; episodes that hold NaN are left out.
 
     Args:
         path: The file.
         camera: Short name or LeRobot key of the only camera to look through; None takes all.
+        max_frames: Frames to look at, over all cameras.
         progress: Called after each episode.
 
     Raises:
         FormatError: It is not a file of this format.
-        UsageError: The file has no such camera.
+        UsageError: The file has no such camera, or no episode without NaN.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
@@ -141,26 +162,35 @@ def read_converted(
         if camera is not None and not columns:
             have = ", ".join(camera_name(key) for key in header.cameras.values())
             raise UsageError(f"--camera {camera}: no such camera; the file has: {have}. Choose one of those.")
-        chosen = choose_episodes(lengths, len(columns))
+        chosen = choose_episodes(lengths, len(columns), max_frames)
+        lengths = np.minimum(lengths, most_steps(len(columns), max_frames))
         builders = {column: TrackBuilder(int(lengths[chosen].sum())) for column in columns}
-        values: dict[str, list[NDArray[np.float64]]] = {ACTION: [], STATE: []}
+        values: dict[str, list[NDArray[np.generic]]] = {ACTION: [], STATE: []}
+        read: list[int] = []
         start = 0
         for done, position in enumerate(chosen, 1):
             rows = range(int(offsets[position]), int(offsets[position] + lengths[position]))
-            for column, parts in values.items():
-                if column in file:
-                    parts.append(file[column][rows.start : rows.stop].astype(np.float64))
+            parts = {
+                column: file[column][rows.start : rows.stop].astype(np.float64) for column in values if column in file
+            }
+            if not _is_finite(*parts.values()):
+                continue
+            for column, part in parts.items():
+                values[column].append(part)
             for column, builder in builders.items():
                 builder.add_episode(start, _stored_frames(file[column], rows))
+            read.append(position)
             start += len(rows)
             progress("reading", done, len(chosen))
+        if not read:
+            raise UsageError(f"{path}: every episode holds NaN. Convert again with --dirty_episode_policy skip.")
         return Footage(
             name=str(path),
             fps=header.fps,
-            episode=np.repeat(np.arange(len(chosen)), lengths[chosen]),
-            numbers=np.array(chosen, np.int64),
+            episode=np.repeat(np.arange(len(read)), lengths[read]),
+            numbers=np.array(read, np.int64),
             action=_together(values[ACTION], start),
-            state=_together(values[STATE] or [None], start),
+            state=_together(values[STATE], start),
             names={
                 column: _names(
                     header.feature_names.get(column, ()),
@@ -189,8 +219,12 @@ def _stored_frames(dataset: object, rows: range) -> Iterator[NDArray[np.uint8]]:
             yield np.asarray(Image.fromarray(frame).resize((DECODED_SIZE, DECODED_SIZE), Image.Resampling.BOX))
 
 
-def _together(parts: Sequence[NDArray[np.generic] | None], num_steps: int) -> NDArray[np.float64]:
-    known = [part.reshape(len(part), -1).astype(np.float64) for part in parts if part is not None]
+def _is_finite(*columns: NDArray[np.generic] | None) -> bool:
+    return all(bool(np.isfinite(values).all()) for values in columns if values is not None)
+
+
+def _together(parts: Sequence[NDArray[np.generic]], num_steps: int) -> NDArray[np.float64]:
+    known = [part.reshape(len(part), -1).astype(np.float64) for part in parts]
     return np.concatenate(known) if known else np.empty((num_steps, 0))
 
 

@@ -200,7 +200,7 @@ def sample_steps(episode: NDArray[np.int64], most: int, *, before: int = 0, afte
         before: Steps that each must have before it in its episode.
         after: Steps that each must have after it.
     """
-    blocks = [steps[before : len(steps) - after] for steps in episode_blocks(episode)]
+    blocks = [steps[before : max(before, len(steps) - after)] for steps in episode_blocks(episode)]
     blocks = [steps for steps in blocks if len(steps)]
     if not blocks:
         return np.empty(0, np.int64)

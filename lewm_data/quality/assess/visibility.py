@@ -146,7 +146,7 @@ def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
         rows = np.isin(footage.episode[seen.anchors], chosen)
         score = find_visibility(footage, Look(seen.anchors[rows], seen.one[rows], seen.two[rows])).score
         if score is not None:
-            curve.append((share, score))
+            curve.append((count / footage.num_episodes, score))
     return curve
 
 

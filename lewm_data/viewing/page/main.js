@@ -29,9 +29,9 @@ if (numEpisodes === 0) {
   const hasRows = "action" in columns;
   page.replaceChildren(
     overview(),
-    navigation({ findings: `Findings ${count(data.numFindings)}`, episodes: `Episodes ${count(numEpisodes)}`,
+    navigation({ findings: `Findings ${count(data.numFindings)}`, ...(data.judgment ? { learn: "Will it learn?" } : {}), episodes: `Episodes ${count(numEpisodes)}`,
       ...(hasRows ? { windows: "Windows", values: "Values" } : {}), origin: "Origin" }),
-    el("main", {}, firstLooks(list.open), findingsSection(list.open), list.element,
+    el("main", {}, firstLooks(list.open), findingsSection(list.open), judgmentSection(), list.element,
       hasRows && windowsSection(list.onSettings), hasRows && valuesSection(), origin()));
   const first = document.querySelector(".row");
   if (first) toggle(Number(first.id.slice(4)), true);

@@ -15,11 +15,14 @@ function overview() {
     el("p", { class: "kind" }, data.isConverted ? "Converted file" : "LeRobot dataset, before its conversion"),
     el("h1", {}, data.name),
     el("p", { class: `verdict ${data.verdict.level}`, id: "verdict" },
-      el("span", { class: "mark", "aria-hidden": "true" }, { good: "✓", fair: "!", bad: "✕" }[data.verdict.level]),
-      data.verdict.sentence),
+      mark(data.verdict.level), data.verdict.sentence),
+    data.judgment && el("p", {}, el("a", { class: `verdict ${data.judgment.level}`, href: "#learn" },
+      mark(data.judgment.level), `Will a world model learn from it? ${data.judgment.short}.`)),
     el("ul", { class: "tiles" }, tiles.map(([number, what, more]) =>
       el("li", {}, el("b", {}, number), el("span", {}, what), more && el("small", {}, more)))),
-    el("p", { class: "next" }, "Next: ", el("code", {}, data.verdict.next)));
+    data.judgment?.level === "bad" && data.verdict.level !== "bad"
+      ? el("p", { class: "next" }, "Next: ", el("a", { href: "#learn" }, "see what to record differently"))
+      : el("p", { class: "next" }, "Next: ", el("code", {}, data.verdict.next)));
 }
 
 function duration(length) {

@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lewm_data.quality.assess.assessment import Answers, Assessment, answer
+from benchmarks.arm import JOINTS, Arm, delayed, make_arm, retrack
+from lewm_data.quality.assess.answers import Answers, answer
+from lewm_data.quality.assess.assessment import Assessment
 from lewm_data.quality.assess.excitation import near_duplicates
 from lewm_data.quality.assess.footage import Footage, episode_blocks
 from lewm_data.quality.assess.idle import find_idle
@@ -16,7 +18,6 @@ from lewm_data.quality.assess.judge import judge, shifts
 from lewm_data.quality.assess.lag import find_lag
 from lewm_data.quality.assess.response import find_response
 from lewm_data.quality.assess.visibility import BLIND, SEES, find_visibility, look
-from tests.quality.assess.world import JOINTS, delayed, make_arm, retrack
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +73,14 @@ def test_a_whole_shift_names_its_correction(arm: Footage, answers: Answers) -> N
 
 
 def test_rest_at_both_ends_is_measured() -> None:
-    still = make_arm(head=40, tail=30, num_episodes=5)
+    still = make_arm(Arm(head=40, tail=30, num_episodes=5))
     idle = find_idle(still)
     assert np.abs(idle.head - 40).max() <= 4
     assert np.abs(idle.tail - 30).max() <= 4
 
 
 def test_a_dead_joint_with_jitter_hides_no_rest() -> None:
-    still = make_arm(head=40, num_episodes=5)
+    still = make_arm(Arm(head=40, num_episodes=5))
     random = np.random.default_rng(1)
     jitter = random.integers(0, 2, (len(still.episode), 1)) * 0.088
     state = np.concatenate([still.state, jitter], axis=1)
@@ -141,7 +142,7 @@ def test_a_leader_calibrated_apart_is_measured(arm: Footage) -> None:
 
 
 def test_one_habit_repeated_is_predictable() -> None:
-    assert "actions_predictable" in codes(assessed(replace(make_arm(habit=True), cameras={})))
+    assert "actions_predictable" in codes(assessed(replace(make_arm(Arm(habit=True)), cameras={})))
 
 
 def test_copies_of_an_episode_are_named(arm: Footage) -> None:

@@ -1,0 +1,291 @@
+"""What ``assess`` found, as cards: one question each, its answer in words, and gauges that a page or a PNG draws."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lewm_data.notation import count_of
+from lewm_data.quality.assess.answers import CameraAnswers
+from lewm_data.quality.assess.assessment import Assessment
+from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
+from lewm_data.quality.assess.frameskip import MAX_COPY_R2
+from lewm_data.quality.assess.judge import LAG_FRAMES
+from lewm_data.quality.assess.visibility import BLIND, SEES
+
+Level = Literal["good", "fair", "bad"]
+
+LEVELS: dict[str, Level] = {"ready": "good", "fixable": "fair", "record_again": "bad"}
+SHORT = {"ready": "Ready to train on", "fixable": "Fix it first", "record_again": "Record again"}
+CANNOT_TELL = "cannot tell"
+
+_MAX_LAG = 4.0
+_IN_STEP = 0.5
+_MAX_JOINTS = 12
+_MAX_NAMES = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gauge:
+    """One line of a card: a label, a value on the card's scale, and the value in words.
+
+    Attributes:
+        label: What was measured.
+        text: The value in words.
+        value: Its place on the card's scale; None where it cannot be told.
+        low: Lower end of its interval; None without one.
+        high: Upper end.
+    """
+
+    label: str
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One question.
+
+    Attributes:
+        question: The question.
+        answer: The answer in a few words.
+        codes: Codes of the findings that belong to it; without one of them, nothing is wrong.
+        gauges: The numbers behind the answer.
+        scale: The smallest and largest value that the gauges can show; None: there is nothing to draw.
+        mark: The place on the scale that separates good from bad; None without one.
+        note: How to read it.
+    """
+
+    question: str
+    answer: str
+    codes: tuple[str, ...]
+    gauges: tuple[Gauge, ...] = ()
+    scale: tuple[float, float] | None = None
+    mark: float | None = None
+    note: str = ""
+
+
+def cards(assessment: Assessment) -> list[Card]:
+    """All questions and answers, in the order in which an owner of a robot would ask them."""
+    return list(_cards(assessment))
+
+
+def judgment(assessment: Assessment, *, total_episodes: int) -> dict[str, Any]:
+    """What a page shows, ready for JSON.
+
+    Args:
+        assessment: The judgment.
+        total_episodes: Episodes of the recording, of which the judgment may have looked at some.
+    """
+    found = {finding.code for finding in assessment.findings}
+    to_type = [step for step in assessment.next_steps if not step.line.startswith("lewm-data preview")]
+    return {
+        "verdict": assessment.verdict,
+        "level": LEVELS[assessment.verdict],
+        "short": SHORT[assessment.verdict],
+        "sentence": assessment.sentence,
+        "numEpisodes": assessment.num_episodes,
+        "totalEpisodes": total_episodes,
+        "findings": [
+            {
+                "code": finding.code,
+                "camera": finding.camera,
+                "found": finding.found,
+                "expected": finding.expected,
+                "remedy": finding.remedy,
+            }
+            for finding in assessment.findings
+        ],
+        "nextSteps": [step._asdict() for step in to_type],
+        "cards": [{**dataclasses.asdict(card), "isFlawed": is_flawed(card, found)} for card in cards(assessment)],
+    }
+
+
+def is_flawed(card: Card, codes: set[str]) -> bool:
+    """Whether one of the findings belongs to a card."""
+    return any(code in codes for code in card.codes)
+
+
+def _cards(assessment: Assessment) -> Iterator[Card]:
+    answers = assessment.answers
+    if answers.cameras:
+        yield _visibility(answers.cameras)
+        yield _lag(answers.cameras)
+    yield _idle(assessment)
+    yield _response(assessment)
+    yield _habit(assessment)
+    if answers.cameras:
+        yield _frameskip(assessment)
+    yield _episodes(assessment)
+    still = [f"{column} {name}" for column, names in answers.still_dimensions.items() for name in names]
+    names = [*still[:_MAX_NAMES], *(["..."] if len(still) > _MAX_NAMES else [])]
+    yield Card(
+        question="Which dimensions never move?",
+        answer=count_of(len(still), "dimension") if still else "all move",
+        codes=("dimension_still",),
+        note=f"{', '.join(names)}. They do not count in any other answer." if still else "",
+    )
+
+
+def _visibility(cameras: dict[str, CameraAnswers]) -> Card:
+    gauges = []
+    for name, camera in cameras.items():
+        seen = camera.visibility
+        words = CANNOT_TELL
+        if seen.score is not None:
+            words = "sees" if seen.score >= SEES else "blind" if seen.score <= BLIND else CANNOT_TELL
+            words = f"{seen.score:.2f} above chance: {words}"
+        gauges.append(Gauge(label=name, text=words, value=seen.score))
+    scores = [camera.visibility.score for camera in cameras.values()]
+    seeing = sum(score is not None and score >= SEES for score in scores)
+    blind = sum(score is not None and score <= BLIND for score in scores)
+    answer = f"{seeing} of {count_of(len(scores), 'camera')} {'shows' if seeing == 1 else 'show'} the robot"
+    if not seeing and not blind:
+        answer = CANNOT_TELL
+    return Card(
+        question="What does each camera see?",
+        answer=answer,
+        codes=("camera_blind", "change_below_noise", "frames_repeated"),
+        gauges=tuple(gauges),
+        scale=(0.0, 1.0),
+        mark=SEES,
+        note="How well a simple model reads joints and actions from pictures of an episode that it never saw; by "
+        "chance: from pictures of another one.",
+    )
+
+
+def _lag(cameras: dict[str, CameraAnswers]) -> Card:
+    gauges = []
+    for name, camera in cameras.items():
+        lag = camera.lag
+        if lag.frames is None or lag.low is None or lag.high is None:
+            gauges.append(Gauge(label=name, text=CANNOT_TELL))
+            continue
+        side = "late" if lag.frames > 0 else "early"
+        text = f"{abs(lag.frames):.1f} frames {side} ({lag.low:+.1f} to {lag.high:+.1f})"
+        if abs(lag.frames) < _IN_STEP:
+            text = f"in step ({lag.low:+.1f} to {lag.high:+.1f})"
+        gauges.append(Gauge(label=name, text=text, value=lag.frames, low=lag.low, high=lag.high))
+    known = [camera.lag.frames for camera in cameras.values() if camera.lag.frames is not None]
+    worst = max(known, key=abs, default=None)
+    answer = CANNOT_TELL
+    if worst is not None:
+        answer = f"yes, by {abs(worst):.1f} frames" if abs(worst) >= LAG_FRAMES else "by less than a frame"
+        answer = "in step" if abs(worst) < _IN_STEP else answer
+    return Card(
+        question="Is a camera out of step with the joints?",
+        answer=answer,
+        codes=("camera_lag",),
+        gauges=tuple(gauges),
+        scale=(-_MAX_LAG, _MAX_LAG),
+        mark=0.0,
+        note="Motion in the picture against motion of the joints, in frames. To the right: the picture is late.",
+    )
+
+
+def _idle(assessment: Assessment) -> Card:
+    idle, fps = assessment.answers.idle, assessment.fps
+    steps = max(1, len(idle.is_idle))
+    head, tail = int(idle.head.sum()), int(idle.tail.sum())
+    middle = max(0, int(idle.is_idle.sum()) - head - tail)
+    parts = {"at the beginning": head, "in the middle": middle, "at the end": tail}
+    return Card(
+        question="Does the robot stand still?",
+        answer=f"{idle.share:.0%} of the time",
+        codes=("idle_head", "idle_middle", "idle_tail"),
+        gauges=tuple(
+            Gauge(label=label, text=f"{count / steps:.0%}, {count / fps:.0f} s in all", value=count / steps)
+            for label, count in parts.items()
+        ),
+        scale=(0.0, 1.0),
+        note="Windows in which nothing moves teach nothing.",
+    )
+
+
+def _response(assessment: Assessment) -> Card:
+    response = assessment.answers.response
+    gauges = []
+    for name, joint in list(response.joints.items())[:_MAX_JOINTS]:
+        words = f"after {count_of(joint.lag_steps, 'step')}, gain {joint.gain:.2f}"
+        if joint.offset is not None and joint.offset_share is not None:
+            words += f", offset {joint.offset:+.3g} ({joint.offset_share:.0%} of its range)"
+        gauges.append(Gauge(label=name, text=words))
+    if response.action_is_state:
+        answer = "action and state are the same"
+    elif response.joints:
+        answer = f"yes, {count_of(len(response.joints), 'joint')}"
+    elif response.following is None:
+        answer = CANNOT_TELL
+    else:
+        answer = f"actions explain {max(0.0, response.following):.0%} of what follows"
+    more = len(response.joints) - len(gauges)
+    note = f"and {count_of(more, 'more joint')}" if more > 0 else ""
+    if not gauges:
+        note = "Beyond what the state itself foretells."
+    return Card(
+        question="Does the state follow the action?",
+        answer=answer,
+        codes=("action_not_followed", "action_is_state", "action_offset"),
+        gauges=tuple(gauges),
+        note=note,
+    )
+
+
+def _habit(assessment: Assessment) -> Card:
+    predictable = assessment.answers.excitation.action_r2_from_state
+    dimensions = assessment.answers.excitation.effective_dimensions
+    return Card(
+        question="Do the actions vary by themselves?",
+        answer=CANNOT_TELL if predictable is None else f"{1 - predictable:.0%} is new",
+        codes=("actions_predictable",),
+        gauges=(
+            Gauge(
+                label="foreseeable",
+                text=CANNOT_TELL if predictable is None else f"{predictable:.0%} follows from the state",
+                value=predictable,
+            ),
+        ),
+        scale=(0.0, 1.0),
+        mark=MAX_PREDICTABLE,
+        note=f"They vary in {dimensions:.1f} independent directions. One habit repeated cannot show what actions do.",
+    )
+
+
+def _frameskip(assessment: Assessment) -> Card:
+    advice = assessment.answers.frameskip
+    gauges = []
+    for skip, found in advice.by_frameskip.items():
+        gain = found.action_gain - max(0.0, found.null_gain)
+        alike = "too alike" if found.copy_r2 >= MAX_COPY_R2 else "alike"
+        words = f"{max(0.0, gain):.0%}, {alike} {max(0.0, found.copy_r2):.0%}"
+        gauges.append(Gauge(label=f"{skip} {'steps' if skip > 1 else 'step'}", text=words, value=gain))
+    return Card(
+        question="Which frameskip?",
+        answer=CANNOT_TELL if advice.recommended is None else f"{advice.recommended} shows the actions best",
+        codes=("frameskip_too_small",),
+        gauges=tuple(gauges),
+        scale=(0.0, max(0.3, *(gauge.value or 0.0 for gauge in gauges))) if gauges else None,
+        note="How much of the actions between two frames the pair shows beyond the first frame alone, and how alike "
+        f"they are. Above {MAX_COPY_R2:.0%}, repeating the frame is so good that a model learns little else.",
+    )
+
+
+def _episodes(assessment: Assessment) -> Card:
+    answers = assessment.answers
+    alike = len(answers.near_duplicates)
+    return Card(
+        question="Are there enough episodes?",
+        answer=count_of(assessment.num_episodes, "episode")
+        + (f", {count_of(alike, 'pair')} nearly the same" if alike else ""),
+        codes=("episodes_too_few", "episodes_alike"),
+        gauges=tuple(
+            Gauge(label=f"{share:.0%} of them", text=f"score {score:.2f}", value=score)
+            for share, score in answers.learning_curve
+        ),
+        scale=(0.0, 1.0) if answers.learning_curve else None,
+        note="If the score still rises with the last quarter, more episodes help." if answers.learning_curve else "",
+    )
