@@ -100,7 +100,15 @@ def _claims(result: Result, labels: Mapping[str, str]) -> list[str]:
     }
     said = [words.format(spread(found[pair])) for pair, words in claims.items() if pair in found]
     rows = {row["name"]: row for row in result["rows"]}
-    if "swm_lance" in rows and "lzf_thread" in rows:
+    if "swm_lance" in rows and "jpeg_thread" in rows:
+        lance, jpeg = rows["swm_lance"], rows["jpeg_thread"]
+        said.append(
+            "if disk space matters more than exact pixels, `--compression jpeg` (lossy) takes "
+            f"{count(jpeg['bytes_per_frame'] / lance['bytes_per_frame'])} of the bytes of Lance "
+            f"({jpeg['compared']['words']}; Lance's JPEG: {lance['compared']['words']}), at "
+            f"{spread(found['jpeg_thread', 'swm_lance'])} times its speed"
+        )
+    elif "swm_lance" in rows and "lzf_thread" in rows:
         lance, lzf = rows["swm_lance"], rows["lzf_thread"]
         said.append(
             "if disk space matters more than speed or exact pixels, choose Lance: its JPEG takes "
@@ -193,6 +201,7 @@ def _codecs(result: Result) -> Iterator[tuple[str, str]]:
         "encode, f/s (min to max)": lambda row: spread_of(row["encode_fps"]),
         "decode, f/s (min to max)": lambda row: spread_of(row["decode_fps"]),
         "decoded": lambda row: decibels(row["psnr_db"]),
+        "worst frame": lambda row: decibels(row["worst_psnr_db"]) if "worst_psnr_db" in row else "",
     }
     yield "table", table(result["rows"], columns)
 

@@ -100,13 +100,15 @@ def _recode(source: Path, out: Path, codec: str) -> None:
     import h5py
 
     from lewm_data.conversion.merge import file_shape
+    from lewm_data.format.codecs import settle_quality
     from lewm_data.format.header import FileHeader
     from lewm_data.format.schema import EP_LEN, is_value
     from lewm_data.format.writer import FileWriter
 
     with h5py.File(source) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(source))
-        header = dataclasses.replace(header, compression=codec)
+        quality = settle_quality(codec, None)  # type: ignore[arg-type]
+        header = dataclasses.replace(header, compression=codec, lossy_quality=quality)
         shape = file_shape(file, header)
         with FileWriter(out, shape, num_rows=len(file[PIXELS])) as writer:
             start = 0

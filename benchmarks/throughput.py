@@ -36,7 +36,7 @@ SWEPT = ("limit_mmap", "ram_thread", "lzf_thread", "swm_hdf5", "lerobot_torchcod
 """Also timed with other numbers of workers."""
 CHILLED = ("none_thread", "lzf_thread", "swm_hdf5", "swm_lance", "lerobot_torchcodec")
 """Also timed with a cold page cache: these read a file."""
-_ONLY_FULL = ("swm_on_lzf_plain", "none_process", "lz4_process", "zstd_process", "blosc2_process")
+_ONLY_FULL = ("swm_on_lzf_plain", "none_process", "lz4_process", "zstd_process", "blosc2_process", "jpeg_process")
 STANDARD_CONTENDERS = tuple(name for name in CONTENDERS if name not in _ONLY_FULL)
 
 BEST_PEER = "the best of stable-worldmodel"
@@ -48,6 +48,7 @@ TARGETS: tuple[tuple[str, str, float], ...] = (
     ("none_thread", BEST_PEER, 20),
     ("lzf_thread", BEST_PEER, 3),
     ("lzf_thread", "swm_on_lzf", 12),
+    ("jpeg_thread", "swm_lance", 3),
     ("ram_process", BEST_PEER, 8),
     ("ram_thread", "lerobot_torchcodec", 100),
     ("none_thread", "lerobot_torchcodec", 100),

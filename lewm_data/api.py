@@ -120,7 +120,7 @@ def verify(
         path: The file, or its address in object storage, such as ``s3://bucket/so101.h5``, which is downloaded first
             and removed afterwards.
         against: The dataset folder or Hub repo id that it was converted from. Its videos are decoded again, and every
-            frame and row is compared.
+            frame and row is compared. Frames of a lossy file must be as close to the source as encoding them again.
         remote: How to read from object storage; None uses the defaults.
         progress: Called with what is being read, how much is done, and the total.
 
@@ -135,13 +135,13 @@ def verify(
 
     place = place_of(path)
     source = None if against is None else source_of(against)
-    compared = 0
+    compared, loss = 0, None
     with local_copy(place, remote=remote, progress=progress) as copy:
         problems = verify_file(copy, progress=progress)
         if source is not None and not problems:
-            problems, compared = verify_against(copy, source, progress=progress)
+            problems, compared, loss = verify_against(copy, source, progress=progress)
     shown = redact(place) if isinstance(place, str) else place
-    return VerifyResult(path=shown, problems=tuple(problems), against=source, frames_compared=compared)
+    return VerifyResult(path=shown, problems=tuple(problems), against=source, frames_compared=compared, loss=loss)
 
 
 def merge(

@@ -13,7 +13,7 @@ from lewm_data.notation import parse_episodes, parse_image_size, parse_part, par
 
 FORMAT_VERSION = 1
 
-Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2"]
+Compression = Literal["lzf", "none", "lz4", "zstd", "blosc2", "jpeg"]
 
 Resize = Literal["stretch", "crop", "pad"]
 
@@ -50,7 +50,9 @@ class ConvertConfig:
             black bars.
         camera: The camera that becomes ``pixels``: its LeRobot key or short name. Needed when there are several.
         cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names with commas between.
-        compression: Codec of the frames; all are lossless.
+        compression: Codec of the frames. All are lossless except ``jpeg``, which makes the smallest files.
+        quality: How close a lossy codec stays to the frames, 1 to 100; None takes the codec's default. Lossless codecs
+            have no quality.
         shift: Corrects cameras that are out of step, as ``CAMERA=FRAMES[,CAMERA=FRAMES...]``: ``front=+2`` pairs each
             row with the frame two later and drops the rows left without one. ``CAMERA=auto`` lets ``assess`` measure
             the shift and takes what is beyond doubt; ``auto`` alone does so for every converted camera.
@@ -91,6 +93,7 @@ class ConvertConfig:
     camera: str | None = None
     cameras: str | None = None
     compression: Compression = "lzf"
+    quality: int | None = None
     shift: str | None = None
     trim_idle: bool = False
     micro_batch: int = 64
@@ -151,10 +154,11 @@ class ConvertConfig:
     def content_settings(self) -> dict[str, Any]:
         """The settings that can change the file's content; the others change only speed, safety or place.
 
-        Corrections that are off are left out, so that files of versions without them keep their fingerprint.
+        Corrections that are off and a quality that is not set are left out, so that files of versions without them keep
+        their fingerprint.
         """
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_CONTENT}
-        return {name: value for name, value in settings.items() if value or name not in _CORRECTIONS}
+        return {name: value for name, value in settings.items() if value or name not in (*_CORRECTIONS, "quality")}
 
     def to_json(self) -> dict[str, Any]:
         """All fields as a JSON-ready dictionary."""

@@ -74,6 +74,7 @@ class LeWMDataModule(WindowDataModule):
         image_size: int | str = 224,
         resize: Resize = "stretch",
         compression: Compression = "lzf",
+        quality: int | None = None,
         shift: str | None = None,
         trim_idle: bool = False,
         dirty_episode_policy: DirtyEpisodePolicy = "fail",
@@ -117,6 +118,7 @@ class LeWMDataModule(WindowDataModule):
             image_size: Frame size in pixels: one number, ``HEIGHTxWIDTH`` or ``native``.
             resize: ``stretch``, ``crop`` or ``pad``.
             compression: Codec of the frames.
+            quality: Quality of ``compression="jpeg"``, which is lossy; None takes the default.
             shift: Correct cameras that are out of step: ``front=+2`` pairs each row with the frame two later, and
                 ``auto`` lets ``assess`` measure it. For a converted file, ``lewm-data convert`` takes ``--shift``.
             trim_idle: Cut the steps at the head and tail of each episode in which the robot stands still.
@@ -209,6 +211,7 @@ class LeWMDataModule(WindowDataModule):
             camera=camera,
             cameras=cameras,
             compression=compression,
+            quality=quality,
             shift=shift,
             trim_idle=trim_idle,
             dirty_episode_policy=dirty_episode_policy,

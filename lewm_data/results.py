@@ -9,6 +9,7 @@ from typing import Any
 
 from lewm_data import report
 from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.loss import Loss
 from lewm_data.errors import VerificationError
 from lewm_data.findings import Finding, Verdict, group_findings
 from lewm_data.notation import count_of
@@ -64,12 +65,14 @@ class VerifyResult:
         problems: Each problem or difference as one sentence; empty if there is none.
         against: The source that the file was compared with, or None.
         frames_compared: Number of frames that were decoded from the source and compared.
+        loss: The error of a lossy file's frames, if it was compared with its source; else None.
     """
 
     path: Path | str
     problems: tuple[str, ...]
     against: str | None
     frames_compared: int
+    loss: Loss | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -96,6 +99,7 @@ class VerifyResult:
             "problems": list(self.problems),
             "against": self.against,
             "frames_compared": self.frames_compared,
+            "loss": None if self.loss is None else self.loss.to_dict(),
         }
 
     def __repr__(self) -> str:
@@ -104,6 +108,9 @@ class VerifyResult:
             return "\n- ".join([f"{self.path} has {count_of(len(self.problems), 'problem')}:", *self.problems])
         if self.against is None:
             return f"{self.path} is whole."
+        if self.loss is not None:
+            count = count_of(self.frames_compared, "frame")
+            return f"{self.path} is whole and agrees with {self.against} in all {count}. {self.loss}"
         return f"{self.path} is whole and equals {self.against} in all {count_of(self.frames_compared, 'frame')}."
 
 

@@ -15,6 +15,7 @@ from benchmarks.contenders.limits import CachedBatch, MemoryLimit
 from benchmarks.contenders.ours import Ours
 from benchmarks.contenders.peers import LeRobotMp4, TheirHdf5, TheirLance
 from lewm_data.config import COMPRESSIONS
+from lewm_data.format.codecs import CODECS
 
 
 class Entry(NamedTuple):
@@ -35,6 +36,9 @@ class Entry(NamedTuple):
     least_psnr_db: float | None = None
 
 
+LOSSY_DB = 30.0
+"""Of files with a lossy codec, ours and Lance's. The next frame of the same recording is 24 to 29 dB away."""
+
 _MP4_DB = 31.0
 """LeRobot's frames are resized after their conversion to RGB, ours together with it, by another filter. The next frame
 of the same recording is 24 to 29 dB away."""
@@ -42,7 +46,8 @@ of the same recording is 24 to 29 dB away."""
 
 def _ours(label: str, codec: str, worker_type: str, *, cache: bool = False) -> Entry:
     opened = partial(Ours, codec=codec, cache=cache, worker_type=worker_type)
-    return Entry("ours", label, opened, "lewm_data.loading.loader")
+    is_lossless = CODECS[codec].is_lossless
+    return Entry("ours", label, opened, "lewm_data.loading.loader", None if is_lossless else LOSSY_DB)
 
 
 def _theirs(label: str, *, ours: str | None = None, plain: bool = False) -> Entry:
@@ -54,6 +59,10 @@ def _mp4(backend: str) -> Entry:
     return Entry("mp4", f"LeRobotDataset, MP4, {backend}", partial(LeRobotMp4, backend=backend), "torch", _MP4_DB)
 
 
+def _name(codec: str) -> str:
+    return codec if CODECS[codec].is_lossless else f"{codec} (lossy)"
+
+
 _CODECS = ("none", *(codec for codec in COMPRESSIONS if codec != "none"))
 
 CONTENDERS: dict[str, Entry] = {
@@ -62,12 +71,14 @@ CONTENDERS: dict[str, Entry] = {
     "limit_ram": Entry("limit", "memory limit: only copy, RAM, huge pages", partial(MemoryLimit, mapped=False)),
     "ram_thread": _ours("RAM cache, threads", "lzf", "thread", cache=True),
     "ram_process": _ours("RAM cache, processes", "lzf", "process", cache=True),
-    **{f"{codec}_thread": _ours(f"{codec}, threads", codec, "thread") for codec in _CODECS},
+    **{f"{codec}_thread": _ours(f"{_name(codec)}, threads", codec, "thread") for codec in _CODECS},
     "lzf_process": _ours("lzf, processes", "lzf", "process"),
-    **{f"{codec}_process": _ours(f"{codec}, processes", codec, "process") for codec in _CODECS if codec != "lzf"},
+    **{
+        f"{codec}_process": _ours(f"{_name(codec)}, processes", codec, "process") for codec in _CODECS if codec != "lzf"
+    },
     "swm_hdf5": _theirs("stable-worldmodel, its own HDF5"),
     "swm_lance": Entry(
-        "peer", "stable-worldmodel, Lance (JPEG)", TheirLance, "stable_worldmodel.data.formats.lance", 30.0
+        "peer", "stable-worldmodel, Lance (JPEG)", TheirLance, "stable_worldmodel.data.formats.lance", LOSSY_DB
     ),
     "swm_on_lzf": _theirs("stable-worldmodel on our lzf file", ours="lzf"),
     "swm_on_lzf_plain": _theirs("stable-worldmodel on our lzf file, its defaults", ours="lzf", plain=True),

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.loss import LossMeter
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import (
     DONE,
@@ -26,6 +28,7 @@ class Comparison:
 
     Attributes:
         num_compared: Frames compared so far.
+        meter: Measures the frames of a lossy file; None where they must equal the source's.
     """
 
     def __init__(self, file: h5py.File, header: FileHeader, inspection: Inspection, progress: Progress) -> None:
@@ -43,6 +46,9 @@ class Comparison:
         self._scaler = Scaler(
             header.image_height, header.image_width, inspection.config.resize, version=header.scaler_version
         )
+        self.meter: LossMeter | None = None
+        if header.lossy_quality:
+            self.meter = LossMeter(header.compression, header.lossy_quality, header.codec_words)  # type: ignore[arg-type]
         self._frame = np.empty((header.image_height, header.image_width, 3), np.uint8)
 
     def differences(self) -> Iterator[str]:
@@ -100,6 +106,13 @@ class Comparison:
                     break
                 self._scaler.put(event.frame, self._frame, orientation=event.orientation)
                 self.num_compared += 1
-                if not np.array_equal(self._frame, self._file[job.column][offset + step]):
-                    yield f"episode {index} step {step}: {job.column!r} differs from the source"
+                difference = self._difference(self._file[job.column][offset + step], f"episode {index} step {step}")
+                if difference:
+                    yield f"episode {index} step {step}: {job.column!r} {difference}"
                 self._progress("compare", self.num_compared, self._num_frames)
+
+    def _difference(self, stored: NDArray[np.uint8], name: str) -> str:
+        """How a stored frame differs from the source's more than it may."""
+        if self.meter is not None:
+            return self.meter.excess(self._frame, stored, name)
+        return "" if np.array_equal(self._frame, stored) else "differs from the source"

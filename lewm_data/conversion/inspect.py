@@ -21,6 +21,7 @@ from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
 from lewm_data.errors import DirtyDataError, SourceError
 from lewm_data.findings import Finding
+from lewm_data.format.codecs import settle_quality
 from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
 from lewm_data.notation import parse_part
 from lewm_data.quality.policy import Decision, decide
@@ -198,9 +199,11 @@ def inspect_source(
     Raises:
         SourceError: There is no dataset, or it cannot be reached.
         DirtyDataError: ``image_size`` is ``native``, but no frame can be decoded to learn the size.
-        UsageError: A camera or column does not exist, or there are several cameras and no choice.
+        UsageError: A camera or column does not exist, there are several cameras and no choice, or the codec has no such
+            quality.
         MachineError: The machine cannot read a file.
     """
+    settle_quality(config.compression, config.quality)
     opened = open_with(source, config)
     dataset = opened.dataset
     if dataset is None:

@@ -40,6 +40,7 @@ def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
         width=header.image_width,
         columns=columns,
         compression=header.compression,  # type: ignore[arg-type]
+        quality=header.lossy_quality or None,
     )
 
 

@@ -14,6 +14,7 @@ import lewm_data
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.errors import LewmDataError, OutputError, ResourceError
 from lewm_data.findings import Finding
+from lewm_data.format.codecs import settle_quality
 from lewm_data.format.header import FileHeader, SourceRecord
 from lewm_data.format.schema import ROW_DTYPES
 from lewm_data.format.writer import sync
@@ -156,6 +157,7 @@ def file_header(
         resize=config.resize,
         scaler_version=SCALER_VERSION,
         compression=config.compression,
+        lossy_quality=settle_quality(config.compression, config.quality),
         done_source=inspection.report.done_source(dataset),
         columns={name if name in ROW_DTYPES else file_column(name): keys for name, keys in columns.items()},
         feature_names={name: dimensions for name, dimensions in names.items() if dimensions},

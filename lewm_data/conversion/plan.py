@@ -20,7 +20,7 @@ BASE_MEMORY_BYTES = 165 * MEBIBYTE
 more at work. Two thirds are pages of libraries, and the kernel decides how many of those it maps: of some sixty runs
 of one conversion, one peaked at 213 MB, the others at 180 to 191."""
 
-CODEC_MEMORY_BYTES = {"blosc2": 50 * MEBIBYTE, "lz4": 12 * MEBIBYTE, "zstd": 12 * MEBIBYTE}
+CODEC_MEMORY_BYTES = {"blosc2": 50 * MEBIBYTE, "lz4": 12 * MEBIBYTE, "zstd": 12 * MEBIBYTE, "jpeg": 12 * MEBIBYTE}
 """What importing a codec's own libraries adds: 44 MB for blosc2 with hdf5plugin, measured the same way."""
 
 READ_AHEAD_BYTES = 8 * MEBIBYTE

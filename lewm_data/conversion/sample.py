@@ -56,7 +56,7 @@ def sample_frames(
     Raises:
         UsageError: ``image_size`` is ``native``, but the frames differ in size.
     """
-    encode = encoder(config.compression)
+    encode = encoder(config.compression, config.quality)
     wanted = parse_image_size(config.image_size)
     size, source_size = wanted, (0, 0)
     frames, stored, seconds = 0, 0, 0.0

@@ -67,11 +67,11 @@ def write_shard(
     kept_steps: list[tuple[int, int]] = []
     with inspection.episode_reader() as reader:
         shape = FileShape(
-            cameras=tuple(inspection.cameras),
-            height=inspection.image_size[0],
-            width=inspection.image_size[1],
+            tuple(inspection.cameras),
+            *inspection.image_size,
             columns=reader.file_columns(),
             compression=config.compression,
+            quality=config.quality,
         )
         num_rows = sum(inspection.num_steps(rows[index]) for index in episodes)
         positions = [rows[index] for index in episodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.comparison import Comparison
 from lewm_data.conversion.inspect import Inspection, inspect_source
+from lewm_data.conversion.loss import Loss
 from lewm_data.errors import LewmDataError, UsageError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, refuse_references
@@ -37,6 +39,20 @@ from lewm_data.source.selection import NO_STATE, column_name
 
 MAX_PROBLEMS = 100
 """Problems to report. After this many, the rest of the file is not checked."""
+
+
+class AgainstSource(NamedTuple):
+    """What a comparison with the source found.
+
+    Attributes:
+        problems: Each difference as one sentence.
+        num_compared: Frames that were compared.
+        loss: The error of a lossy file's frames; None for a lossless file.
+    """
+
+    problems: list[str]
+    num_compared: int
+    loss: Loss | None = None
 
 
 def verify_file(
@@ -78,18 +94,16 @@ def verify_file(
         return problems
 
 
-def verify_against(
-    path: Path, source: str, *, progress: Progress = lambda what, done, total: None
-) -> tuple[list[str], int]:
+def verify_against(path: Path, source: str, *, progress: Progress = lambda what, done, total: None) -> AgainstSource:
     """Decodes the source again and compares every frame and every row with a file.
+
+    Frames must be equal. Those of a lossy file must be as close to the source as encoding them again; see
+    ``lewm_data.conversion.loss``.
 
     Args:
         path: The file.
         source: Dataset folder or Hub repo id that it was converted from.
         progress: Called after each frame.
-
-    Returns:
-        Each difference as one sentence, and the number of frames compared.
 
     Raises:
         UsageError: The file was merged from several sources, or it was not converted from this one.
@@ -109,9 +123,11 @@ def verify_against(
         inspection = inspect_source(source, _settings(file, header, source))
         problems = _source_problems(inspection, header)
         if problems:
-            return problems, 0
+            return AgainstSource(problems, 0)
         comparison = Comparison(file, header, inspection, progress)
-        return _limited(comparison.differences()), comparison.num_compared
+        differences = _limited(comparison.differences())
+        loss = comparison.meter.loss() if comparison.meter is not None else None
+        return AgainstSource(differences, comparison.num_compared, loss)
 
 
 def _limited(problems: Iterator[str]) -> list[str]:
@@ -199,6 +215,7 @@ def _settings(file: h5py.File, header: FileHeader, source: str) -> ConvertConfig
         image_size=f"{header.image_height}x{header.image_width}",
         resize=header.resize,  # type: ignore[arg-type]
         compression=header.compression,  # type: ignore[arg-type]
+        quality=header.lossy_quality or None,
         camera=header.cameras[PIXELS],
         cameras=",".join(key for column, key in header.cameras.items() if column != PIXELS) or None,
         dirty_episode_policy="keep",

@@ -48,7 +48,7 @@ def check_joinable(members: Sequence[Member], *, into: Joined) -> None:
     shift of a camera, kept steps, otherwise    may differ          may differ
     dimensions of a column: the same, reordered must agree         must agree
     dimensions of a column: other names         must agree          may differ, warns
-    compression, done_source                    must agree          may differ
+    compression and its quality, done_source    must agree          may differ
     source, revision, episodes, tasks           may differ          may differ
     scaler version                              may differ          may differ
     findings, statistics, dirty episode policy  may differ          may differ
@@ -77,7 +77,7 @@ def check_joinable(members: Sequence[Member], *, into: Joined) -> None:
         words = "; ".join(itertools.starmap(_words, problems.items()))
         raise UsageError(
             f"These files cannot be joined: {words}. Leave one out, or convert all of them with the same settings "
-            "(image_size, resize, camera, cameras, compression, shift, extra_columns)."
+            "(image_size, resize, camera, cameras, compression, quality, shift, extra_columns)."
         )
 
 
@@ -110,7 +110,8 @@ def _stated_once(member: Member) -> dict[str, str]:
     done_source = header.done_source
     if done_source == DONE_RUN:  # the same flags as in a file without such an episode
         done_source = next(iter(header.columns.get(DONE, ())), done_source)
-    return {"compression": header.compression, "done_source": done_source}
+    compression = header.codec_words if header.lossy_quality else header.compression
+    return {"compression": compression, "done_source": done_source}
 
 
 def _dimensions(member: Member, *, is_complete: bool) -> dict[str, str]:

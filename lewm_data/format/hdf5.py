@@ -13,12 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import FormatError, LewmDataError, ResourceError
+from lewm_data.format import jpeg_filter
 from lewm_data.machine_errors import raise_machine_error
 from lewm_data.paths import expand, is_file, is_folder
 from lewm_data.resources import available_memory_bytes
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
 """What h5py raises for a file whose bytes are damaged. An error of another class is a bug in our code."""
+
+
+def register_codecs() -> None:
+    """Teaches this process's HDF5 library every codec of the format."""
+    import hdf5plugin  # noqa: F401  registers all but JPEG
+
+    jpeg_filter.register()
 
 
 def open_file(path: Path) -> h5py.File:
@@ -28,8 +36,7 @@ def open_file(path: Path) -> h5py.File:
         FormatError: The file does not exist, is not an HDF5 file, or is damaged.
         MachineError: The machine did not let it be opened.
     """
-    import hdf5plugin  # noqa: F401  registers the codecs with HDF5
-
+    register_codecs()
     path = expand(path)
     if is_folder(path):
         raise FormatError(

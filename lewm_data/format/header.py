@@ -81,6 +81,7 @@ class FileHeader:
         scaler_version: How frames were made from the source; see ``lewm_data.source.scale``. Files without this
             attribute have version 1; 0 stands for a merged file whose parts have different versions.
         compression: Codec of the frame chunks.
+        lossy_quality: Quality that a lossy codec encoded with; 0, also if the attribute is absent, for lossless frames.
         done_source: ``next.done``, ``is_terminal`` or ``is_last``; ``run`` if such a flag is set on several last steps
             of an episode; ``last_step`` if the source has no flag.
         columns: Column to the LeRobot keys that make it up, in order; empty in files of older versions.
@@ -114,7 +115,15 @@ class FileHeader:
     fingerprint: str = ""
     part: str = ""
     scaler_version: int = 1
+    lossy_quality: int = 0
     format_version: int = FORMAT_VERSION
+
+    @property
+    def codec_words(self) -> str:
+        """The codec and whether it loses anything: ``lzf, lossless`` or ``jpeg of quality 90, lossy``."""
+        if not self.lossy_quality:
+            return f"{self.compression}, lossless"
+        return f"{self.compression} of quality {self.lossy_quality}, lossy"
 
     def kept_episodes(self) -> dict[int, tuple[str, ...]]:
         """Episodes that were kept although they have errors: the source's episode_index to the codes found."""
@@ -237,6 +246,7 @@ class FileHeader:
             fingerprint=str(attributes["fingerprint"]),
             part=str(attributes.get("part", "")),
             scaler_version=integer(attributes, "scaler_version") if "scaler_version" in attributes else 1,
+            lossy_quality=integer(attributes, "lossy_quality") if "lossy_quality" in attributes else 0,
         )
 
     def _check(self) -> None:

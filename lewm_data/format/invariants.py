@@ -117,6 +117,8 @@ def storage_problems(data_file: DataFile, file: h5py.File, header: FileHeader) -
     """
     codec = header.compression
     filters = ChunkCodec(codec, has_checksum=True).filter_ids if codec in CODECS else None
+    if codec in CODECS and CODECS[codec].is_lossless == bool(header.lossy_quality):
+        yield f"the root attribute 'lossy_quality' is {header.lossy_quality}, which {codec} does not have"
     for name in header.cameras:
         dataset = file[name]
         if dataset.is_virtual:

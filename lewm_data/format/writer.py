@@ -14,8 +14,10 @@ import h5py
 import numpy as np
 
 from lewm_data.config import Compression
-from lewm_data.format.codecs import CODECS, StoredChunk, encoder
+from lewm_data.format.codecs import CODECS, JPEG_FILTER_ID, StoredChunk, encoder, settle_quality
+from lewm_data.format.hdf5 import register_codecs
 from lewm_data.format.header import FileHeader
+from lewm_data.format.jpeg_filter import filter_parameters
 from lewm_data.format.schema import (
     DONE,
     EP_LEN,
@@ -50,6 +52,7 @@ class FileShape(NamedTuple):
         columns: Value column to (dtype, numbers per row); None means one number per row, shape (N,). The writer adds
             ``episode_idx`` and ``step_idx`` itself.
         compression: Codec of the frames.
+        quality: Quality of a lossy codec; None takes the codec's default.
     """
 
     cameras: tuple[str, ...]
@@ -57,6 +60,7 @@ class FileShape(NamedTuple):
     width: int
     columns: dict[str, tuple[str, int | None]]
     compression: Compression
+    quality: int | None = None
 
 
 class FileWriter:
@@ -82,7 +86,7 @@ class FileWriter:
     def __init__(self, path: Path, shape: FileShape, *, num_rows: int, threads: int = 1) -> None:
         self._path = path
         self._shape = shape
-        self._encode = encoder(shape.compression)
+        self._encode = encoder(shape.compression, shape.quality)
         self._temporary = path.with_name(path.name + ".tmp")
         self._lengths: list[int] = []
         self._rows = 0
@@ -200,7 +204,10 @@ class FileWriter:
         if filter_id is not None:
             filters["compression"] = "lzf" if shape.compression == "lzf" else filter_id
             if shape.compression != "lzf":
-                import hdf5plugin  # noqa: F401  registers the filter with HDF5
+                register_codecs()
+            if filter_id == JPEG_FILTER_ID:
+                quality = settle_quality(shape.compression, shape.quality)
+                filters["compression_opts"] = filter_parameters(quality, shape.height, shape.width)
         frame = (shape.height, shape.width, 3)
         for name in shape.cameras:
             file.create_dataset(

@@ -168,9 +168,11 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield 'dataset = load_dataset(path, format="lewm", num_steps=4, frameskip=5)'
     yield "```"
     yield ""
-    yield "Plain `h5py` reads it too" + (
-        "." if facts.header.compression in ("lzf", "none") else ", after `import hdf5plugin`."
-    )
+    needs = {"lzf": "", "none": "", "jpeg": ", after `lewm_data.format.jpeg_filter.register()`"}
+    yield f"Plain `h5py` reads it too{needs.get(facts.header.compression, ', after `import hdf5plugin`')}."
+    if facts.header.lossy_quality:
+        yield ""
+        yield f"**The frames are lossy** ({_text(facts.header.codec_words)}): not the pixels of the recording."
 
 
 def _sources(header: FileHeader, licenses: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -219,7 +221,7 @@ def _settings(header: FileHeader) -> Iterator[str]:
     yield "| setting | value |"
     yield "|---|---|"
     yield _row("frame size", f"{header.image_height}x{header.image_width}, resized by {_code(header.resize)}")
-    yield _row("codec of the frames", f"{_code(header.compression)}, lossless")
+    yield _row("codec of the frames", _code(header.compression) + header.codec_words.removeprefix(header.compression))
     yield _row("end of an episode", _code(header.done_source))
     for label, value in header.corrections():
         yield _row(_text(label), _text(value))

@@ -17,7 +17,7 @@ from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import DataFile, LocalFile
-from lewm_data.format.hdf5 import open_file, refuse_references
+from lewm_data.format.hdf5 import open_file, refuse_references, register_codecs
 from lewm_data.format.segments import find_segments
 from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader
 from lewm_data.loading.remote.filesystems import ObjectIdentity
@@ -130,8 +130,7 @@ def open_all(place: str | Path, remote: RemoteConfig | None = None) -> h5py.File
     """
     if not is_address(place):
         return open_file(Path(place))
-    import hdf5plugin  # noqa: F401  registers the codecs with HDF5
-
+    register_codecs()
     obj = RemoteObject(str(place), remote or RemoteConfig())
     file = obj.open()
     with contextlib.ExitStack() as on_error:

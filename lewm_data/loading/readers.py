@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.data_file import LocalFile
-from lewm_data.format.hdf5 import open_unlocked
+from lewm_data.format.hdf5 import open_unlocked, register_codecs
 from lewm_data.format.segments import Segment, group_by_segment
 from lewm_data.loading.shared_memory import NodeMemory
 from lewm_data.machine_errors import raise_machine_error
@@ -191,8 +191,7 @@ class Hdf5Reader:
             self._lock, self._dataset, self._pid = threading.Lock(), None, os.getpid()
         with self._lock:
             if self._dataset is None:
-                import hdf5plugin  # noqa: F401  # registers the filters of other writers
-
+                register_codecs()
                 self._dataset = open_unlocked(self._path, rdcc_nbytes=_FALLBACK_CACHE_BYTES)[self._column]
             frames = out.reshape(len(out), *self._dataset.shape[1:])
             order = np.argsort(rows, kind="stable")  # neighbors share a chunk in the cache

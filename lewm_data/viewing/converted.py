@@ -82,7 +82,7 @@ class ConvertedFile:
                 for record in header.sources
             ),
             *((f"camera {camera_name(key)}", column) for column, key in header.cameras.items()),
-            ("frames", f"{header.image_height}x{header.image_width}, {header.resize}, {header.compression}"),
+            ("frames", f"{header.image_height}x{header.image_width}, {header.resize}, {header.codec_words}"),
             ("done from", header.done_source.replace("_", " ")),
             *header.corrections(),
             ("policy for dirty episodes", header.dirty_episode_policy),

@@ -118,7 +118,7 @@ def test_rotated_recording_is_stored_upright(image_size: str, recorded: Path, tm
             height, width = frame.shape[:2]
             expected = area_average(np.rot90(lying["pixels"][row], -1), height, width)
             assert np.abs(frame - expected).max() <= 2.5
-    assert verify_against(tmp_path / "upright.h5", str(root)) == ([], sum(EPISODE_LENGTHS))
+    assert verify_against(tmp_path / "upright.h5", str(root))[:2] == ([], sum(EPISODE_LENGTHS))
 
 
 def test_file_of_an_older_scaler_is_verified_with_it(
@@ -131,7 +131,7 @@ def test_file_of_an_older_scaler_is_verified_with_it(
         convert(str(recorded), path, config)
     with h5py.File(path, "r+") as file:
         del file.attrs["attributes_sha256"], file.attrs["scaler_version"]  # as such a file is
-    assert verify_against(path, str(recorded)) == ([], sum(EPISODE_LENGTHS))
+    assert verify_against(path, str(recorded))[:2] == ([], sum(EPISODE_LENGTHS))
     with h5py.File(path, "r+") as file:
         file.attrs["scaler_version"] = 2
     assert "differs from the source" in verify_against(path, str(recorded))[0][0]

@@ -114,7 +114,7 @@ def test_verify_against_the_source_for_every_codec_and_layout(
     config = ConvertConfig(camera="front", cameras=cameras, compression=compression, micro_batch=8)  # type: ignore[arg-type]
     result = convert(root, tmp_path / "out.h5", config)
     assert verify_file(tmp_path / "out.h5") == []
-    assert verify_against(tmp_path / "out.h5", root) == ([], STEPS * len(result.header.cameras))
+    assert verify_against(tmp_path / "out.h5", root)[:2] == ([], STEPS * len(result.header.cameras))
     with h5py.File(tmp_path / "out.h5") as file:
         properties = file["pixels"].id.get_create_plist()
         filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
@@ -132,7 +132,7 @@ def test_the_teams_recording_converts_and_verifies(
     config = ConvertConfig(camera="top", cameras=cameras, compression=compression)  # type: ignore[arg-type]
     convert(str(so101), tmp_path / "out.h5", config)
     assert verify_file(tmp_path / "out.h5") == []
-    assert verify_against(tmp_path / "out.h5", str(so101)) == ([], 501 * (2 if cameras else 1))
+    assert verify_against(tmp_path / "out.h5", str(so101))[:2] == ([], 501 * (2 if cameras else 1))
 
 
 def test_incompressible_frames_are_stored_raw_and_flagged() -> None:

@@ -101,7 +101,7 @@ def test_a_linked_folder_is_refused_until_its_owner_asks_for_it(
         convert(str(root), tmp_path / "out.h5", config)
     followed = convert(str(root), tmp_path / "out.h5", dataclasses.replace(config, follow_links=True))
     assert followed.num_episodes == 5
-    assert verify_against(tmp_path / "out.h5", str(root)) == ([], 54)
+    assert verify_against(tmp_path / "out.h5", str(root))[:2] == ([], 54)
 
 
 def test_metadata_is_never_read_through_a_link_out(copy_of: Callable, recorded: Path, tmp_path: Path) -> None:

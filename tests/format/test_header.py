@@ -78,7 +78,15 @@ def test_another_version_is_refused_with_what_to_do(version: int) -> None:
     "key",
     sorted(
         set(HEADER.to_attributes())
-        - {"lewm_data_version", "format_version", ATTRIBUTES_CHECKSUM, "part", "columns", "scaler_version"}
+        - {
+            "lewm_data_version",
+            "format_version",
+            ATTRIBUTES_CHECKSUM,
+            "part",
+            "columns",
+            "scaler_version",
+            "lossy_quality",
+        }
     ),
 )
 def test_a_missing_attribute_is_named(key: str) -> None:

@@ -85,6 +85,14 @@ def test_the_card_shows_every_attribute() -> None:
         assert value in text
 
 
+def test_the_card_of_a_lossy_file_says_so() -> None:
+    text = card(header=dataclasses.replace(HEADER, compression="jpeg", lossy_quality=80))
+    assert "| codec of the frames | `jpeg` of quality 80, lossy |" in text
+    assert "**The frames are lossy** (jpeg of quality 80, lossy): not the pixels of the recording." in text
+    assert "after `lewm_data.format.jpeg_filter.register()`" in text
+    assert "lossy" not in card()
+
+
 def test_thousands_of_findings_dimensions_and_tasks_stay_a_short_card() -> None:
     wide = tuple(float(i) for i in range(5000))
     header = dataclasses.replace(

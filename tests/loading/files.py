@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import h5py
 import hdf5plugin
 import numpy as np
+from PIL import Image
 
 from lewm_data.format.header import FileHeader, SourceRecord
 
-CODECS = ("lzf", "none", "lz4", "zstd", "blosc2")
+CODECS = ("lzf", "none", "lz4", "zstd", "blosc2", "jpeg")
 LIBVER = ("v110", "v110")
 
 
@@ -90,6 +92,7 @@ def header(codec: str, num_episodes: int, height: int, width: int, **given: Any)
         image_width=width,
         resize="stretch",
         compression=codec,
+        lossy_quality=90 if codec == "jpeg" else 0,
         done_source="last_step",
         fingerprint="abc",
     )
@@ -104,7 +107,15 @@ def filters(codec: str) -> dict[str, Any]:
         "lz4": dict(hdf5plugin.LZ4()),
         "zstd": dict(hdf5plugin.Zstd(clevel=1)),
         "blosc2": dict(hdf5plugin.Blosc2()),
+        "jpeg": {"compression": 32019, "allow_unknown_filter": True},
     }[codec]
+
+
+def jpeg(frame: np.ndarray) -> bytes:
+    """A frame as a JPEG stream, by Pillow."""
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, "JPEG", quality=90, subsampling=0)
+    return stream.getvalue()
 
 
 def cframe(frame: np.ndarray) -> bytes:
@@ -166,15 +177,19 @@ def write(
                 continue
             chunks = (1, *values.shape[1:]) if frame_chunks == "frame" else frame_chunks
             options = filters(codec) if frame_filters is None else frame_filters
+            if codec == "jpeg":
+                options = {**options, "compression_opts": (90, values.shape[2], values.shape[1], 1)}
             frames = file.create_dataset(
                 name, values.shape, values.dtype, chunks=chunks, fletcher32=checksum or None, **options
             )
-            if codec == "blosc2" and cframes:
+            if (codec == "blosc2" and cframes) or codec == "jpeg":
                 for row, frame in enumerate(values):
-                    stored = cframe(frame)
+                    stored = jpeg(frame) if codec == "jpeg" else cframe(frame)
                     mask = 0
                     if len(stored) >= frame.nbytes:
                         stored, mask = frame.tobytes(), 1
+                    elif codec == "jpeg":
+                        values[row] = np.asarray(Image.open(io.BytesIO(stored)))
                     stored += fletcher32(stored) if checksum else b""
                     frames.id.write_direct_chunk((row, 0, 0, 0), stored, mask)
             else:

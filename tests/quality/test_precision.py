@@ -128,7 +128,7 @@ def test_a_conversion_refuses_and_names_column_dimension_and_values(clocked: Pat
 def test_float64_keeps_every_value_into_normalized_batches(clocked: Path, tmp_path: Path) -> None:
     result = convert(str(clocked), tmp_path / "out.h5", ConvertConfig(**CONFIG, state_dtype="float64"))
     assert verify_file(tmp_path / "out.h5") == []
-    assert verify_against(tmp_path / "out.h5", str(clocked)) == ([], result.num_steps)
+    assert verify_against(tmp_path / "out.h5", str(clocked))[:2] == ([], result.num_steps)
     with h5py.File(tmp_path / "out.h5") as file:
         clock = file["state"][:, 0]
         assert file["state"].dtype == file["action"].dtype == np.float64
@@ -146,11 +146,11 @@ def test_float64_keeps_every_value_into_normalized_batches(clocked: Path, tmp_pa
 def test_verify_compares_as_precisely_as_the_source_is(clocked: Path, tmp_path: Path) -> None:
     """An older file holds the merged values, and nothing recorded it."""
     convert(str(clocked), tmp_path / "out.h5", ConvertConfig(**CONFIG, dirty_episode_policy="keep"))
-    problems, _ = verify_against(tmp_path / "out.h5", str(clocked))
+    problems, *_ = verify_against(tmp_path / "out.h5", str(clocked))
     assert problems == []  # the file records that it was kept on request
     with h5py.File(tmp_path / "out.h5", "r+") as file:
         file.attrs["findings"] = "[]"
-    problems, _ = verify_against(tmp_path / "out.h5", str(clocked))
+    problems, *_ = verify_against(tmp_path / "out.h5", str(clocked))
     words = "'state' dimension 0 has 7 distinct values in the source, but 1 in the file (float32)"
     assert problems[0] == f"episode 0: {words}"
     assert len(problems) == 5
