@@ -39,11 +39,11 @@ def test_inspect_returns_the_verdict_and_prints_the_facts(recorded: Path, capsys
     assert lines[1] == "content    5 episodes, 54 steps, 0.0 min at 30 fps"
     assert "warning    episode_short in episodes 0-2, 4" in lines
     assert lines[-1] == result.verdict.sentence
-    told = printed(capsys, "inspect", recorded, "--camera", "front", "--image_size", 32)
+    answer = printed(capsys, "inspect", recorded, "--camera", "front", "--image_size", 32)
     expected = json.loads(json.dumps(result.to_dict()))
-    for plan in (told["plan"], expected["plan"]):
+    for plan in (answer["plan"], expected["plan"]):
         del plan["seconds"]  # measured
-    assert told == expected
+    assert answer == expected
 
 
 def test_inspect_judges_a_dirty_dataset_without_raising(recorded: Path, copy_of) -> None:
@@ -128,8 +128,8 @@ def test_preview_makes_a_page(small: Path, tmp_path: Path, capsys: pytest.Captur
     size = page.stat().st_size
     assert str(result) == f"{page}: 5 of 5 episodes with pictures, 4 findings, {size / 1e6:,.1f} MB"
     assert result.verdict.level == "fair"
-    told = printed(capsys, "preview", small, page, "--num_steps=2", "--frameskip=3", "--overwrite")
-    assert told == result.to_dict()
+    answer = printed(capsys, "preview", small, page, "--num_steps=2", "--frameskip=3", "--overwrite")
+    assert answer == result.to_dict()
 
 
 def test_a_tilde_is_the_home_folder(

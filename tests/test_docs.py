@@ -156,14 +156,14 @@ def test_a_wrong_command_would_be_found(
 @cache
 def flags(command: str) -> frozenset[str]:
     """All flags of a command of ``lewm-data``; none if there is no such command."""
-    told = io.StringIO()
+    shown = io.StringIO()
     with (
         pytest.raises(SystemExit) as ended,
-        contextlib.redirect_stdout(told),
+        contextlib.redirect_stdout(shown),
         contextlib.redirect_stderr(io.StringIO()),
     ):
         parse([command, "--help"])
-    return frozenset() if ended.value.code else frozenset(re.findall(r"--[\w.]+", told.getvalue()))
+    return frozenset() if ended.value.code else frozenset(re.findall(r"--[\w.]+", shown.getvalue()))
 
 
 @each_page
@@ -180,9 +180,9 @@ def test_commands_in_the_text_exist_and_have_those_flags(page: Path) -> None:
 @pytest.mark.slow
 def test_flags_in_the_text_exist() -> None:
     """Flags that stand alone, such as ``--data.cache none``: some command of ours has them."""
-    told = subprocess.run([sys.executable, "train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
+    shown = subprocess.run([sys.executable, "train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
     commands = re.findall(r"add_subcommand\(\s*\"(\w+)\"", (ROOT / "lewm_data" / "cli" / "parser.py").read_text())
-    known = frozenset(re.findall(r"--[\w.]+", told.stdout)).union(*map(flags, commands))
+    known = frozenset(re.findall(r"--[\w.]+", shown.stdout)).union(*map(flags, commands))
     unknown = {
         f"{page.name}: {span}"
         for page in PAGES

@@ -45,8 +45,8 @@ def test_episodes_as_ranges(episodes: list[int], most: int, words: str) -> None:
 
 @given(st.sets(st.integers(0, 200)))
 def test_ranges_say_every_episode_and_no_other(episodes: set[int]) -> None:
-    told: set[int] = set()
+    covered: set[int] = set()
     for part in filter(None, episode_ranges(sorted(episodes), most=1000).split(", ")):
         first, _, last = part.partition("-")
-        told |= set(range(int(first), int(last or first) + 1))
-    assert told == episodes
+        covered |= set(range(int(first), int(last or first) + 1))
+    assert covered == episodes

@@ -51,8 +51,8 @@ def test_a_clean_dataset_is_converted_and_compared_by_the_commands(
 
 def test_warnings_do_not_stop_a_conversion(recorded: Path) -> None:
     inspection = inspected(recorded, camera="front")
-    told = verdict(inspection)
-    assert told[:2] == ("good", "Ready to convert; 4 warnings will be recorded in the file.")
+    judged = verdict(inspection)
+    assert judged[:2] == ("good", "Ready to convert; 4 warnings will be recorded in the file.")
     assert [shlex.split(command.line)[1] for command in next_commands(inspection)] == ["preview", "convert", "verify"]
 
 
@@ -75,9 +75,9 @@ def test_a_refused_dataset_gets_the_policies_that_let_it_pass(
     dirt.values("action", lambda values: np.full_like(values, np.nan))(root)
     dirt.span(3, 1.0, 0.5)(root)
     inspection = inspected(root, camera="front", image_size=16)
-    told = verdict(inspection)
-    assert told.level == "bad"
-    assert told.sentence.startswith("Refused: 2 errors in 2 of 5 episodes.")
+    judged = verdict(inspection)
+    assert judged.level == "bad"
+    assert judged.sentence.startswith("Refused: 2 errors in 2 of 5 episodes.")
     skip, keep, look, every = next_commands(inspection)
     assert (skip.purpose, keep.purpose) == (
         "drop the 2 episodes with errors",

@@ -96,8 +96,8 @@ for wanted in (10, 150, 10_000):
     allow_open_files(wanted)
     print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    few, some, most = map(int, told)
+    limits = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    few, some, most = map(int, limits)
     assert few == 100
     assert 214 <= some < 300
     assert most == 300

@@ -274,14 +274,11 @@ def _findings(header: FileHeader) -> Iterator[str]:
 
 
 def _tasks(header: FileHeader) -> Iterator[str]:
-    if not header.tasks:
-        return
-    yield "## Tasks"
-    yield ""
-    for text in list(header.tasks.values())[:_MAX_TASKS]:
-        yield f"- {_text(text)}"
-    if len(header.tasks) > _MAX_TASKS:
-        yield f"- and {len(header.tasks) - _MAX_TASKS:,} more"
+    tasks = list(header.tasks.values())
+    yield from ("## Tasks", "") if tasks else ()
+    yield from (f"- {_text(text)}" for text in tasks[:_MAX_TASKS])
+    if len(tasks) > _MAX_TASKS:
+        yield f"- and {len(tasks) - _MAX_TASKS:,} more"
 
 
 def _row(*cells: str) -> str:

@@ -45,13 +45,13 @@ def small(recorded: Path, tmp_path: Path) -> Path:
 
 def test_inspect_prints_one_json_object(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run("inspect", recorded, "--json", "--camera", "front", capsys=capsys)
-    told = json.loads(out)
+    answer = json.loads(out)
     assert status == 0
-    assert told["num_episodes"] == 5
-    assert told["cameras"] == ["observation.images.front", "observation.images.top"]
-    assert told["columns"] == {"pixels": "observation.images.front"}
-    assert told["plan"]["num_frames"] == 54
-    assert [found["code"] for found in told["findings"]] == ["episode_short"] * 4
+    assert answer["num_episodes"] == 5
+    assert answer["cameras"] == ["observation.images.front", "observation.images.top"]
+    assert answer["columns"] == {"pixels": "observation.images.front"}
+    assert answer["plan"]["num_frames"] == 54
+    assert [found["code"] for found in answer["findings"]] == ["episode_short"] * 4
 
 
 def test_inspect_lists_the_cameras_if_none_is_chosen(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,10 +65,10 @@ def test_inspect_lists_the_cameras_if_none_is_chosen(recorded: Path, capsys: pyt
 
 def test_convert_says_what_it_made(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run("convert", recorded, tmp_path / "out.h5", "--camera=front", "--json", capsys=capsys)
-    told = json.loads(out)
+    answer = json.loads(out)
     assert status == 0
-    assert (told["num_episodes"], told["num_steps"]) == (5, 54)
-    assert told["file_bytes"] == (tmp_path / "out.h5").stat().st_size
+    assert (answer["num_episodes"], answer["num_steps"]) == (5, 54)
+    assert answer["file_bytes"] == (tmp_path / "out.h5").stat().st_size
     assert "5 episodes, 54 steps" in err
 
 
@@ -114,8 +114,8 @@ def test_every_setting_is_a_flag_and_a_key(recorded: Path, tmp_path: Path, capsy
     with pytest.raises(SystemExit) as done:
         cli.main(["convert", "--help"])
     assert done.value.code == 0
-    told = capsys.readouterr().out
-    assert [name for name in ConvertConfig.__dataclass_fields__ if f"--{name}" not in told] == []
+    answer = capsys.readouterr().out
+    assert [name for name in ConvertConfig.__dataclass_fields__ if f"--{name}" not in answer] == []
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_preview_makes_a_page_and_a_sheet(
     small: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, err = run("preview", small, tmp_path / "page.html", "--json", "--num_steps=2", capsys=capsys)
-    told = json.loads(out)
+    answer = json.loads(out)
     assert status == 0
-    assert (told["num_episodes"], told["num_episodes_shown"], told["verdict"]) == (5, 5, "fair")
+    assert (answer["num_episodes"], answer["num_episodes_shown"], answer["verdict"]) == (5, 5, "fair")
     assert "page.html: 5 of 5 episodes with pictures" in err
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert run("preview", recorded, tmp_path / "sheet.png", capsys=capsys)[0] == 0

@@ -100,7 +100,7 @@ def test_what_decoding_finds_on_a_node_is_refused_here(dataset, cluster, tmp_pat
     middle = start + (len(data) - start) // 2
     data[middle : middle + 2000] = os.urandom(2000)
     video.write_bytes(bytes(data))
-    with pytest.raises(DirtyDataError) as told:
+    with pytest.raises(DirtyDataError) as caught:
         convert(str(root), tmp_path / "out.h5", ConvertConfig(**SETTINGS, engine="ray"))
-    assert told.value.findings
+    assert caught.value.findings
     assert not (tmp_path / "out.h5.partial").exists()

@@ -49,12 +49,12 @@ def test_a_shard_that_was_silent_for_the_watchdogs_time_has_stalled():
 
 
 def test_a_restarted_task_counts_only_frames_beyond_the_first_one(tmp_path):
-    told: list[tuple[int, str, int]] = []
+    reported: list[tuple[int, str, int]] = []
     running = task(tries=1)
 
     def say(number: int, text: str) -> None:
         (tmp_path / f"shard-00003.try-{number}.heartbeat.json").write_text(text)
-        engine_ray.read_heartbeats([running], tmp_path, lambda *facts: told.append(facts))
+        engine_ray.read_heartbeats([running], tmp_path, lambda *facts: reported.append(facts))
 
     say(1, '{"frames": 0}')
     say(1, '{"frames": 64, "episode": 7, "camera": "top"}')
@@ -62,7 +62,7 @@ def test_a_restarted_task_counts_only_frames_beyond_the_first_one(tmp_path):
     say(2, '{"frames": 20, "episode": 7, "camera": "top"}')
     say(2, '{"frames": 80, "episode": 8, "camera": "top"}')
     say(2, "{broken")
-    assert told == [(7, "top", 64), (8, "top", 16)]
+    assert reported == [(7, "top", 64), (8, "top", 16)]
 
 
 def test_without_ray_the_remedy_is_named(recorded, tmp_path, monkeypatch):

@@ -221,14 +221,14 @@ def test_an_interrupted_conversion_resumes(recorded: Path, converted: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5.partial"]
     shards = len(list((tmp_path / "out.h5.partial").glob("shard-*.h5")))
 
-    told: list[int] = []
+    resumed_frames: list[int] = []
 
     class Resumed(Reporter):
         def resumed(self, num_frames: int) -> None:
-            told.append(num_frames)
+            resumed_frames.append(num_frames)
 
     convert(str(recorded), output, config, reporter=Resumed())
-    assert len(told) == (1 if shards else 0)
+    assert len(resumed_frames) == (1 if shards else 0)
     assert_equal_contents(converted, output)
     assert os.listdir(tmp_path) == ["out.h5"]
 

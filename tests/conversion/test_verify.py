@@ -1,4 +1,4 @@
-"""A file that is not what it claims to be is found out, and told where."""
+"""A file that differs from what it claims to be is reported, with the place."""
 
 from __future__ import annotations
 

@@ -46,17 +46,17 @@ def trials(
 def test_trouble_of_the_machine_keeps_its_own_name(kind: Kind, trials: dict[tuple[str, int], dict[str, Any]]) -> None:
     for code in kind.codes:
         trial = trials[kind.name, code]
-        told = f"{errno.errorcode.get(code, code)}: {trial['error'] and trial['error'][0]}: {trial['message']}"
+        case = f"{errno.errorcode.get(code, code)}: {trial['error'] and trial['error'][0]}: {trial['message']}"
         if kind.may_succeed and not trial["error"]:
             continue
-        assert trial["hits"] > 0, f"{told}: nothing was injected"
-        assert trial["error"] is not None, f"{told}: it went unnoticed"
-        assert {"MachineError", "MemoryError", "OutputError"} & set(trial["error"]), told
-        assert not [words for words in MISLEADING if words in trial["message"].lower()], told
+        assert trial["hits"] > 0, f"{case}: nothing was injected"
+        assert trial["error"] is not None, f"{case}: it went unnoticed"
+        assert {"MachineError", "MemoryError", "OutputError"} & set(trial["error"]), case
+        assert not [words for words in MISLEADING if words in trial["message"].lower()], case
         if "MemoryError" not in trial["error"]:
             reason = os.strerror(errno.EOPNOTSUPP if code == ENOTSUPP else code)
-            assert reason in trial["message"] or "too many files" in trial["message"], told
-            assert "\n" not in trial["message"], told
+            assert reason in trial["message"] or "too many files" in trial["message"], case
+            assert "\n" not in trial["message"], case
 
 
 @pytest.mark.parametrize("name", ["converted file: lock", "converted file, loading: lock"])
@@ -83,10 +83,10 @@ def test_the_hubs_cache_keeps_the_name_of_its_trouble(
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     expected = SourceError if code == errno.ETIMEDOUT else MachineError  # a network's, as a rule
-    with pytest.raises(expected) as told:
+    with pytest.raises(expected) as caught:
         locate("owner/name")
-    assert not [words for words in MISLEADING if words in str(told.value).lower()]
-    assert "Hub" in str(told.value)
+    assert not [words for words in MISLEADING if words in str(caught.value).lower()]
+    assert "Hub" in str(caught.value)
 
 
 def test_a_file_in_the_place_of_the_hubs_cache_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,8 +182,8 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 return self.fail(401, "RepoNotFound")
             commits = {"main": repo.commits[-1], **{commit[0]: commit for commit in repo.commits}}
             if path == f"/api/datasets/{repo_id}/xet-write-token/main" and stand_in.xet is not None:
-                told = {"accessToken": "xet", "exp": 1 << 32, "casUrl": f"local://{stand_in.xet}"}
-                return self.send_json(told)
+                answer = {"accessToken": "xet", "exp": 1 << 32, "casUrl": f"local://{stand_in.xet}"}
+                return self.send_json(answer)
             api = re.fullmatch(rf"/api/datasets/{repo_id}(?:/revision/([^/]+))?", path)
             if api:
                 if (api[1] or "main") not in commits:
@@ -208,10 +208,10 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
 
         def sibling(self, name: str, oid: str) -> dict[str, Any]:
             size = len(stand_in.objects.get(oid, b""))  # Xet storage keeps its bytes elsewhere
-            told: dict[str, Any] = {"rfilename": name, "size": size, "blobId": oid[:40]}
+            answer: dict[str, Any] = {"rfilename": name, "size": size, "blobId": oid[:40]}
             if size > REGULAR_BYTES:
-                told["lfs"] = {"sha256": oid, "size": size, "pointerSize": 134}
-            return told
+                answer["lfs"] = {"sha256": oid, "size": size, "pointerSize": 134}
+            return answer
 
         def do_POST(self) -> None:
             stand_in.requests.append(f"POST {self.path}")
@@ -249,7 +249,7 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             return self.send_json({"url": f"{stand_in.endpoint}/datasets/{repo_id}"}, status=status)
 
         def preupload(self, repo_id: str, data: bytes) -> None:
-            told = [
+            answer = [
                 {
                     "path": file["path"],
                     "uploadMode": "lfs" if file["size"] > REGULAR_BYTES else "regular",
@@ -257,14 +257,14 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 }
                 for file in json.loads(data)["files"]
             ]
-            self.send_json({"files": told})
+            self.send_json({"files": answer})
 
         def batch(self, asked: dict[str, Any]) -> None:
-            told = []
+            answer = []
             for item in asked["objects"]:
                 oid, size = item["oid"], item["size"]
                 if oid in stand_in.objects:  # it has arrived before: nothing to do
-                    told.append({"oid": oid, "size": size})
+                    answer.append({"oid": oid, "size": size})
                     continue
                 urls = {
                     f"{number + 1:05d}": f"{stand_in.endpoint}/lfs/{oid}/{number + 1}"
@@ -274,8 +274,8 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                     "href": f"{stand_in.endpoint}/lfs/{oid}/complete",
                     "header": {"chunk_size": f"{PART_BYTES}", **urls},
                 }
-                told.append({"oid": oid, "size": size, "actions": {"upload": upload}})
-            self.send_json({"transfer": "multipart", "objects": told})
+                answer.append({"oid": oid, "size": size, "actions": {"upload": upload}})
+            self.send_json({"transfer": "multipart", "objects": answer})
 
         def do_PUT(self) -> None:
             stand_in.requests.append(f"PUT {self.path}")
@@ -300,10 +300,10 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             self.rfile.readline()
             return b"".join(pieces)
 
-        def complete(self, oid: str, told: dict[str, Any]) -> None:
+        def complete(self, oid: str, answer: dict[str, Any]) -> None:
             arrived = parts.pop(oid)
             data = b"".join(arrived[number] for number in sorted(arrived))
-            if [part["partNumber"] for part in told["parts"]] != sorted(arrived) or stand_in.keep(data) != oid:
+            if [part["partNumber"] for part in answer["parts"]] != sorted(arrived) or stand_in.keep(data) != oid:
                 return self.fail(400, "", "the parts are not the object")
             stand_in.after_upload()
             return self.send_json({})

@@ -48,12 +48,12 @@ def metadata(text: str) -> dict:
 
 
 def test_the_metadata_is_what_the_hub_reads() -> None:
-    told = metadata(card(a_b=("mit",), c_d=("mit",)))
-    assert told["license"] == "mit"
-    assert told["task_categories"] == ["robotics"]
-    assert told["size_categories"] == ["10K<n<100K"]
-    assert told["source_datasets"] == ["c/d"]  # the other one is a local folder
-    assert told["viewer"] is False
+    found = metadata(card(a_b=("mit",), c_d=("mit",)))
+    assert found["license"] == "mit"
+    assert found["task_categories"] == ["robotics"]
+    assert found["size_categories"] == ["10K<n<100K"]
+    assert found["source_datasets"] == ["c/d"]  # the other one is a local folder
+    assert found["viewer"] is False
 
 
 @pytest.mark.parametrize(

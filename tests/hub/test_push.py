@@ -93,9 +93,9 @@ def test_overwrite_replaces_other_content_and_keeps_it_in_the_history(
 
 def test_without_a_token_no_request_is_made(converted: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(OutputError, match="this machine is not logged in .* hf auth login") as told:
+    with pytest.raises(OutputError, match="this machine is not logged in .* hf auth login") as caught:
         push(converted, "me/demo")
-    assert told.value.exit_status == 2
+    assert caught.value.exit_status == 2
     assert online.requests == []
 
 
@@ -166,9 +166,9 @@ def test_a_damaged_or_foreign_file_is_not_pushed(converted: Path, online: StandI
     damage(spoilt, 20)
     with pytest.raises(
         VerificationError, match="not pushed, because the file is damaged: 1 problem, .*episode 0 step 20"
-    ) as told:
+    ) as caught:
         push(spoilt, "me/demo")
-    assert told.value.exit_status == 6
+    assert caught.value.exit_status == 6
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = [1]
     with pytest.raises(FormatError, match="not a lewm_data file"):

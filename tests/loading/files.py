@@ -83,7 +83,7 @@ def sources(repo_id: str, num_episodes: int) -> tuple[SourceRecord, ...]:
 
 
 def header(codec: str, num_episodes: int, height: int, width: int, **given: Any) -> dict[str, Any]:
-    told = FileHeader(
+    attributes = FileHeader(
         lewm_data_version="0.1.0",
         sources=sources("me/test", num_episodes),
         fps=10.0,
@@ -96,7 +96,7 @@ def header(codec: str, num_episodes: int, height: int, width: int, **given: Any)
         done_source="last_step",
         fingerprint="abc",
     )
-    return dataclasses.replace(told, **given).to_attributes()
+    return dataclasses.replace(attributes, **given).to_attributes()
 
 
 def filters(codec: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def write(
     libver: Any = LIBVER,
     userblock_size: int = 0,
     seed: int = 0,
-    **told: Any,
+    **attributes: Any,
 ) -> Written:
     lengths = np.asarray(lengths)
     data = make_data(lengths, height, width, cameras, seed) | (extra or {})
@@ -197,7 +197,7 @@ def write(
         file["ep_len"] = lengths.astype(np.int32)
         file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
         if ours:
-            file.attrs.update(header(codec, len(lengths), height, width, **told))
+            file.attrs.update(header(codec, len(lengths), height, width, **attributes))
     return Written(path, lengths, data)
 
 

@@ -265,9 +265,9 @@ def test_settings_are_checked() -> None:
 
 def test_a_result_converts_to_json(converted: Path, tmp_path: Path) -> None:
     made = make_preview(str(converted), tmp_path / "page.html", PreviewConfig())
-    told = json.loads(json.dumps(made.to_dict()))
-    assert (told["num_episodes"], told["num_episodes_shown"], told["verdict"]) == (5, 5, "fair")
-    assert told["file_bytes"] == (tmp_path / "page.html").stat().st_size
+    answer = json.loads(json.dumps(made.to_dict()))
+    assert (answer["num_episodes"], answer["num_episodes_shown"], answer["verdict"]) == (5, 5, "fair")
+    assert answer["file_bytes"] == (tmp_path / "page.html").stat().st_size
 
 
 def test_a_joint_that_only_shows_noise_is_flagged_and_does_not_hide_a_pause(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _AGREE_FRAMES = 1.5
 
 MIN_CORRELATION, MIN_LEAD, MAX_INTERVAL, MIN_AGREEMENT = 0.25, 0.08, 1.0, 0.75
 FEW_EPISODES, FEW_CORRELATION = 4, 0.6
-"""A lag is only told if all of the first four hold; of fewer episodes than this, the correlation must be higher."""
+"""A lag needs all of the first four; with fewer episodes than this, the correlation must be higher."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
