@@ -1,4 +1,4 @@
-"""Tiny networks: one thread computes them faster than two that wait for each other."""
+"""Tiny networks: one thread computes them faster than two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A world that is known: a dot that moves exactly as its actions say."""
+"""A known world: a dot that moves exactly as its actions say."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ SIDE = 28
 _LOW, _HIGH, _STEP = 4.0, 23.0, 3.0
 
 
-def write_dots(path: Path, *, num_episodes: int = 60, length: int = 40, tell_actions: bool = True) -> Written:
-    """A file of frames with one blurred dot; state is its place, action how it moves to the next frame's.
+def write_dots(path: Path, *, num_episodes: int = 60, length: int = 40, has_true_actions: bool = True) -> Written:
+    """A file of frames with one blurred dot. ``state`` is its position, ``action`` its move to the next frame.
 
-    Where ``tell_actions`` is false, the column holds other numbers of the same kind, which nothing follows from.
+    Args:
+        path: File to write.
+        num_episodes: Episodes.
+        length: Steps of each.
+        has_true_actions: Otherwise ``action`` holds random moves that the dot does not make.
     """
     random = np.random.default_rng(0)
     num_steps = num_episodes * length
@@ -28,11 +32,11 @@ def write_dots(path: Path, *, num_episodes: int = 60, length: int = 40, tell_act
         else:
             places[step] = places[step - 1] + _STEP * moves[step - 1]
         ahead = places[step] + _STEP * moves[step]
-        moves[step] *= np.where((ahead < _LOW) | (ahead > _HIGH), -1, 1)  # back from the walls
+        moves[step] *= np.where((ahead < _LOW) | (ahead > _HIGH), -1, 1)  # bounces off the walls
     grid = np.arange(SIDE)
     rows, columns = (np.exp(-np.square(grid - places[:, [axis]]) / 50) for axis in (0, 1))
     frames = (255 * rows[:, :, None] * columns[:, None, :]).astype(np.uint8)
-    if not tell_actions:
+    if not has_true_actions:
         moves = random.uniform(-1, 1, moves.shape)
     return write(
         path,

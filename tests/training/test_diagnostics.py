@@ -65,7 +65,7 @@ def test_a_world_that_follows_its_actions_is_seen(tmp_path: Path, capsys: pytest
 
 @pytest.mark.slow
 def test_a_world_whose_actions_are_noise_cannot_be_predicted(tmp_path: Path) -> None:
-    unseen = train(write_dots(tmp_path / "dots.h5", tell_actions=False).path, tmp_path, max_steps=300)
+    unseen = train(write_dots(tmp_path / "dots.h5", has_true_actions=False).path, tmp_path, max_steps=300)
     assert unseen.blindness > 0.8
     assert unseen.action_gain < 1.05
     assert unseen.plan_rank > 0.4
