@@ -96,6 +96,11 @@ def cautions(diagnosis: Diagnosis, run: Run) -> tuple[str, ...]:
     found = []
     if run.step < FEW_STEPS:
         found.append(f"Caution: only {count_of(run.step, 'step')} so far. Most models need thousands.")
+    if run.step < run.max_steps:  # batch norms lag behind the weights: 17 became 0.64 in `make demo`
+        found.append(
+            f"Caution: training is at {run.step / run.max_steps:.0%}. While the learning rate is high, errors look "
+            "larger than at the end."
+        )
     if diagnosis.num_episodes < FEW_EPISODES:
         found.append(
             f"Caution: validated on {count_of(diagnosis.num_episodes, 'episode')}, which may be easier or harder than "
@@ -139,7 +144,7 @@ def _other_measures(diagnosis: Diagnosis) -> str:
         words += f"the recorded actions rank at {diagnosis.plan_rank:.2f} among others (0 is first, 0.5 is chance), "
     words += f"the latents use {diagnosis.effective_rank:.1f} of {len(diagnosis.variances)} dimensions"
     if math.isfinite(diagnosis.mean_r2):
-        can = "can" if diagnosis.mean_r2 > 0 else "cannot"
+        can = "can" if diagnosis.mean_r2 > 0.5 else "can hardly" if diagnosis.mean_r2 > 0 else "cannot"
         words += f", and the state {can} be read from them (R2 {diagnosis.mean_r2:.2f})"
     elif not diagnosis.probe_r2:
         words += ", and the data has no state to read from them"

@@ -89,10 +89,11 @@ def test_a_json_has_null_for_unknown_numbers() -> None:
     assert found["probe_r2"] == [0.9, 0.7, None]
 
 
-def test_few_steps_and_few_episodes_are_a_caution() -> None:
+def test_few_steps_few_episodes_and_the_middle_of_training_are_a_caution() -> None:
     assert cautions(diagnosis(), run()) == ()
-    [steps, episodes] = cautions(diagnosis(num_episodes=1), run(step=200))
+    [steps, middle, episodes] = cautions(diagnosis(num_episodes=1), run(step=200))
     assert "only 200 steps" in steps
+    assert "training is at 10%" in middle
     assert "on 1 episode, which may be easier or harder" in episodes
 
 
