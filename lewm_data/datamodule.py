@@ -7,14 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy
+from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.batches import Batch
+from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_selection import Selection
 from lewm_data.loading.episode_split import Side, SplitRule
 from lewm_data.loading.full_datasets import check_matches_request, dirty_episode_warnings, open_datasets
+from lewm_data.loading.idle_windows import IdleWeight
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.sampler import check_batch_size
@@ -22,10 +28,14 @@ from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.window_data_module import WindowDataModule
 from lewm_data.paths import local_path
+from lewm_data.quality.assess.idle import find_resting_rows
 
 _log = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
-_RUN_SETTINGS = ("seed", "val_fraction", "num_steps", "frameskip", "steps_per_epoch", "normalize")
+_DEFAULT_FPS = 30.0
+"""Of a file that another program wrote, which does not state it."""
+
+_RUN_SETTINGS = ("seed", "val_fraction", "num_steps", "frameskip", "steps_per_epoch", "normalize", "idle_weight")
 """Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
 _CHANGES = {*_RUN_SETTINGS, "weights", "data", "split", "normalizers"}
 
@@ -97,6 +107,7 @@ class LeWMDataModule(WindowDataModule):
         test_episodes: Selection | None = None,
         fold: tuple[int, int] | str | None = None,
         steps_per_epoch: int | None = None,
+        idle_weight: float = 1.0,
         seed: int = 3072,
         normalize: bool = True,
         train_transform: Callable[[Batch], Batch] | None = None,
@@ -151,6 +162,9 @@ class LeWMDataModule(WindowDataModule):
             fold: ``(i, k)`` or ``"i/k"``: k-fold cross-validation, where the i-th of k folds validates, i from 0.
             steps_per_epoch: Draw windows with replacement, for this many batches per epoch. None visits each window
                 once.
+            idle_weight: Share of the training windows without motion that an epoch draws, in [0, 1], different ones in
+                each epoch; 1 draws every window. State and action rest in all steps of such a window, by the noise
+                floor of ``assess``. Rows stay contiguous, and validation is untouched.
             seed: Seed of the split, of the order, and of ``train_transform``.
             normalize: Normalize frames, action and state. Otherwise batches stay as they are stored, with frames in
                 uint8.
@@ -194,6 +208,8 @@ class LeWMDataModule(WindowDataModule):
             val_episodes=val_episodes,
             test_episodes=test_episodes,
         )
+        if not 0 <= idle_weight <= 1:
+            raise UsageError(f"idle_weight is {idle_weight}, but must lie in [0, 1]; 1 draws every window alike.")
         unknown = set(accept_changes) - _CHANGES
         if unknown:
             raise UsageError(
@@ -227,6 +243,7 @@ class LeWMDataModule(WindowDataModule):
         self.verify_checksums = verify_checksums
         self.remote = remote
         self.allow_duplicates = allow_duplicates
+        self.idle_weight = idle_weight
         self.val_fraction = val_fraction
         self._is_cache_settled = False
 
@@ -284,7 +301,7 @@ class LeWMDataModule(WindowDataModule):
         if stage in (None, "fit") and self.steps_per_epoch is None:
             check_batch_size(
                 self.source,
-                num_windows=len(self.splits.train),
+                num_windows=self.splits.num_train_draws,
                 batch_size=self.batch_size,
                 world_size=distributed.world_size,
             )
@@ -321,5 +338,19 @@ class LeWMDataModule(WindowDataModule):
             self.split_rule,
             names=self.sources.names,
             weights=self.sources.weights,
+            idle=None if self.idle_weight == 1 else IdleWeight(self.idle_weight, _find_rest),
             allow_duplicates=self.allow_duplicates,
         )
+
+
+def _find_rest(dataset: WindowDataset) -> NDArray[np.bool_]:
+    """Finds the rows of a dataset's episodes in which the robot rests."""
+    store, episodes = dataset.store, dataset.windows.episodes
+    columns = [name for name in (STATE, ACTION) if name in store.columns]
+    return find_resting_rows(
+        lambda start, stop: [store.read_column(name, start, stop) for name in columns],
+        store.ep_offset[episodes],
+        store.ep_len[episodes],
+        num_rows=store.num_rows,
+        fps=store.header.fps if store.header is not None else _DEFAULT_FPS,
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
+from lewm_data.loading.idle_windows import Thinning
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.permutation import derive_key, hash_u64, permute
 
@@ -41,6 +42,8 @@ class WindowOrder:
             window exactly once.
         mixture: How often an epoch visits each of several datasets. ``num_windows`` is then the mixture's number of
             draws. None visits all windows equally often.
+        thinning: How often an epoch draws windows without motion. ``num_windows`` is then the number of draws. None
+            draws them like the others.
     """
 
     num_windows: int
@@ -52,6 +55,7 @@ class WindowOrder:
     drop_last: bool = True
     steps_per_epoch: int | None = None
     mixture: Mixture | None = None
+    thinning: Thinning | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("num_windows", self.num_windows), ("batch_size", self.batch_size)):
@@ -74,7 +78,8 @@ class WindowOrder:
         """Equal for two orders whose positions stand for the same windows. Ranks and batch sizes do not matter."""
         quotas = self.mixture.quotas if self.mixture is not None else ()
         is_drawn = self.steps_per_epoch is not None
-        return derive_key(self.seed, self.num_windows, self.shuffle, is_drawn, *quotas) >> 1  # fits int64
+        thinned = (self.thinning.fingerprint,) if self.thinning is not None else ()
+        return derive_key(self.seed, self.num_windows, self.shuffle, is_drawn, *quotas, *thinned) >> 1  # fits int64
 
     @property
     def num_positions(self) -> int:
@@ -118,7 +123,8 @@ class WindowOrder:
             draws = (hash_u64(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
         else:
             draws = permute(positions, self.num_windows, key) if self.shuffle else positions
-        return draws if self.mixture is None else self.mixture.windows(draws, key)
+        draws = draws if self.mixture is None else self.mixture.windows(draws, key)
+        return draws if self.thinning is None else self.thinning.windows(draws, key)
 
 
 def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_size: int) -> None:

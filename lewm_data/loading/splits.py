@@ -17,6 +17,7 @@ from lewm_data.loading.dataset import WindowDataset, concat_datasets
 from lewm_data.loading.episode_split import SIDES, Side, SplitRule
 from lewm_data.loading.file_split import FileSplit, split_files
 from lewm_data.loading.full_datasets import check_alike
+from lewm_data.loading.idle_windows import IdleWeight, Thinning
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.normalizer import Normalizer, Sample
 from lewm_data.loading.store import FrameStore
@@ -35,6 +36,7 @@ class Splits:
         test: Windows of the test episodes.
         predict: All windows, file after file.
         mixture: How often an epoch visits the training windows of each file. None visits each window once.
+        thinning: How often an epoch draws training windows without motion. None draws them like the others.
         normalizers: ``action`` and ``state`` to their normalizers, of the training episodes. A row counts as often as
             an epoch visits a window of its file.
     """
@@ -46,6 +48,7 @@ class Splits:
     test: BatchDataset
     predict: BatchDataset
     mixture: Mixture | None
+    thinning: Thinning | None
     normalizers: dict[str, Normalizer]
 
     @classmethod
@@ -56,6 +59,7 @@ class Splits:
         *,
         names: Sequence[str] = (),
         weights: Sequence[float] | None = None,
+        idle: IdleWeight | None = None,
         allow_duplicates: bool = False,
     ) -> Splits:
         """Splits datasets by source episode. An episode that is in several files is on the same side in all of them.
@@ -65,6 +69,7 @@ class Splits:
             rule: How to split.
             names: What the user calls each file, in addition to its path.
             weights: Weight of each dataset in training. None visits every window once per epoch.
+            idle: How often training draws windows without motion. None draws them like the others.
             allow_duplicates: Accept episodes that are there twice. Training uses them all; validation and test use
                 each once.
 
@@ -79,7 +84,9 @@ class Splits:
         files = tuple(split_files(datasets, rule, names=names, allow_duplicates=allow_duplicates))
         train, val, test = ([file.dataset.restrict(file.episodes(side)) for file in files] for side in SIDES)
         _check_sides(files, train, val, weights, rule)
-        mixture = None if weights is None else Mixture.weighted([len(part) for part in train], weights)
+        thinning = None if idle is None else Thinning.of(train, idle)
+        num_draws = [len(part) for part in train] if thinning is None else thinning.num_draws
+        mixture = None if weights is None else Mixture.weighted(num_draws, weights)
         visits = [1.0] * len(train) if mixture is None else mixture.visits()
         return cls(
             rule=rule,
@@ -89,6 +96,7 @@ class Splits:
             test=concat_datasets(test),
             predict=concat_datasets(datasets),
             mixture=mixture,
+            thinning=thinning,
             normalizers={
                 name: Normalizer.fit(
                     *(
@@ -100,6 +108,11 @@ class Splits:
                 if name in datasets[0].columns
             },
         )
+
+    @property
+    def num_train_draws(self) -> int:
+        """Training windows that an epoch draws."""
+        return len(self.train) if self.thinning is None else sum(self.thinning.num_draws)
 
     @property
     def stores(self) -> tuple[FrameStore, ...]:
@@ -129,6 +142,8 @@ class Splits:
             num_windows = len(getattr(self, side))
             words = f"{count_of(len(self.episodes(side)), 'episode')}, {count_of(num_windows, 'window')} ({ranges})"
             lines.append(f"  {side:<5} {words if by_source else 'nothing'}")
+        if self.thinning is not None:
+            lines.append(f"  idle  {self.thinning.describe()}")
         num_unused = sum(int((file.sides < 0).sum()) for file in self.files)
         return lines + ([f"  {count_of(num_unused, 'episode')} not used"] if num_unused else [])
 

@@ -271,7 +271,7 @@ class WindowDataModule(lightning.LightningDataModule):
     ) -> WindowLoader:
         distributed = DistributedInfo.of(self.trainer)
         order = WindowOrder(
-            num_windows=len(dataset),
+            num_windows=self.splits.num_train_draws if shuffle else len(dataset),
             batch_size=self.batch_size,
             seed=self.seed,
             rank=distributed.rank,
@@ -280,6 +280,7 @@ class WindowDataModule(lightning.LightningDataModule):
             drop_last=drop_last,
             steps_per_epoch=self.steps_per_epoch if shuffle else None,
             mixture=self.splits.mixture if shuffle else None,
+            thinning=self.splits.thinning if shuffle else None,
         )
         num_workers = distributed.num_workers if self.num_workers is None else self.num_workers
         loader = WindowLoader(
