@@ -21,9 +21,8 @@ from lewm_data.conversion.output import check_output
 from lewm_data.conversion.plan import shortfalls
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError, redact
-from lewm_data.findings import DirtyEpisodePolicy
+from lewm_data.findings import DirtyEpisodePolicy, advised_policy
 from lewm_data.paths import is_address, local_path
-from lewm_data.quality.policy import advised_policy
 from lewm_data.resources import Progress, available_memory_bytes
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 

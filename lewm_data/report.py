@@ -13,10 +13,9 @@ from numpy import median
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEGABYTE, Plan
-from lewm_data.findings import Finding, Verdict
+from lewm_data.findings import Finding, Verdict, decide
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name
 from lewm_data.notation import count_of
-from lewm_data.quality.policy import decide
 from lewm_data.source.metadata import done_words
 from lewm_data.source.selection import DEFAULT_KEYS
 

@@ -20,11 +20,10 @@ from lewm_data.conversion.fingerprint import open_with, source_fingerprint
 from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
 from lewm_data.errors import DirtyDataError, SourceError
-from lewm_data.findings import Finding
+from lewm_data.findings import Decision, Finding, decide
 from lewm_data.format.codecs import settle_quality
 from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
 from lewm_data.notation import parse_part
-from lewm_data.quality.policy import Decision, decide
 from lewm_data.quality.validate import validate
 from lewm_data.resources import Progress
 from lewm_data.source.data_files import fetch_files

@@ -18,12 +18,11 @@ from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.output import file_header
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.conversion.watchdog import raise_if_interrupted
-from lewm_data.findings import Finding, finding
+from lewm_data.findings import Finding, decide, finding
 from lewm_data.format.codecs import StoredChunk
 from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.notation import NATIVE
 from lewm_data.quality.pictures import PictureCheck
-from lewm_data.quality.policy import decide
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, event_bytes
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
 from lewm_data.source.metadata import LAST_STEP

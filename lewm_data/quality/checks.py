@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, DONE, ROW_DTYPES, STATE
 from lewm_data.quality.clock import Frames, check_clock
+from lewm_data.quality.episode_rows import EpisodeRows
 from lewm_data.source.info import NUMBER_DTYPES, Feature
 from lewm_data.source.metadata import LeRobotDataset
 
@@ -23,29 +23,6 @@ _ROUNDING = 64
 
 MAX_EPISODE_BYTES = 1 << 30
 """Maximum rows of one episode, which are in memory at once: ten days of a robot arm at 30 fps."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EpisodeRows:
-    """One episode's Parquet rows, in file order; L of them, one or more.
-
-    Attributes:
-        episode: episode_index.
-        file: Parquet file, relative to the dataset's folder.
-        length: L.
-        frame_index: Shape (L,); None if the file has no usable column of that name.
-        timestamp: Seconds since the episode's start, float64, shape (L,); None likewise.
-        index: The dataset-wide row number, shape (L,); None likewise.
-        columns: LeRobot's key to values of shape (L,) or (L, width).
-    """
-
-    episode: int
-    file: str
-    length: int
-    frame_index: np.ndarray | None
-    timestamp: np.ndarray | None
-    index: np.ndarray | None
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def check_dataset(dataset: LeRobotDataset, extra_columns: Sequence[str]) -> Iterator[Finding]:

@@ -12,9 +12,9 @@ from lewm_data.config import StateDtype
 from lewm_data.findings import Finding, finding
 from lewm_data.format.schema import ACTION, DONE, STATE
 from lewm_data.quality import checks
-from lewm_data.quality.checks import EpisodeRows
 from lewm_data.quality.clock import Frames, read_clock
 from lewm_data.quality.data_file_checks import inspect_data_file
+from lewm_data.quality.episode_rows import EpisodeRows, read_rows
 from lewm_data.quality.motion import MotionSample
 from lewm_data.source.data_files import data_files
 from lewm_data.source.files import first_line
@@ -24,8 +24,6 @@ from lewm_data.source.rows import (
     PARQUET_ERRORS,
     NotNumericError,
     RowCursor,
-    UnevenRowsError,
-    to_numpy,
     to_vector,
 )
 
@@ -269,37 +267,7 @@ class RowScan:
     ) -> Iterator[EpisodeRows]:
         if not parts:
             return
-        table = pa.Table.from_batches(parts)
         self.first_rows.setdefault(episode, start)
-        columns = {}
-        for key, width in self._widths.items():
-            if key not in table.column_names:  # absent, so derived
-                continue
-            try:
-                columns[key] = to_numpy(table.column(key), null=float("nan"))
-            except NotNumericError as error:
-                is_uneven = isinstance(error, UnevenRowsError)
-                findings.append(
-                    finding(
-                        "column_width" if is_uneven else "column_dtype",
-                        episode=episode,
-                        file=file,
-                        expected=f"{key!r} {width} wide" if is_uneven else f"numbers in {key!r}",
-                        found=str(error),
-                    )
-                )
-        index = {
-            name: to_vector(table.column(name), null=float("nan") if name == "timestamp" else NULL)
-            for name in INDEX_COLUMNS[1:]
-            if name in table.column_names
-        }
-        timestamp = index.get("timestamp")
-        yield EpisodeRows(
-            episode=episode,
-            file=file,
-            length=table.num_rows,
-            frame_index=index.get("frame_index"),
-            timestamp=None if timestamp is None else timestamp.astype(np.float64),
-            index=index.get("index"),
-            columns=columns,
-        )
+        rows, problems = read_rows(pa.Table.from_batches(parts), self._widths, episode=episode, file=file)
+        findings += problems
+        yield rows

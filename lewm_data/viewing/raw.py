@@ -12,11 +12,10 @@ from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.errors import SourceError
-from lewm_data.findings import Finding
+from lewm_data.findings import Finding, decide
 from lewm_data.format.schema import ACTION, STATE, camera_name
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.reading import read_dataset
-from lewm_data.quality.policy import decide
 from lewm_data.resources import Progress
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader

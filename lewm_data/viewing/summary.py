@@ -13,15 +13,15 @@ import lewm_data
 from lewm_data.config import PreviewConfig
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.errors import LewmDataError
+from lewm_data.findings import advised_policy
 from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE, pixels_column
 from lewm_data.notation import parse_episodes
 from lewm_data.quality.assess.answers import answer
 from lewm_data.quality.assess.judge import judge
-from lewm_data.quality.policy import advised_policy
 from lewm_data.resources import Progress
 from lewm_data.viewing.judgment import judgment
 from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
-from lewm_data.viewing.recording import Recording
+from lewm_data.viewing.recording import Recording, verdict
 from lewm_data.viewing.strips import (
     MAX_PICTURE_BYTES,
     PictureBook,
@@ -35,7 +35,6 @@ from lewm_data.viewing.strips import (
     thinned,
 )
 from lewm_data.viewing.survey import Survey, survey
-from lewm_data.viewing.verdict import verdict
 
 MAX_JUDGED_FRAMES = 9_000
 """Frames that the judgment looks at, over all cameras: about half a minute."""

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lewm_data.catalog import CATALOG
-from lewm_data.findings import POLICIES, Finding, finding
-from lewm_data.quality.checks import EpisodeRows, check_length, check_rows
+from lewm_data.findings import POLICIES, Finding, decide, finding
+from lewm_data.quality.checks import check_length, check_rows
 from lewm_data.quality.clock import read_clock
-from lewm_data.quality.policy import decide
+from lewm_data.quality.episode_rows import EpisodeRows
 from lewm_data.quality.video_checks import Spans, check_spans, check_video, frames_are_equal
 from lewm_data.source.episodes import keep_last_of_run
 from lewm_data.source.info import Feature

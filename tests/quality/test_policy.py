@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lewm_data.findings import Finding, finding
-from lewm_data.quality.policy import advised_policy
+from lewm_data.findings import Finding, advised_policy, finding
 
 
 def dirt(code: str, *episodes: int | None) -> list[Finding]:
