@@ -20,6 +20,7 @@ from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_selection import Selection
 from lewm_data.loading.episode_split import Side, SplitRule
 from lewm_data.loading.full_datasets import check_matches_request, dirty_episode_warnings, open_datasets
+from lewm_data.loading.goals import Goal
 from lewm_data.loading.idle_windows import IdleWeight
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
@@ -35,7 +36,16 @@ _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
 _DEFAULT_FPS = 30.0
 """Of a file that another program wrote, which does not state it."""
 
-_RUN_SETTINGS = ("seed", "val_fraction", "num_steps", "frameskip", "steps_per_epoch", "normalize", "idle_weight")
+_RUN_SETTINGS = (
+    "seed",
+    "val_fraction",
+    "num_steps",
+    "frameskip",
+    "steps_per_epoch",
+    "normalize",
+    "idle_weight",
+    "goal",
+)
 """Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
 _CHANGES = {*_RUN_SETTINGS, "weights", "data", "split", "normalizers"}
 
@@ -93,6 +103,7 @@ class LeWMDataModule(WindowDataModule):
         extra_columns: Sequence[str] = (),
         num_steps: int = 4,
         frameskip: int = 5,
+        goal: str | None = None,
         batch_size: int = 256,
         num_workers: int | None = None,
         worker_type: WorkerType = "thread",
@@ -141,6 +152,9 @@ class LeWMDataModule(WindowDataModule):
             extra_columns: Further numeric columns to convert, by their LeRobot keys.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
+            goal: Adds a later step of the same episode to each window, as ``goal_pixels``, ``goal_state``, ... and
+                ``goal_steps``: ``uniform`` draws all later steps equally often, ``geometric:0.98`` nearer ones more
+                often. None adds nothing.
             batch_size: Windows per batch and process.
             num_workers: Threads or processes per loader. None is this process's share of the processors, at most 16.
             worker_type: ``thread``, or ``process``.
@@ -239,6 +253,7 @@ class LeWMDataModule(WindowDataModule):
         )
         self.num_steps = num_steps
         self.frameskip = frameskip
+        self.goal = None if goal is None else str(Goal.parse(goal))
         self.cache: CacheMode = cache
         self.verify_checksums = verify_checksums
         self.remote = remote
@@ -325,6 +340,7 @@ class LeWMDataModule(WindowDataModule):
             paths,
             num_steps=self.num_steps,
             frameskip=self.frameskip,
+            goal=self.goal,
             verify_checksums=self.verify_checksums,
             remote=self.remote,
         )

@@ -50,10 +50,12 @@ class Probe(lightning.LightningModule):
         self.seen = []
         self.val_seen = []
         self.tested = []
+        self.goals = []
         self.dtypes = set()
 
     def training_step(self, batch, batch_idx):
         self.seen.append(batch["state"].float().clone())
+        self.goals.append({name: values.clone() for name, values in batch.items() if name.startswith("goal_")})
         self.dtypes.add((batch["pixels"].dtype, batch["state"].dtype))
         return self.layer(batch["action"][..., :2].to(self.layer.weight.dtype)).square().mean()
 
@@ -280,6 +282,28 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_would(written, tmp_path, n
     assert all(torch.equal(a, b) for a, b in zip(rest.seen, whole.seen[num_before:], strict=True))
 
 
+def test_a_resumed_run_draws_the_same_goals_with_other_workers_and_batch_sizes(written, tmp_path):
+    whole, rest = Probe(), Probe()
+    trainer(tmp_path, callbacks=[Save(tmp_path)]).fit(whole, make(written, goal="geometric:0.9"))
+    data = make(written, goal="geometric:0.9", worker_type="process", num_workers=1, batch_size=2)
+    trainer(tmp_path, limit_val_batches=0).fit(rest, data, ckpt_path=tmp_path / "step7.ckpt", weights_only=True)
+    assert set(whole.goals[0]) == {"goal_pixels", "goal_pixels_wrist", "goal_state", "goal_steps"}
+    for name in whole.goals[0]:
+        wanted, got = (torch.cat([batch[name] for batch in goals]) for goals in (whole.goals[7:], rest.goals))
+        assert len(wanted) == 16
+        assert torch.equal(got[:16], wanted), name
+
+
+def test_goals_are_normalized_like_their_columns(written):
+    data = make_like(make(written, goal="uniform"))
+    raw = next(iter(data.train_dataloader()))
+    batch = data.on_after_batch_transfer(raw, 0)
+    for name in ("state", "pixels", "pixels_wrist"):
+        alone = data.on_after_batch_transfer({name: raw[f"goal_{name}"]}, 0)[name]
+        assert torch.equal(batch[f"goal_{name}"], alone)
+    assert torch.equal(batch["goal_steps"], raw["goal_steps"])
+
+
 @pytest.mark.parametrize("options", [{"overfit_batches": 2}, {"limit_train_batches": 3}, {"fast_dev_run": 2}])
 def test_trainer_options_that_touch_loaders_do_not_break_it(written, tmp_path, options):
     model = Probe()
@@ -308,7 +332,7 @@ def test_other_errors_in_workers_reach_the_trainer_with_episode_and_step(written
     def fail(*_):
         raise OSError("the disk is on fire")
 
-    monkeypatch.setattr(FrameStore, "read_frames", fail)
+    monkeypatch.setattr(FrameStore, "read_all", fail)
     with pytest.raises(OSError, match="on fire") as caught:
         trainer(tmp_path).fit(Probe(), make(written, val_fraction=0))
     assert re.search(r"a\.h5, episode \d, step \d+\.", caught.value.__notes__[0])
@@ -361,6 +385,7 @@ def test_what_cannot_be_trained_on_is_said_before_training(written, options, wor
         ({"h5_path": "a", "shift": "top=1"}, "shift changes how a recording is converted, but h5_path a is converted"),
         ({"h5_path": "a", "trim_idle": True}, "trim_idle changes how a recording is converted"),
         ({"root": "a", "shift": "top"}, "'top' is not CAMERA=FRAMES"),
+        ({"h5_path": "a", "goal": "far"}, 'goal is \'far\', but must be "uniform", or "geometric:DISCOUNT"'),
     ],
 )
 def test_impossible_settings_are_refused_at_once(options, words):
@@ -643,6 +668,7 @@ def test_a_checkpoint_of_other_data_is_refused_unless_accepted(tmp_path):
         ({"frameskip": 4}, "frameskip"),
         ({"steps_per_epoch": 7}, "steps_per_epoch"),
         ({"normalize": False}, "normalize"),
+        ({"goal": "uniform"}, "goal"),
     ],
 )
 def test_a_run_with_other_settings_is_not_resumed_silently(written, changes, names):

@@ -30,9 +30,23 @@ key         dtype    shape                               meaning
 ``state``   float32  (B, T, S)                           at the kept frames; both float64 where the file has that
 ``done``    bool     (B, T)                              the episode ends within [t0 + k*K, t0 + (k+1)*K)
 ==========  =======  ==================================  ==================================================
+
+With ``goal``, each window also has a goal: a later step of its episode. Every column of the batch but ``action`` and
+``done`` comes at the goal too, with ``goal_`` before its name and one frame in place of T:
+
+===============  =======  ===========================  =========================================================
+key              dtype    shape                        meaning
+===============  =======  ===========================  =========================================================
+``goal_pixels``  uint8    (B, 1, 3, H, W)              the frame at the goal; likewise ``goal_pixels_<name>``
+``goal_state``   float32  (B, 1, S)                    the state at the goal
+``goal_steps``   int64    (B,)                         steps from the window's last kept frame to the goal; 0 if the
+                                                       episode ends with that frame, which is its own goal then
+===============  =======  ===========================  =========================================================
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 PIXELS = "pixels"
 ACTION = "action"
@@ -40,6 +54,8 @@ STATE = "state"
 DONE = "done"
 EPISODE_IDX = "episode_idx"
 STEP_IDX = "step_idx"
+GOAL_PREFIX = "goal_"
+GOAL_STEPS = "goal_steps"
 EP_LEN = "ep_len"
 EP_OFFSET = "ep_offset"
 
@@ -98,6 +114,25 @@ def pixels_column(camera: str) -> str:
 def is_value(column: str) -> bool:
     """Whether a column holds recorded values per step: no frames, no indices, no episode table."""
     return not is_pixels(column) and column not in (EPISODE_IDX, STEP_IDX, *EPISODE_DTYPES)
+
+
+def has_goal(column: str) -> bool:
+    """Whether a batch with goals holds this column at the goal, too, as ``goal_<column>``."""
+    return column not in (ACTION, DONE)
+
+
+def columns_of_batch(keys: Collection[str]) -> dict[str, str]:
+    """The column behind each key of a batch.
+
+    Args:
+        keys: The batch's keys.
+
+    Returns:
+        Key to column. In a batch with goals, ``state`` and ``goal_state`` both hold ``state``.
+    """
+    if GOAL_STEPS not in keys:
+        return {key: key for key in keys}
+    return {key: key if key == GOAL_STEPS else key.removeprefix(GOAL_PREFIX) for key in keys}
 
 
 def camera_name(camera: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from lewm_data.format.schema import is_pixels
+from lewm_data.format.schema import columns_of_batch, is_pixels
 
 type Batch = dict[str, Tensor]
 type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -41,7 +41,11 @@ class BatchDataset(Dataset[Batch], ABC):
 
     @abstractmethod
     def fill(
-        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
+        self,
+        windows: NDArray[np.int64],
+        out: dict[str, NDArray[Any]],
+        out_indices: NDArray[np.int64] | None = None,
+        draws: NDArray[np.uint64] | None = None,
     ) -> None:
         """Fills a batch. Several threads may call this at once.
 
@@ -49,6 +53,7 @@ class BatchDataset(Dataset[Batch], ABC):
             windows: (n,) int64 window numbers in [0, len(self)).
             out: Column to contiguous array (B, ...), with the shapes and dtypes of ``layout``.
             out_indices: (n,) int64 index in the batch of each window. None fills the whole batch in order, and n is B.
+            draws: (n,) uint64, a random number for each window, which chooses its goal. None draws them from torch.
 
         Raises:
             DamagedChunkError: A stored frame is damaged; names its episode and step.
@@ -81,12 +86,15 @@ class BatchDataset(Dataset[Batch], ABC):
         """
         return self.read(windows, empty_shared if get_worker_info() else empty)
 
-    def read(self, windows: ArrayLike, allocate: Allocator | None = None) -> Batch:
+    def read(
+        self, windows: ArrayLike, allocate: Allocator | None = None, draws: NDArray[np.uint64] | None = None
+    ) -> Batch:
         """Reads a batch into tensors made by an allocator.
 
         Args:
             windows: (B,) window numbers in [0, len(self)).
             allocate: Makes the tensors to fill. None uses ordinary memory.
+            draws: (B,) uint64, a random number for each window, which chooses its goal. None draws them from torch.
 
         Returns:
             Column to tensor. ``pixels`` is (B, T, 3, H, W), a view of (B, T, H, W, 3).
@@ -94,12 +102,13 @@ class BatchDataset(Dataset[Batch], ABC):
         windows = np.asarray(windows, np.int64)
         allocate = allocate or empty
         batch = {name: allocate((len(windows), *shape), dtype) for name, (shape, dtype) in self.layout().items()}
-        self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()})
+        self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()}, draws=draws)
         return self.arrange(batch)
 
     def arrange(self, batch: Batch) -> Batch:
         """Gives a filled batch the shapes of the contract: frames (B, T, H, W, 3) become (B, T, 3, H, W) views."""
-        return {name: t.permute(0, 1, 4, 2, 3) if is_pixels(name) else t for name, t in batch.items()}
+        columns = columns_of_batch(batch)
+        return {key: t.permute(0, 1, 4, 2, 3) if is_pixels(columns[key]) else t for key, t in batch.items()}
 
     @contextlib.contextmanager
     def add_batch_context(self, windows: NDArray[np.int64]) -> Iterator[None]:

@@ -1,10 +1,10 @@
-"""The windows of one file, or of several, as tensors of the batch contract (``lewm_data.format.schema``)."""
+"""The windows of one file, as tensors of the batch contract (``lewm_data.format.schema``)."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 
 from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
-from lewm_data.format.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
-from lewm_data.format.segments import group_by_segment
+from lewm_data.format.schema import (
+    ACTION,
+    DONE,
+    EPISODE_IDX,
+    GOAL_PREFIX,
+    GOAL_STEPS,
+    STATE,
+    STEP_IDX,
+    has_goal,
+    is_pixels,
+)
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # offered next to the dataset that needs it
+from lewm_data.loading.goals import Goal, draws_from_torch
+from lewm_data.loading.readers import FrameRead
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
 
@@ -32,6 +43,7 @@ class WindowDataset(BatchDataset):
         num_steps: Frames that a window keeps, T.
         frameskip: Steps from one kept frame to the next, K.
         columns: Names of the columns in a batch.
+        goal: How far ahead of a window its goal lies; None without goals.
         windows: Maps window numbers to rows of the file.
     """
 
@@ -43,6 +55,7 @@ class WindowDataset(BatchDataset):
         frameskip: int = 5,
         columns: Sequence[str] | None = None,
         episodes: Sequence[int] | NDArray[np.int64] | None = None,
+        goal: str | None = None,
         remote: RemoteConfig | None = None,
     ) -> None:
         """Counts the windows and reads the small columns into memory.
@@ -53,6 +66,9 @@ class WindowDataset(BatchDataset):
             frameskip: Steps from one kept frame to the next.
             columns: Columns of a batch. None takes every numeric column except ``episode_idx`` and ``step_idx``.
             episodes: Positions in the file of the episodes to draw from. None takes all.
+            goal: Adds a later step of the same episode to each window: ``uniform`` draws all later steps equally often,
+                ``geometric:0.98`` nearer ones more often. None adds nothing. ``lewm_data.format.schema`` describes the
+                keys. Torch's random numbers choose the goals, so ``torch.manual_seed`` repeats them.
             remote: How to read from object storage if ``store`` is an address. None takes the defaults.
 
         Raises:
@@ -64,6 +80,9 @@ class WindowDataset(BatchDataset):
         self.num_steps = num_steps
         self.frameskip = frameskip
         self.columns = _choose_columns(self.store, columns)
+        self.goal = None if goal is None else Goal.parse(goal)
+        if self.goal is not None:
+            _check_goal_keys(self.store, self.columns)
         self.windows = WindowIndex.build(
             self.store.ep_len,
             self.store.ep_offset,
@@ -87,10 +106,18 @@ class WindowDataset(BatchDataset):
                 layout[name] = (self.num_steps, self.frameskip * math.prod(shape)), self._values[name].dtype
             else:
                 layout[name] = (self.num_steps, *shape), self._values[name].dtype
+        if self.goal is not None:
+            for name in filter(has_goal, self.columns):
+                layout[GOAL_PREFIX + name] = (1, *layout[name][0][1:]), layout[name][1]
+            layout[GOAL_STEPS] = (), np.dtype(np.int64)
         return layout
 
     def fill(
-        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
+        self,
+        windows: NDArray[np.int64],
+        out: dict[str, NDArray[Any]],
+        out_indices: NDArray[np.int64] | None = None,
+        draws: NDArray[np.uint64] | None = None,
     ) -> None:
         """See ``BatchDataset``."""
         first_rows = self.windows.rows(windows)
@@ -99,17 +126,42 @@ class WindowDataset(BatchDataset):
         frame_indices = None
         if out_indices is not None:
             frame_indices = (out_indices[:, None] * self.num_steps + np.arange(self.num_steps)).reshape(-1)
+        goal_rows = None if self.goal is None else self._fill_goal_steps(windows, out[GOAL_STEPS], out_indices, draws)
         for name in self.columns:
             target = out[name]
             if is_pixels(name):
-                frames = target.reshape(-1, *self.store.columns[name].shape)
-                self.store.read_frames(name, kept_rows, frames, frame_indices)
-            elif out_indices is None:
+                shape = self.store.columns[name].shape
+                reads = [FrameRead(kept_rows, target.reshape(-1, *shape), frame_indices)]
+                if goal_rows is not None:
+                    reads.append(FrameRead(goal_rows, out[GOAL_PREFIX + name].reshape(-1, *shape), out_indices))
+                self.store.read_all(name, reads)
+                continue
+            if out_indices is None:
                 self._fill_values(name, all_rows, kept_rows, target)
             else:
                 values = np.empty((len(windows), *target.shape[1:]), target.dtype)
                 self._fill_values(name, all_rows, kept_rows, values)
                 target[out_indices] = values
+            if goal_rows is not None and has_goal(name):
+                out[GOAL_PREFIX + name][slice(None) if out_indices is None else out_indices, 0] = self._values[name][
+                    goal_rows
+                ]
+
+    def _fill_goal_steps(
+        self,
+        windows: NDArray[np.int64],
+        target: NDArray[np.int64],
+        out_indices: NDArray[np.int64] | None,
+        draws: NDArray[np.uint64] | None,
+    ) -> NDArray[np.int64]:
+        """Chooses the goal of each of n windows, fills in how far ahead it lies, and returns its row, (n,)."""
+        assert self.goal is not None
+        draws = draws_from_torch(len(windows)) if draws is None else draws
+        # Within the window, frameskip - 1 steps follow its last frame.
+        steps = self.goal.steps(draws, self.windows.steps_after(windows) + self.frameskip - 1)
+        target[slice(None) if out_indices is None else out_indices] = steps
+        rows: NDArray[np.int64] = self.windows.rows(windows) + (self.num_steps - 1) * self.frameskip + steps
+        return rows
 
     def _fill_values(
         self, name: str, all_rows: NDArray[np.int64], kept_rows: NDArray[np.int64], target: NDArray[Any]
@@ -147,7 +199,7 @@ class WindowDataset(BatchDataset):
             max_frames: Limit on the kept frames; a longer episode is cut off.
 
         Returns:
-            Column to tensor as ``read`` returns it, B = 1 and T = min(steps // frameskip, max_frames).
+            Column to tensor as ``read`` returns it, without a goal; B = 1 and T = min(steps // frameskip, max_frames).
 
         Raises:
             UsageError: The episode is shorter than ``frameskip``.
@@ -158,7 +210,9 @@ class WindowDataset(BatchDataset):
                 f"{self.store.path}: episode {episode} has {self.store.ep_len[episode]} steps, fewer than frameskip, "
                 f"{self.frameskip}. Lower frameskip."
             )
-        return self._with_windows([episode], num_steps=min(num_frames, max_frames)).read([0])
+        whole = self._with_windows([episode], num_steps=min(num_frames, max_frames))
+        whole.goal = None
+        return whole.read([0])
 
     def _with_windows(self, episodes: Sequence[int] | NDArray[np.int64], *, num_steps: int) -> WindowDataset:
         other = copy.copy(self)
@@ -189,53 +243,6 @@ class WindowDataset(BatchDataset):
         self._values = {name: _load(self.store, name) for name in self.columns if not is_pixels(name)}
 
 
-class ConcatDataset(BatchDataset):
-    """The windows of several datasets, numbered dataset after dataset.
-
-    Attributes:
-        datasets: The datasets.
-    """
-
-    def __init__(self, datasets: Sequence[WindowDataset]) -> None:
-        """Concatenates datasets whose windows fit into one batch (see ``check_alike``).
-
-        Args:
-            datasets: One or more datasets.
-        """
-        self.datasets = tuple(datasets)
-        self._stops = np.cumsum([len(dataset) for dataset in datasets])
-
-    def __len__(self) -> int:
-        return int(self._stops[-1])
-
-    def layout(self) -> Layout:
-        """See ``BatchDataset``."""
-        return self.datasets[0].layout()
-
-    def fill(
-        self, windows: NDArray[np.int64], out: dict[str, NDArray[Any]], out_indices: NDArray[np.int64] | None = None
-    ) -> None:
-        """See ``BatchDataset``."""
-        for number, chosen, own_windows in self._by_dataset(windows):
-            indices = chosen if out_indices is None else out_indices[chosen]
-            self.datasets[number].fill(own_windows, out, indices)
-
-    def describe(self, window: int) -> str:
-        """See ``BatchDataset``."""
-        [(number, _, own_windows)] = self._by_dataset(np.array([window]))
-        return self.datasets[number].describe(int(own_windows[0]))
-
-    def _by_dataset(self, windows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int64]]]:
-        if windows.size and (windows.min() < 0 or windows.max() >= len(self)):
-            raise IndexError(f"window {windows.min()} or {windows.max()} lies outside [0, {len(self)})")
-        return group_by_segment(windows, self._stops)
-
-
-def concat_datasets(datasets: Sequence[WindowDataset]) -> BatchDataset:
-    """One dataset of all windows: the only dataset itself, or a ``ConcatDataset``."""
-    return datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
-
-
 def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[str, ...]:
     if columns is None:
         names = dict.fromkeys([*store.frame_columns, ACTION, STATE, DONE, *store.columns])
@@ -250,6 +257,15 @@ def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[s
                 "Leave it out of columns."
             )
     return tuple(dict.fromkeys(columns))
+
+
+def _check_goal_keys(store: FrameStore, columns: Sequence[str]) -> None:
+    for name in columns:
+        if name.startswith(GOAL_PREFIX):
+            raise UsageError(
+                f"{store.path}: with goal, names that begin with {GOAL_PREFIX!r} are taken, but there is a column "
+                f"{name!r}. Leave it out of columns, or leave goal out."
+            )
 
 
 def _load(store: FrameStore, name: str) -> NDArray[Any]:

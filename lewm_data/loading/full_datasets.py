@@ -22,6 +22,7 @@ def open_datasets(
     *,
     num_steps: int,
     frameskip: int,
+    goal: str | None = None,
     verify_checksums: bool = False,
     remote: RemoteConfig | None = None,
 ) -> list[WindowDataset]:
@@ -31,6 +32,7 @@ def open_datasets(
         paths: Converted files or their addresses.
         num_steps: Frames that a window keeps.
         frameskip: Steps from one kept frame to the next.
+        goal: How far ahead of a window its goal lies, as in ``WindowDataset``.
         verify_checksums: Check each frame's checksum when it is read.
         remote: How to read from object storage. None takes the defaults.
 
@@ -41,7 +43,7 @@ def open_datasets(
     datasets = []
     for path in paths:
         store = FrameStore(path, verify_checksums=verify_checksums, remote=remote)
-        dataset = WindowDataset(store, num_steps=num_steps, frameskip=frameskip)
+        dataset = WindowDataset(store, num_steps=num_steps, frameskip=frameskip, goal=goal)
         if not len(dataset):
             raise UsageError(
                 f"{store.path}: a window takes num_steps * frameskip = {num_steps} * {frameskip} = "
@@ -57,18 +59,20 @@ def check_alike(datasets: Sequence[WindowDataset]) -> None:
 
     Raises:
         UsageError: Something differs that ``format.compatibility.check_joinable`` requires to agree, or the datasets
-            have windows of different lengths. Names the files.
+            have windows of different lengths or other goals. Names the files.
 
     Warns:
         UserWarning: The files name the dimensions of a column differently.
     """
     first = datasets[0]
     for other in datasets[1:]:
-        if (other.num_steps, other.frameskip) != (first.num_steps, first.frameskip):
-            raise UsageError(
-                f"{other.store.path}: num_steps and frameskip are {other.num_steps} and {other.frameskip}, but in "
-                f"{first.store.path} {first.num_steps} and {first.frameskip}. Use the same for all datasets."
-            )
+        for name in ("num_steps", "frameskip", "goal"):
+            own, wanted = getattr(other, name), getattr(first, name)
+            if own != wanted:
+                raise UsageError(
+                    f"{other.store.path}: {name} is {own}, but in {first.store.path} it is {wanted}. Use the same for "
+                    "all datasets."
+                )
     check_joinable([_member(dataset) for dataset in datasets], into="batch")
 
 

@@ -179,9 +179,10 @@ class WindowLoader:
         return prefetcher
 
     def _read(self, epoch: int, position: int) -> Batch:
-        windows = self.batch_sampler.order.batch(epoch, position)
+        order = self.batch_sampler.order
+        windows, draws = order.batch(epoch, position), order.draws(epoch, position)
         with self.dataset.add_batch_context(windows):
-            return self.dataset.read(windows, empty_pinned if self._pin_memory else self._pool.empty)
+            return self.dataset.read(windows, empty_pinned if self._pin_memory else self._pool.empty, draws)
 
     def _take_group(self) -> WorkerGroup:
         """An idle group of processes, or a new one. Ends idle groups that are broken or more than one."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from lewm_data.format.schema import is_pixels
+from lewm_data.format.schema import columns_of_batch, is_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -130,15 +130,17 @@ def normalize_batch(
             ``*-true``, as in Lightning itself.
 
     Returns:
-        Column to tensor. A column without a normalizer is unchanged.
+        Column to tensor. A column without a normalizer is unchanged. Goals are normalized like their columns.
     """
     dtype = _DTYPES.get(precision.split("-")[0], torch.bfloat16)  # the rest are transformer-engine's
     normal = dict(batch)
+    columns = columns_of_batch(batch)
     for name, values in batch.items():
-        if is_pixels(name):
+        column = columns[name]
+        if is_pixels(column):
             normal[name] = normalize_pixels(values, dtype)
-        elif name in normalizers:
-            values = normalizers[name].normalize(values)
+        elif column in normalizers:
+            values = normalizers[column].normalize(values)
             if dtype != torch.float64 and values.dtype == torch.float64:
                 values = values.to(torch.float32)  # near 0 and 1, float32 is precise enough
             normal[name] = values.to(dtype) if precision.endswith("true") else values

@@ -9,9 +9,9 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -45,6 +45,21 @@ class UnreadableFrameError(Exception):
         self.row, self.file, self.reason = row, str(file), reason
 
 
+class FrameRead(NamedTuple):
+    """Frames to read, and the memory to read them into.
+
+    Attributes:
+        rows: (n,) int64 rows of the column, in any order; repeats are allowed.
+        out: (m, frame bytes) uint8, contiguous.
+        out_indices: (n,) int64 in [0, m), the row of ``out`` for each frame. None fills all of ``out`` in order, and m
+            is n.
+    """
+
+    rows: NDArray[np.int64]
+    out: Bytes
+    out_indices: NDArray[np.int64] | None = None
+
+
 class FrameReader(Protocol):
     """Reads frames of one column. Several threads may call it at once, also in a forked process."""
 
@@ -52,14 +67,11 @@ class FrameReader(Protocol):
     def kind(self) -> ReaderKind:
         """Where frames come from: stored chunks, the HDF5 library, object storage, or decoded memory."""
 
-    def read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None = None) -> None:
-        """Reads frames.
+    def read(self, reads: Sequence[FrameRead]) -> None:
+        """Reads frames, in any order.
 
         Args:
-            rows: (n,) int64 rows of the column, in any order; repeats are allowed.
-            out: (m, frame bytes) uint8, contiguous.
-            out_indices: (n,) int64 in [0, m), the row of ``out`` for each frame. None fills all of ``out`` in order,
-                and m is n.
+            reads: What to read. One call with several costs no more than one call with all their frames.
 
         Raises:
             UnreadableFrameError: A frame is damaged.
@@ -102,17 +114,27 @@ class ChunkReader:
         """Whether frames are stored as they are, so that the page cache is as good as a cache of our own."""
         return all(segment.codec.codec == "none" for segment in self._segments)
 
-    def read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None = None) -> None:
+    def read(self, reads: Sequence[FrameRead]) -> None:
         """See ``FrameReader``."""
         before = _num_disk_reads()
+        parts = [part for read in reads for part in self._parts(read)]
+        if self._is_cold:
+            for number, rows, *_ in parts:
+                index = self._segments[number].index
+                _announce(self._files[number].fileno(), index.offset[rows].tolist(), index.size[rows].tolist())
+        for part in parts:
+            self._read_segment(*part)
+        self._is_cold = _num_disk_reads() > before
+
+    def _parts(self, read: FrameRead) -> Iterator[tuple[int, NDArray[np.int64], int, Bytes, Sequence[int]]]:
+        """A read, cut at the segments' borders: the arguments of ``_read_segment``."""
+        rows, out, out_indices = read
         where = range(len(rows)) if out_indices is None else out_indices.tolist()
         if len(self._segments) == 1:
-            self._read_segment(0, rows, 0, out, where)
-        else:
-            for number, chosen, own_rows in group_by_segment(rows, self._stops):
-                first_row = int(rows[chosen[0]] - own_rows[0])
-                self._read_segment(number, own_rows, first_row, out, [where[i] for i in chosen.tolist()])
-        self._is_cold = _num_disk_reads() > before
+            yield 0, rows, 0, out, where
+            return
+        for number, chosen, own_rows in group_by_segment(rows, self._stops):
+            yield number, own_rows, int(rows[chosen[0]] - own_rows[0]), out, [where[i] for i in chosen.tolist()]
 
     def _read_segment(
         self, number: int, rows: NDArray[np.int64], first_row: int, out: Bytes, out_indices: Sequence[int]
@@ -121,8 +143,6 @@ class ChunkReader:
         segment, file = self._segments[number], self._files[number].fileno()
         offsets, sizes = segment.index.offset[rows].tolist(), segment.index.size[rows].tolist()
         masks = itertools.repeat(0) if segment.index.mask is None else segment.index.mask[rows].tolist()
-        if self._is_cold:
-            _announce(file, offsets, sizes)
         if self._maps[number] is not None and os.fstat(file).st_size < self._mapped_bytes[number]:
             # reading past the end of a map would kill the process
             raise UnreadableFrameError(
@@ -185,8 +205,12 @@ class Hdf5Reader:
         self._pid = -1
         self._dataset: h5py.Dataset | None = None
 
-    def read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None = None) -> None:
+    def read(self, reads: Sequence[FrameRead]) -> None:
         """See ``FrameReader``."""
+        for read in reads:
+            self._read(*read)
+
+    def _read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None) -> None:
         if self._pid != os.getpid():  # a handle and a lock from before a fork belong to the parent
             self._lock, self._dataset, self._pid = threading.Lock(), None, os.getpid()
         with self._lock:
@@ -224,14 +248,15 @@ class ResidentReader:
         """See ``FrameReader``; another process can find shared memory only."""
         return "shared_memory" if isinstance(self.memory, NodeMemory) else "memory"
 
-    def read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None = None) -> None:
+    def read(self, reads: Sequence[FrameRead]) -> None:
         """See ``FrameReader``."""
         start, num_rows, frame_bytes = self._extent
         memory = self.memory.array if isinstance(self.memory, NodeMemory) else self.memory
         frames = memory[start : start + num_rows * frame_bytes].reshape(num_rows, frame_bytes)
-        if out_indices is None:
-            # With mode="raise", numpy would make a temporary copy of the whole output.
-            np.take(frames, rows, axis=0, out=out, mode="clip")
-            return
-        for row, index in zip(rows.tolist(), out_indices.tolist(), strict=True):  # numpy cannot gather and scatter
-            out[index] = frames[row]
+        for rows, out, out_indices in reads:
+            if out_indices is None:
+                # With mode="raise", numpy would make a temporary copy of the whole output.
+                np.take(frames, rows, axis=0, out=out, mode="clip")
+                continue
+            for row, index in zip(rows.tolist(), out_indices.tolist(), strict=True):  # numpy cannot gather and scatter
+                out[index] = frames[row]

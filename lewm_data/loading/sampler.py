@@ -19,6 +19,8 @@ from lewm_data.loading.idle_windows import Thinning
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.permutation import derive_key, hash_u64, permute
 
+_DRAWS_SALT = 0x6F_A1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowOrder:
@@ -116,8 +118,7 @@ class WindowOrder:
         Returns:
             (n,) int64 window numbers; n is ``batch_size``, or fewer in a last batch that is not dropped.
         """
-        stop = min(position + self.global_batch_size, self.num_positions)
-        positions = np.arange(position + self.rank, stop, self.world_size, dtype=np.int64)
+        positions = self._positions_of_batch(position)
         key = derive_key(self.seed, epoch)
         if self.steps_per_epoch is not None:
             draws = (hash_u64(positions.astype(np.uint64), key) % np.uint64(self.num_windows)).astype(np.int64)
@@ -125,6 +126,25 @@ class WindowOrder:
             draws = permute(positions, self.num_windows, key) if self.shuffle else positions
         draws = draws if self.mixture is None else self.mixture.windows(draws, key)
         return draws if self.thinning is None else self.thinning.windows(draws, key)
+
+    def draws(self, epoch: int, position: int) -> NDArray[np.uint64]:
+        """Random numbers for the windows of this rank's next batch, for goals and augmentation.
+
+        Args:
+            epoch: Number of the epoch, from 0. Without ``shuffle``, every epoch has the same numbers, so that
+                validations compare.
+            position: Windows of this epoch that all ranks together have taken.
+
+        Returns:
+            (n,) uint64, uniform over all 64 bits. Each depends only on the seed, the epoch and the window's position,
+            not on the batch size or the number of ranks.
+        """
+        key = derive_key(self.seed, epoch if self.shuffle else 0, _DRAWS_SALT)
+        return hash_u64(self._positions_of_batch(position).astype(np.uint64), key)
+
+    def _positions_of_batch(self, position: int) -> NDArray[np.int64]:
+        stop = min(position + self.global_batch_size, self.num_positions)
+        return np.arange(position + self.rank, stop, self.world_size, dtype=np.int64)
 
 
 def check_batch_size(source: str, *, num_windows: int, batch_size: int, world_size: int) -> None:

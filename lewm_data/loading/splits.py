@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.batches import Batch, BatchDataset
-from lewm_data.loading.dataset import WindowDataset, concat_datasets
+from lewm_data.loading.concat_dataset import concat_datasets
+from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.episode_split import SIDES, Side, SplitRule
 from lewm_data.loading.file_split import FileSplit, split_files
 from lewm_data.loading.full_datasets import check_alike

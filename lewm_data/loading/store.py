@@ -8,6 +8,7 @@ this machine, and each frame is fetched with a request for just its bytes.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import PIXELS, is_pixels
 from lewm_data.loading.data_files import make_reader, open_data_file
-from lewm_data.loading.readers import ChunkReader, FrameReader, ReaderKind, ResidentReader, UnreadableFrameError
+from lewm_data.loading.readers import (
+    ChunkReader,
+    FrameRead,
+    FrameReader,
+    ReaderKind,
+    ResidentReader,
+    UnreadableFrameError,
+)
 from lewm_data.loading.shared_memory import NodeMemory
 
 
@@ -134,23 +142,41 @@ class FrameStore:
             ValueError: ``out`` has the wrong shape, dtype or layout.
             IndexError: A row or an index is out of range.
         """
-        num_frames = len(rows) if out_indices is None else len(out)
-        shape = (num_frames, *self.columns[column].shape)
-        if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-            raise ValueError(f"out is {out.dtype} {out.shape}, but must be contiguous uint8 {shape}.")
-        if len(rows) == 0:
-            return
-        for name, numbers, stop in (("rows", rows, self.num_rows), ("out_indices", out_indices, num_frames)):
-            if numbers is not None and (numbers.min() < 0 or numbers.max() >= stop):
-                raise IndexError(f"{name} {numbers.min()} to {numbers.max()} are not all in [0, {stop})")
+        self.read_all(column, [FrameRead(rows, out, out_indices)])
+
+    def read_all(self, column: str, reads: Sequence[FrameRead]) -> None:
+        """Reads frames into several pieces of the caller's memory at once, such as windows and their goals.
+
+        Args:
+            column: ``pixels`` or ``pixels_<camera>``.
+            reads: The arguments ``rows``, ``out`` and ``out_indices`` of ``read_frames``, for each piece.
+
+        Raises:
+            DamagedChunkError: A stored frame is damaged; names its episode and step.
+            ValueError: An ``out`` has the wrong shape, dtype or layout.
+            IndexError: A row or an index is out of range.
+        """
+        flat = [self._flattened(column, read) for read in reads]
         try:
-            self._reader(column).read(rows, out.reshape(num_frames, -1), out_indices)
+            self._reader(column).read([read for read in flat if len(read.rows)])
         except UnreadableFrameError as error:
             episode, step = self.locate(error.row)
             raise DamagedChunkError(
                 f"{error.file}: column {column!r}, episode {episode}, step {step}: {error.reason}. "
                 "Check the whole file with: lewm-data verify FILE; then convert it again."
             ) from error
+
+    def _flattened(self, column: str, read: FrameRead) -> FrameRead:
+        """Checks a read, and gives it its frames (m, H, W, 3) as (m, frame bytes)."""
+        rows, out, out_indices = read
+        num_frames = len(rows) if out_indices is None else len(out)
+        shape = (num_frames, *self.columns[column].shape)
+        if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"out is {out.dtype} {out.shape}, but must be contiguous uint8 {shape}.")
+        for name, numbers, stop in (("rows", rows, self.num_rows), ("out_indices", out_indices, num_frames)):
+            if numbers is not None and len(numbers) and (numbers.min() < 0 or numbers.max() >= stop):
+                raise IndexError(f"{name} {numbers.min()} to {numbers.max()} are not all in [0, {stop})")
+        return FrameRead(rows, out.reshape(num_frames, self.columns[column].row_bytes), out_indices)
 
     def locate(self, row: int) -> tuple[int, int]:
         """The position in the file of a row's episode, and the row's step in that episode."""

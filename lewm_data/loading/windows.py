@@ -113,6 +113,22 @@ class WindowIndex:
         index, start = self._find(windows)
         return self.first_rows[index] + start
 
+    def steps_after(self, windows: ArrayLike) -> NDArray[np.int64]:
+        """Counts the steps that follow windows in their episodes.
+
+        Args:
+            windows: (B,) window numbers in [0, len(self)).
+
+        Returns:
+            (B,) int64; 0 for the last window of an episode.
+
+        Raises:
+            IndexError: A number lies outside [0, len(self)).
+        """
+        index, _ = self._find(windows)
+        last: NDArray[np.int64] = self.window_stops[index] - 1
+        return last - np.asarray(windows, np.int64)
+
     def _find(self, windows: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         windows = np.asarray(windows, np.int64)
         if windows.size and (windows.min() < 0 or windows.max() >= len(self)):

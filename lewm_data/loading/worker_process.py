@@ -104,17 +104,17 @@ def _answer(
 ) -> int | dict[str, NDArray[Any]] | BaseException:
     place, epoch, position = task
     try:
-        windows = order.batch(epoch, position)
+        windows, draws = order.batch(epoch, position), order.draws(epoch, position)
         with dataset.add_batch_context(windows):
             if place is None:
                 batch = {
                     name: np.empty((len(windows), *shape), dtype) for name, (shape, dtype) in dataset.layout().items()
                 }
-                dataset.fill(windows, batch)
+                dataset.fill(windows, batch, draws=draws)
                 return batch
             memory = slots[place] if isinstance(place, int) else place
             tensors = layout.tensors(memory.array, len(windows))
-            dataset.fill(windows, {name: tensor.numpy() for name, tensor in tensors.items()})
+            dataset.fill(windows, {name: tensor.numpy() for name, tensor in tensors.items()}, draws=draws)
             return len(windows)
     except BaseException as error:  # noqa: BLE001  # raised in the trainer's process
         return _portable(error)

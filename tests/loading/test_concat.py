@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lewm_data.errors import DamagedChunkError, UsageError
-from lewm_data.loading.dataset import ConcatDataset, WindowDataset, concat_datasets
+from lewm_data.loading.concat_dataset import ConcatDataset, concat_datasets
+from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.full_datasets import check_alike
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.mixture import Mixture

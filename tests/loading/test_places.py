@@ -145,6 +145,14 @@ def test_windows_are_those_of_the_batch_contract(place: Place) -> None:
             np.testing.assert_array_equal(found, values)
 
 
+def test_goals_are_read_with_their_windows(place: Place) -> None:
+    dataset = WindowDataset(place.open(), num_steps=3, frameskip=2, goal="uniform", columns=["pixels", "step_idx"])
+    batch = dataset.read(np.arange(len(dataset)), draws=np.arange(len(dataset), dtype=np.uint64) << np.uint64(57))
+    rows = dataset.windows.rows(np.arange(len(dataset))) + 2 * 2 + batch["goal_steps"].numpy()
+    np.testing.assert_array_equal(batch["goal_pixels"][:, 0].permute(0, 2, 3, 1), place.data["pixels"][rows])
+    np.testing.assert_array_equal(batch["goal_step_idx"][:, 0], place.data["step_idx"][rows])
+
+
 def test_the_header_is_read(place: Place) -> None:
     header = place.open().header
     assert header is not None

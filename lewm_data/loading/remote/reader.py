@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lewm_data.config import RemoteConfig
 from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.segments import Segment, group_by_segment
-from lewm_data.loading.readers import ReaderKind, UnreadableFrameError
+from lewm_data.loading.readers import FrameRead, ReaderKind, UnreadableFrameError
 from lewm_data.loading.remote.chunk_cache import ChunkCache
 from lewm_data.loading.remote.crew import Crew
 from lewm_data.loading.remote.ranges import coalesce_ranges
@@ -144,7 +144,7 @@ class RemoteReader:
 
     kind: ReaderKind = "remote"
 
-    def read(self, rows: NDArray[np.int64], out: Bytes, out_indices: NDArray[np.int64] | None = None) -> None:
+    def read(self, reads: Sequence[FrameRead]) -> None:
         """See ``FrameReader``.
 
         Raises:
@@ -152,26 +152,26 @@ class RemoteReader:
             FormatError: The object changed since it was opened.
             UnreachableError: The store does not answer.
         """
-        if out_indices is None:
-            out_indices = np.arange(len(rows))
-        reads = [
-            _PartRead(
+        part_reads = [part_read for read in reads for part_read in self._part_reads(read)]
+        crew = Crew(self._threads(), max_threads=self._config.num_connections)
+        crew.run([job for part_read in part_reads for job in part_read.jobs(crew)])
+        self._check_unchanged([part_read.part.file for part_read in part_reads if part_read.needs_check()])
+        for part_read in part_reads:
+            part_read.fill_cache()
+
+    def _part_reads(self, read: FrameRead) -> Iterator[_PartRead]:
+        rows, out, out_indices = read
+        for number, chosen, own_rows in group_by_segment(rows, self._stops):
+            yield _PartRead(
                 self._parts[number],
                 self._caches[number],
                 self._config,
                 int(rows[chosen[0]] - own_rows[0]),
                 own_rows,
-                out_indices[chosen],
+                chosen if out_indices is None else out_indices[chosen],
                 out,
                 self._verify,
             )
-            for number, chosen, own_rows in group_by_segment(rows, self._stops)
-        ]
-        crew = Crew(self._threads(), max_threads=self._config.num_connections)
-        crew.run([job for part_read in reads for job in part_read.jobs(crew)])
-        self._check_unchanged([part_read.part.file for part_read in reads if part_read.needs_check()])
-        for part_read in reads:
-            part_read.fill_cache()
 
     def _check_unchanged(self, objects: list[RemoteObject]) -> None:
         """Checks that objects are unchanged, in threads that do not queue behind another batch."""
