@@ -14,6 +14,7 @@ from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.format.schema import ACTION, STATE
+from lewm_data.loading.augment import Augmentation
 from lewm_data.loading.batches import Batch
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.distributed import DistributedInfo
@@ -28,6 +29,7 @@ from lewm_data.loading.sampler import check_batch_size
 from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.window_data_module import WindowDataModule
+from lewm_data.notation import check_choice, check_count
 from lewm_data.paths import local_path
 from lewm_data.quality.assess.idle import find_resting_rows
 
@@ -45,6 +47,7 @@ _RUN_SETTINGS = (
     "normalize",
     "idle_weight",
     "goal",
+    "augment",
 )
 """Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
 _CHANGES = {*_RUN_SETTINGS, "weights", "data", "split", "normalizers"}
@@ -121,6 +124,7 @@ class LeWMDataModule(WindowDataModule):
         idle_weight: float = 1.0,
         seed: int = 3072,
         normalize: bool = True,
+        augment: dict[str, float] | None = None,
         train_transform: Callable[[Batch], Batch] | None = None,
     ) -> None:
         """Checks the settings. Reads nothing yet.
@@ -182,9 +186,13 @@ class LeWMDataModule(WindowDataModule):
             seed: Seed of the split, of the order, and of ``train_transform``.
             normalize: Normalize frames, action and state. Otherwise batches stay as they are stored, with frames in
                 uint8.
-            train_transform: Called in training with the batch on the device, before normalization. Frames are uint8
-                then, and it may return them as uint8 or as floating point in [0, 1]. For each batch, torch, numpy and
-                random are seeded with the batch's place in the run.
+            augment: Names and strengths of random changes to the training frames, on the device, such as
+                ``{"shift": 0.05, "brightness": 0.2}``; ``lewm_data.loading.augment.Augmentation`` lists them. One draw
+                per window changes all its frames, cameras and its goal alike.
+            train_transform: A function of your own that takes and returns a batch. Training calls it on the device,
+                after ``augment`` and before normalization. Frames are uint8 then, or floating point in [0, 1] if
+                ``augment`` does more than shift them; it may return either. For each batch, torch, numpy and random
+                are seeded with the batch's place in the run.
 
         Raises:
             UsageError: Not exactly one source is given, or a setting is out of range.
@@ -196,8 +204,10 @@ class LeWMDataModule(WindowDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.normalize = normalize
+        self._augmentation = Augmentation.parse({} if augment is None else augment)
+        self.augment = self._augmentation.strengths()
         self.train_transform = train_transform
-        self.accept_changes = tuple(accept_changes)
+        self.accept_changes = (accept_changes,) if isinstance(accept_changes, str) else tuple(accept_changes)
         self.sources = Sources.parse(repo_id=repo_id, root=root, h5_path=h5_path)
         for name, value, least in (
             ("num_steps", num_steps, 1),
@@ -206,14 +216,10 @@ class LeWMDataModule(WindowDataModule):
             ("steps_per_epoch", steps_per_epoch, 1),
             ("num_workers", num_workers, 0),
         ):
-            if value is not None and value < least:
-                raise UsageError(f"{name} is {value}, but must be {least} or more.")
-        for name, choice, choices in (
-            ("worker_type", worker_type, get_args(WorkerType)),
-            ("cache", cache, get_args(CacheMode)),
-        ):
-            if choice not in choices:
-                raise UsageError(f"{name} is {choice!r}, but must be one of {', '.join(choices)}.")
+            if value is not None or name in ("num_steps", "frameskip", "batch_size"):
+                check_count(name, value, least=least)
+        check_choice("worker_type", worker_type, get_args(WorkerType))
+        check_choice("cache", cache, get_args(CacheMode))
         self.split_rule = SplitRule(
             seed=seed,
             val_fraction=val_fraction,
@@ -224,7 +230,7 @@ class LeWMDataModule(WindowDataModule):
         )
         if not 0 <= idle_weight <= 1:
             raise UsageError(f"idle_weight is {idle_weight}, but must lie in [0, 1]; 1 draws every window alike.")
-        unknown = set(accept_changes) - _CHANGES
+        unknown = set(self.accept_changes) - _CHANGES
         if unknown:
             raise UsageError(
                 f"accept_changes names {', '.join(sorted(unknown))}, but only {', '.join(sorted(_CHANGES))} can change."
@@ -247,7 +253,7 @@ class LeWMDataModule(WindowDataModule):
             dirty_episode_policy=dirty_episode_policy,
             action=action,
             state=state,
-            extra_columns=tuple(extra_columns),
+            extra_columns=tuple(extra_columns.split(",") if isinstance(extra_columns, str) else extra_columns),
             revision=revision,
             min_episode_steps=1,  # the length of a window does not change the file
         )

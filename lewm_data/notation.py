@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Literal
 
 from lewm_data.errors import UsageError
@@ -19,6 +20,39 @@ AUTO = "auto"
 
 MAX_SHIFT = 1000
 """Largest shift, in frames. Larger ones are typing errors."""
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> None:
+    """Refuses anything but a whole number.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: Its value.
+        least: Smallest allowed number.
+
+    Raises:
+        UsageError: It is no whole number, or too small; says what to write instead.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        if value < least:
+            raise UsageError(f"{name} is {value}, but must be {least} or more.")
+        return
+    remedy = ""
+    if isinstance(value, (list, tuple)):
+        remedy = " Give one number. For several, make a dataset or a data module for each."
+    elif isinstance(value, (str, float)) and re.fullmatch(r"\d{1,18}(\.0+)?", str(value)):
+        remedy = f" Write {str(value).partition('.')[0]}."
+    raise UsageError(f"{name} is {value!r}, but must be one whole number, {least} or more.{remedy}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses anything but one of some words.
+
+    Raises:
+        UsageError: It is none of them; names them.
+    """
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
 
 
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:

@@ -51,11 +51,13 @@ class Probe(lightning.LightningModule):
         self.val_seen = []
         self.tested = []
         self.goals = []
+        self.pixels = []
         self.dtypes = set()
 
     def training_step(self, batch, batch_idx):
         self.seen.append(batch["state"].float().clone())
         self.goals.append({name: values.clone() for name, values in batch.items() if name.startswith("goal_")})
+        self.pixels.append(batch["pixels"].clone())
         self.dtypes.add((batch["pixels"].dtype, batch["state"].dtype))
         return self.layer(batch["action"][..., :2].to(self.layer.weight.dtype)).square().mean()
 
@@ -294,6 +296,37 @@ def test_a_resumed_run_draws_the_same_goals_with_other_workers_and_batch_sizes(w
         assert torch.equal(got[:16], wanted), name
 
 
+def test_a_resumed_run_draws_the_same_augmentations_with_other_workers_and_batch_sizes(written, tmp_path):
+    augment, whole, rest = {"shift": 0.2, "brightness": 0.3, "hue": 0.1}, Probe(), Probe()
+    trainer(tmp_path, callbacks=[Save(tmp_path)]).fit(whole, make(written, augment=augment))
+    data = make(written, augment=augment, worker_type="process", num_workers=1, batch_size=2)
+    trainer(tmp_path, limit_val_batches=0).fit(rest, data, ckpt_path=tmp_path / "step7.ckpt", weights_only=True)
+    wanted, got = torch.cat(whole.pixels[7:]), torch.cat(rest.pixels)
+    torch.testing.assert_close(got[: len(wanted)], wanted, atol=1e-5, rtol=0)
+    plain = Probe()
+    trainer(tmp_path, limit_val_batches=0).fit(plain, make(written))
+    assert not torch.equal(plain.pixels[0], whole.pixels[0])
+
+
+def test_augmentation_comes_before_a_transform_of_your_own_and_in_training_only(written, tmp_path):
+    seen = []
+    data = make(written, augment={"shift": 0.2}, train_transform=lambda batch: seen.append(batch["pixels"]) or batch)
+    trainer(tmp_path, max_steps=2).fit(Probe(), data)
+    assert len(seen) == 2
+    assert seen[0].dtype == torch.uint8
+    raw = next(iter(make_like(make(written)).train_dataloader()))
+    assert not torch.equal(seen[0], raw["pixels"])
+    plain = data.on_after_batch_transfer(raw, 0)
+    assert torch.equal(plain["pixels"], make_like(make(written)).on_after_batch_transfer(raw, 0)["pixels"])
+
+
+@pytest.mark.parametrize(("returned", "words"), [(None, "returned nothing"), ([1], "returned a list")])
+def test_a_transform_that_returns_no_batch_is_refused(written, tmp_path, returned, words):
+    data = make(written, train_transform=lambda batch: returned)
+    with pytest.raises(UsageError, match=f"train_transform {words}, but must return the batch.*return batch"):
+        trainer(tmp_path).fit(Probe(), data)
+
+
 def test_goals_are_normalized_like_their_columns(written):
     data = make_like(make(written, goal="uniform"))
     raw = next(iter(data.train_dataloader()))
@@ -385,6 +418,15 @@ def test_what_cannot_be_trained_on_is_said_before_training(written, options, wor
         ({"h5_path": "a", "shift": "top=1"}, "shift changes how a recording is converted, but h5_path a is converted"),
         ({"h5_path": "a", "trim_idle": True}, "trim_idle changes how a recording is converted"),
         ({"root": "a", "shift": "top"}, "'top' is not CAMERA=FRAMES"),
+        ({"h5_path": "a", "num_steps": 0}, "num_steps is 0, but must be 1 or more"),
+        ({"h5_path": "a", "frameskip": [1, 5]}, r"frameskip is \[1, 5\].*make a dataset or a data module for each"),
+        ({"h5_path": "a", "batch_size": None}, "batch_size is None, but must be one whole number"),
+        ({"h5_path": "a", "num_workers": 1.5}, "num_workers is 1.5, but must be one whole number, 0 or more"),
+        ({"h5_path": "a", "augment": {"flip": 1}}, "augment names 'flip'"),
+        ({"h5_path": "a", "accept_changes": "sed"}, "accept_changes names sed"),
+        ({"h5_path": 3}, "h5_path is 3, but must be a name or path, a list of them"),
+        ({"repo_id": "so101.h5"}, "repo_id is so101.h5, which looks like a converted file.*h5_path='so101.h5'"),
+        ({"root": Path("data/so101.H5")}, "root is data/so101.H5, which looks like a converted file"),
         ({"h5_path": "a", "goal": "far"}, 'goal is \'far\', but must be "uniform", or "geometric:DISCOUNT"'),
     ],
 )
@@ -572,6 +614,17 @@ def test_lightnings_command_line_takes_a_split(tmp_path, monkeypatch, flags, tex
 
 
 @pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+def test_lightnings_command_line_takes_goals_and_augmentation(tmp_path, monkeypatch):
+    config = tmp_path / "config.yaml"
+    config.write_text("data:\n  h5_path: a.h5\n  goal: geometric:0.98\n  augment: {shift: 0.05, hue: 0.1}\n")
+    flags = ["--data.h5_path=a.h5", "--data.goal=geometric:0.98", "--data.augment={shift: 0.05, hue: 0.1}"]
+    for arguments in (flags, [f"--config={config}"]):
+        monkeypatch.setattr(sys, "argv", ["train.py", "--trainer.logger=false", *arguments])
+        data = LightningCLI(Probe, LeWMDataModule, run=False, seed_everything_default=1).datamodule
+        assert (data.goal, data.augment) == ("geometric:0.98", {"shift": 0.05, "hue": 0.1})
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 def test_a_range_that_yaml_reads_as_a_time_of_day_is_refused(tmp_path, monkeypatch, capsys):
     """YAML 1.1 reads an unquoted 1:8 as 68 minutes."""
     config = tmp_path / "config.yaml"
@@ -669,6 +722,7 @@ def test_a_checkpoint_of_other_data_is_refused_unless_accepted(tmp_path):
         ({"steps_per_epoch": 7}, "steps_per_epoch"),
         ({"normalize": False}, "normalize"),
         ({"goal": "uniform"}, "goal"),
+        ({"augment": {"shift": 0.1}}, "augment"),
     ],
 )
 def test_a_run_with_other_settings_is_not_resumed_silently(written, changes, names):

@@ -11,7 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lewm_data"
 
-GROUND = {"errors", "machine_errors", "notation", "catalog", "findings", "resources", "background", "locks", "paths"}
+GROUND = {
+    "errors",
+    "machine_errors",
+    "notation",
+    "catalog",
+    "findings",
+    "resources",
+    "background",
+    "locks",
+    "paths",
+    "drawing",
+}
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
 TOP = CONVERSION | LOADING | {"datamodule"}
@@ -19,6 +30,7 @@ TOP = CONVERSION | LOADING | {"datamodule"}
 MAY_IMPORT = {
     "errors": set(),
     "machine_errors": {"errors"},
+    "drawing": set(),
     "notation": {"errors"},
     "catalog": set(),
     "findings": {"notation", "catalog"},
@@ -52,6 +64,7 @@ NO_TORCH = {"torch", "torchvision", "lightning", "lerobot"}
 FORBIDDEN = {
     "errors": {*NO_TORCH, "h5py", "av"},
     "machine_errors": {*NO_TORCH, "h5py", "av"},
+    "drawing": {*NO_TORCH, "h5py", "av"},
     "notation": {*NO_TORCH, "h5py", "av"},
     "catalog": {*NO_TORCH, "h5py", "av"},
     "findings": {*NO_TORCH, "h5py", "av"},

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
+from lewm_data.errors import UsageError
 from lewm_data.format.schema import columns_of_batch, is_pixels
+
+if TYPE_CHECKING:
+    from lewm_data.loading.dataset import WindowDataset
+    from lewm_data.loading.picture import Picture
 
 type Batch = dict[str, Tensor]
 type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -27,8 +35,8 @@ type Allocator = Callable[[tuple[int, ...], np.dtype[Any]], Tensor]
 class BatchDataset(Dataset[Batch], ABC):
     """Windows by number, read a whole batch at a time into memory that the caller chooses.
 
-    Pass ``collate_fn=whole_batch`` to torch's own DataLoader, because ``__getitems__`` returns a batch and not a list
-    of samples.
+    Torch's own DataLoader takes it as it is: ``__getitems__`` reads a whole batch, and torch's ``default_collate``
+    passes it on. Torch's ``ConcatDataset`` reads windows one by one, which is slower.
     """
 
     @abstractmethod
@@ -64,16 +72,64 @@ class BatchDataset(Dataset[Batch], ABC):
     def describe(self, window: int) -> str:
         """Says where a window comes from: file, episode and first step."""
 
-    def __getitem__(self, window: int) -> Batch:
-        """Reads one window, without the batch axis.
+    @abstractmethod
+    def part_of(self, window: int) -> tuple[WindowDataset, int]:
+        """The dataset of one file that a window belongs to, and the window's number in it."""
+
+    def show(self, window: int = 0, path: str | Path | None = None) -> Picture:
+        """Draws a window: its frames and goal above, its actions below, with episode, steps, time and task.
 
         Args:
-            window: Its number in [0, len(self)).
+            window: Its number; -1 is the last window.
+            path: Where to write the picture as a PNG file. None writes nothing.
+
+        Returns:
+            The picture. A notebook displays it by itself.
+
+        Raises:
+            IndexError: There is no such window.
+
+        Example:
+            >>> WindowDataset("so101.h5").show(3, path="window.png")  # doctest: +SKIP
+        """
+        from lewm_data.loading.picture import show_window
+
+        return show_window(self, window, path)
+
+    def number(self, window: int) -> int:
+        """A window's number in [0, len(self)), also of a negative one, as in a list.
+
+        Raises:
+            IndexError: There is no such window.
+        """
+        number = operator.index(window)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"window {number} lies outside [-{len(self)}, {len(self)})")
+        return number % len(self)
+
+    def __getitem__(self, window: int | slice) -> Batch:
+        """Reads one window without the batch axis, or the windows of a slice as a batch.
+
+        Args:
+            window: Its number; -1 is the last window. Or a slice of numbers.
 
         Returns:
             Column to tensor: ``pixels`` (T, 3, H, W) uint8, ``action`` (T, K*A) float32, and so on.
+
+        Raises:
+            IndexError: There is no such window.
+            UsageError: It is neither a number nor a slice.
         """
-        return {name: tensor[0] for name, tensor in self.read(np.array([window], np.int64)).items()}
+        if isinstance(window, slice):
+            return self.read(np.arange(*window.indices(len(self))))
+        try:
+            number = self.number(window)
+        except TypeError:
+            raise UsageError(
+                f"a window is chosen by its number or a slice, but this is {window!r}. For several numbers, use "
+                "read([...])."
+            ) from None
+        return {name: tensor[0] for name, tensor in self.read([number]).items()}
 
     def __getitems__(self, windows: ArrayLike) -> Batch:
         """Reads a whole batch for torch's DataLoader. A worker process reads it into shared memory.
@@ -84,7 +140,7 @@ class BatchDataset(Dataset[Batch], ABC):
         Returns:
             Column to tensor, as ``lewm_data.format.schema`` describes them.
         """
-        return self.read(windows, empty_shared if get_worker_info() else empty)
+        return _WholeBatch(self.read(windows, empty_shared if get_worker_info() else empty))
 
     def read(
         self, windows: ArrayLike, allocate: Allocator | None = None, draws: NDArray[np.uint64] | None = None
@@ -102,7 +158,7 @@ class BatchDataset(Dataset[Batch], ABC):
         windows = np.asarray(windows, np.int64)
         allocate = allocate or empty
         batch = {name: allocate((len(windows), *shape), dtype) for name, (shape, dtype) in self.layout().items()}
-        self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()}, draws=draws)
+        self.fill(windows, {name: tensor.numpy() for name, tensor in batch.items()}, None, draws)
         return self.arrange(batch)
 
     def arrange(self, batch: Batch) -> Batch:
@@ -122,9 +178,38 @@ class BatchDataset(Dataset[Batch], ABC):
             raise
 
 
-def whole_batch(batch: Any) -> Any:
-    """The ``collate_fn`` for torch's DataLoader: ``BatchDataset.__getitems__`` already returns a batch."""
-    return batch
+def check_batch(batch: Any, function: str) -> Batch:
+    """What a function of the user's returned, if it is a batch.
+
+    Raises:
+        UsageError: It is not; names the function.
+    """
+    if not isinstance(batch, Mapping):
+        found = "nothing" if batch is None else f"a {type(batch).__name__}"
+        raise UsageError(
+            f"{function} returned {found}, but must return the batch, a dict of tensors. End it with: return batch"
+        )
+    return batch  # type: ignore[return-value]
+
+
+class _WholeBatch(dict[str, Tensor]):
+    """A batch where torch expects a list of samples: its first sample, ``batch[0]``, is the batch itself."""
+
+    def __missing__(self, key: Any) -> Any:
+        if key == 0:
+            return self
+        raise KeyError(key)
+
+
+def whole_batch(batch: Any, **_: Any) -> Any:
+    """Passes on a batch of ``BatchDataset.__getitems__``; a ``collate_fn`` for torch's DataLoader.
+
+    Torch's ``default_collate`` calls it by itself. Pass it where a library sets a ``collate_fn`` of its own.
+    """
+    return dict(batch) if isinstance(batch, _WholeBatch) else batch
+
+
+default_collate_fn_map[_WholeBatch] = whole_batch
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:

@@ -29,6 +29,11 @@ class ConcatDataset(BatchDataset):
         self.datasets = tuple(datasets)
         self._stops = np.cumsum([len(dataset) for dataset in datasets])
 
+    def __repr__(self) -> str:
+        """One line for each dataset."""
+        parts = "".join(f"\n  {dataset!r}" for dataset in self.datasets)
+        return f"ConcatDataset({len(self):,} windows of {len(self.datasets)} datasets:{parts})"
+
     def __len__(self) -> int:
         return int(self._stops[-1])
 
@@ -48,10 +53,15 @@ class ConcatDataset(BatchDataset):
             indices = chosen if out_indices is None else out_indices[chosen]
             self.datasets[number].fill(own_windows, out, indices, None if draws is None else draws[chosen])
 
-    def describe(self, window: int) -> str:
+    def part_of(self, window: int) -> tuple[WindowDataset, int]:
         """See ``BatchDataset``."""
         [(number, _, own_windows)] = self._by_dataset(np.array([window]))
-        return self.datasets[number].describe(int(own_windows[0]))
+        return self.datasets[number], int(own_windows[0])
+
+    def describe(self, window: int) -> str:
+        """See ``BatchDataset``."""
+        dataset, number = self.part_of(window)
+        return dataset.describe(number)
 
     def _by_dataset(self, windows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int64]]]:
         if windows.size and (windows.min() < 0 or windows.max() >= len(self)):

@@ -30,13 +30,13 @@ from lewm_data.loading.goals import Goal, draws_from_torch
 from lewm_data.loading.readers import FrameRead
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
+from lewm_data.notation import count_of
 
 
 class WindowDataset(BatchDataset):
     """Every window of some episodes of a file, by number.
 
-    Pass ``collate_fn=whole_batch`` to torch's own DataLoader, because ``__getitems__`` returns a batch and not a list
-    of samples.
+    Index it with a number or a slice, or give it to torch's own DataLoader.
 
     Attributes:
         store: The open file.
@@ -54,7 +54,7 @@ class WindowDataset(BatchDataset):
         num_steps: int = 4,
         frameskip: int = 5,
         columns: Sequence[str] | None = None,
-        episodes: Sequence[int] | NDArray[np.int64] | None = None,
+        episodes: Sequence[int] | NDArray[np.int64] | NDArray[np.bool_] | None = None,
         goal: str | None = None,
         remote: RemoteConfig | None = None,
     ) -> None:
@@ -65,15 +65,15 @@ class WindowDataset(BatchDataset):
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
             columns: Columns of a batch. None takes every numeric column except ``episode_idx`` and ``step_idx``.
-            episodes: Positions in the file of the episodes to draw from. None takes all.
+            episodes: Positions in the file of the episodes to draw from, or a mask (E,) of them. None takes all.
             goal: Adds a later step of the same episode to each window: ``uniform`` draws all later steps equally often,
                 ``geometric:0.98`` nearer ones more often. None adds nothing. ``lewm_data.format.schema`` describes the
                 keys. Torch's random numbers choose the goals, so ``torch.manual_seed`` repeats them.
             remote: How to read from object storage if ``store`` is an address. None takes the defaults.
 
         Raises:
-            UsageError: A column does not exist or is not numeric, an episode does not exist, or a number is
-                below 1.
+            UsageError: A column does not exist or is not numeric, an episode does not exist, a number is below 1, or
+                no episode is long enough for a window.
             FormatError: The file is broken (see ``FrameStore``).
         """
         self.store = store if isinstance(store, FrameStore) else FrameStore(store, remote=remote)
@@ -90,7 +90,23 @@ class WindowDataset(BatchDataset):
             frameskip=frameskip,
             episodes=episodes,
         )
+        if not len(self.windows):
+            lengths = self.store.ep_len if episodes is None else self.store.ep_len[np.asarray(episodes)]
+            raise UsageError(
+                f"{self.store.path}: a window takes num_steps * frameskip = {num_steps} * {frameskip} = "
+                f"{num_steps * frameskip} steps, but the longest of {count_of(len(lengths), 'episode')} has "
+                f"{lengths.max(initial=0)}. Lower num_steps or frameskip."
+            )
         self._values = {name: _load(self.store, name) for name in self.columns if not is_pixels(name)}
+
+    def __repr__(self) -> str:
+        """One line with the file, the windows, and what a window holds."""
+        goals = "" if self.goal is None else f" with {self.goal} goals"
+        return (
+            f"WindowDataset({self.store.path}: {len(self):,} windows of {self.num_steps} frames {self.frameskip} steps "
+            f"apart{goals}, from {len(self.windows.episodes)} of {count_of(len(self.store.ep_len), 'episode')}; "
+            f"{', '.join(f'{name} {shape}' for name, (shape, _) in self.layout().items())})"
+        )
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -175,6 +191,10 @@ class WindowDataset(BatchDataset):
             rows = all_rows.reshape(-1) if name == ACTION else kept_rows
             np.take(values, rows, axis=0, out=target.reshape(-1, *values.shape[1:]), mode="clip")
 
+    def part_of(self, window: int) -> tuple[WindowDataset, int]:
+        """See ``BatchDataset``."""
+        return self, window
+
     def describe(self, window: int) -> str:
         """See ``BatchDataset``."""
         [episode], [start] = self.windows.locate([window])
@@ -244,6 +264,8 @@ class WindowDataset(BatchDataset):
 
 
 def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(columns, str):
+        raise UsageError(f"columns is {columns!r}, but must be a list: [{columns!r}].")
     if columns is None:
         names = dict.fromkeys([*store.frame_columns, ACTION, STATE, DONE, *store.columns])
         numeric = [name for name in names if name in store.columns and store.columns[name].dtype.kind in "biuf"]

@@ -43,14 +43,7 @@ def open_datasets(
     datasets = []
     for path in paths:
         store = FrameStore(path, verify_checksums=verify_checksums, remote=remote)
-        dataset = WindowDataset(store, num_steps=num_steps, frameskip=frameskip, goal=goal)
-        if not len(dataset):
-            raise UsageError(
-                f"{store.path}: a window takes num_steps * frameskip = {num_steps} * {frameskip} = "
-                f"{num_steps * frameskip} steps, but the longest of {len(store.ep_len)} episodes has "
-                f"{store.ep_len.max(initial=0)}. Lower num_steps or frameskip."
-            )
-        datasets.append(dataset)
+        datasets.append(WindowDataset(store, num_steps=num_steps, frameskip=frameskip, goal=goal))
     return datasets
 
 

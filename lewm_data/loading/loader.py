@@ -12,16 +12,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lewm_data.background import Prefetcher, Workers
-from lewm_data.errors import UsageError
 from lewm_data.loading.batches import Batch, BatchDataset, BufferPool, empty_pinned
 from lewm_data.loading.process_loader import ProcessBatches, WorkerGroup
 from lewm_data.loading.sampler import Place, WindowSampler
+from lewm_data.notation import check_choice, check_count
 
 WorkerType = Literal["thread", "process"]
 
@@ -68,12 +68,10 @@ class WindowLoader:
         Raises:
             UsageError: A number is out of range, or ``worker_type`` is neither of the two.
         """
-        if worker_type not in ("thread", "process"):
-            raise UsageError(f"worker_type is {worker_type!r}, but must be thread or process.")
-        if num_workers < 0:
-            raise UsageError(f"num_workers is {num_workers}, but must be 0 or more.")
-        if prefetch is not None and prefetch < 1:
-            raise UsageError(f"prefetch is {prefetch}, but must be 1 or more.")
+        check_choice("worker_type", worker_type, get_args(WorkerType))
+        check_count("num_workers", num_workers, least=0)
+        if prefetch is not None:
+            check_count("prefetch", prefetch)
         self.dataset = dataset
         self.batch_sampler = sampler  # the name under which Lightning looks for it
         self.num_workers = num_workers

@@ -27,6 +27,11 @@ from lewm_data.loading.shared_memory import NodeMemory
 from lewm_data.loading.worker_process import SlotLayout, serve
 
 _PATIENCE_SECONDS = 10.0
+_ENDED_AT_START = (
+    "A worker process of the loader ended while it started; its own message is above this one. A new process imports "
+    "the script that started it. So put what the script does into a function main(), and call it at the end, under "
+    "if __name__ == '__main__':"
+)
 
 
 class WorkerGroup:
@@ -64,6 +69,7 @@ class WorkerGroup:
                 self._free.put(slot)
         self._in_progress: deque[tuple[int, int | NodeMemory | None]] = deque()
         self._num_begun = 0
+        self._has_replied: set[int] = set()
         self._connections: list[Connection] = []
         self._processes: list[Any] = []
         # It must run before multiprocessing's own exit handler, which waits for the processes.
@@ -84,6 +90,9 @@ class WorkerGroup:
             )
             try:
                 process.start()
+            except BrokenPipeError as error:  # it ended before it had read what it should do
+                self.close()
+                raise LoaderError(_ENDED_AT_START) from error
             except BlockingIOError as error:
                 self.close()
                 raise ResourceError(
@@ -156,8 +165,12 @@ class WorkerGroup:
         connection, process = self._connections[number], self._processes[number]
         with contextlib.suppress(OSError, EOFError):
             if connection in wait([connection, process.sentinel]):
-                return connection.recv()
+                reply = connection.recv()
+                self._has_replied.add(number)
+                return reply
         process.join(_PATIENCE_SECONDS)
+        if process.exitcode == 1 and number not in self._has_replied:
+            raise LoaderError(_ENDED_AT_START)
         raise LoaderError(
             f"A worker process of the loader died (process {process.pid}, exit status {process.exitcode}). Usually "
             "memory ran out: lower num_workers or batch_size. The next iteration starts new workers."

@@ -36,6 +36,10 @@ class Sources:
                     f"{self.kind} names {name} twice. Name each dataset once; to draw more from one, give weights: "
                     f"{{{name}: 2, ...}}."
                 )
+            if self.kind != "h5_path" and name.lower().endswith((".h5", ".hdf5")):
+                raise UsageError(
+                    f"{self.kind} is {name}, which looks like a converted file. Pass it by name: h5_path={name!r}."
+                )
         for name, weight in zip(self.names, self.weights or (), strict=False):
             if not (math.isfinite(weight) and weight > 0):
                 raise UsageError(
@@ -67,6 +71,10 @@ class Sources:
         assert value is not None
         if isinstance(value, (str, Path)):
             return cls(kind, (str(value),))
+        if not isinstance(value, (Mapping, Sequence)):
+            raise UsageError(
+                f"{kind} is {value!r}, but must be a name or path, a list of them, or a mapping to weights."
+            )
         weights = tuple(float(weight) for weight in value.values()) if isinstance(value, Mapping) else None
         return cls(kind, tuple(str(name) for name in value), weights)
 

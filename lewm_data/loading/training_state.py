@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from lewm_data.loading.goals import draws_from_torch
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.permutation import derive_key
 from lewm_data.loading.sampler import Place
@@ -84,6 +86,20 @@ class TrainingState:
             finally:
                 random.setstate(python_state)
                 np.random.set_state(numpy_state)  # noqa: NPY002
+
+    def draws(self, num_windows: int) -> NDArray[np.uint64]:
+        """Random numbers for the windows of the batch that training took.
+
+        Args:
+            num_windows: Windows in the batch.
+
+        Returns:
+            (num_windows,) uint64 from ``WindowOrder.draws``. Torch draws them for a batch that the loader did not give.
+        """
+        if self._loader is None or self.place is None:
+            return draws_from_torch(num_windows)
+        draws = self._loader.batch_sampler.order.draws(*self.place)
+        return draws if len(draws) == num_windows else draws_from_torch(num_windows)
 
     def state_dict(self, trainer: lightning.Trainer | None) -> dict[str, Any]:
         """Position, and the gradients of a step that accumulates them over several batches and is incomplete."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
@@ -13,7 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.batches import Batch, BatchDataset, Layout
+from lewm_data.loading.augment import Augmentation
+from lewm_data.loading.batches import Batch, BatchDataset, Layout, check_batch
 from lewm_data.loading.data_record import DataRecord, check_resumable
 from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_split import SIDES
@@ -22,6 +24,9 @@ from lewm_data.loading.normalizer import Normalizer, normalize_batch
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.training_state import TrainingState
+
+if TYPE_CHECKING:
+    from lewm_data.loading.picture import Picture
 
 
 class WindowDataModule(lightning.LightningDataModule):
@@ -41,8 +46,10 @@ class WindowDataModule(lightning.LightningDataModule):
     steps_per_epoch: int | None
     seed: int
     normalize: bool
+    augment: dict[str, float]
     train_transform: Callable[[Batch], Batch] | None
     accept_changes: tuple[str, ...]
+    _augmentation: Augmentation
     train_positions: NDArray[np.int64]
     val_positions: NDArray[np.int64]
     test_positions: NDArray[np.int64]
@@ -123,6 +130,24 @@ class WindowDataModule(lightning.LightningDataModule):
         """All windows, in the files' order."""
         return self._make_loader(self.splits.predict)
 
+    def show(self, window: int = 0, path: str | Path | None = None) -> Picture:
+        """Draws a training window as training sees it, ``augment`` included.
+
+        Args:
+            window: Its number among the training windows; -1 is the last one.
+            path: Where to write the picture as a PNG file. None writes nothing.
+
+        Returns:
+            The picture. A notebook displays it by itself.
+
+        Raises:
+            IndexError: There is no such window.
+            UsageError: The data module is not set up.
+        """
+        from lewm_data.loading.picture import show_window
+
+        return show_window(self.splits.train, window, path, self._augmentation.apply)
+
     def layout(self) -> Layout:
         """Column to shape of one window and dtype: frames (T, H, W, 3), ``action`` (T, frameskip*A), and so on."""
         return self.splits.train.layout()
@@ -165,7 +190,7 @@ class WindowDataModule(lightning.LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Transforms (in training only) and normalizes a batch on its device.
+        """Augments and transforms (in training only) and normalizes a batch on its device.
 
         Args:
             batch: A batch from one of the loaders, on the device.
@@ -173,10 +198,16 @@ class WindowDataModule(lightning.LightningDataModule):
 
         Returns:
             Frames (B, T, 3, H, W) in the trainer's precision, action and state normalized, other columns as stored.
+
+        Raises:
+            UsageError: ``train_transform`` returned something else than a batch.
         """
-        if self.train_transform is not None and self.trainer is not None and self.trainer.training:
-            with self._training.step_random_state(self.seed, int(self.trainer.global_rank)):
-                batch = self.train_transform(batch)
+        if self.trainer is not None and self.trainer.training:
+            if self.augment:
+                batch = self._augmentation.apply(batch, self._training.draws(len(next(iter(batch.values())))))
+            if self.train_transform is not None:
+                with self._training.step_random_state(self.seed, int(self.trainer.global_rank)):
+                    batch = check_batch(self.train_transform(batch), "train_transform")
         return self.normalize_batch(batch) if self.normalize else batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lewm_data.errors import UsageError
+from lewm_data.notation import check_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class WindowIndex:
         *,
         num_steps: int,
         frameskip: int,
-        episodes: Sequence[int] | NDArray[np.int64] | None = None,
+        episodes: Sequence[int] | NDArray[np.int64] | NDArray[np.bool_] | None = None,
     ) -> WindowIndex:
         """Counts the windows of each episode.
 
@@ -49,20 +51,19 @@ class WindowIndex:
             offsets: (E,) first row of every episode of the file.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
-            episodes: Positions in the file of the episodes to use, each once. None uses all.
+            episodes: Positions in the file of the episodes to use, each once, or a mask (E,) of them. None uses all.
 
         Returns:
             The index, which may be empty.
 
         Raises:
-            UsageError: ``num_steps`` or ``frameskip`` is below 1, or an episode does not exist or is named
-                twice.
+            UsageError: ``num_steps`` or ``frameskip`` is no whole number above 0, or ``episodes`` is neither positions
+                nor a mask, or names an episode that does not exist, or one twice.
         """
-        for name, value in (("num_steps", num_steps), ("frameskip", frameskip)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}, but must be 1 or more.")
+        check_count("num_steps", num_steps)
+        check_count("frameskip", frameskip)
         lengths = np.asarray(lengths, np.int64)
-        chosen = np.arange(len(lengths)) if episodes is None else np.sort(np.asarray(episodes, np.int64))
+        chosen = np.arange(len(lengths)) if episodes is None else _positions(episodes, len(lengths))
         if len(chosen) and (chosen[0] < 0 or chosen[-1] >= len(lengths)):
             raise UsageError(
                 f"episodes go from {chosen[0]} to {chosen[-1]}, but the file holds episodes 0 to "
@@ -136,3 +137,21 @@ class WindowIndex:
         index = np.searchsorted(self.window_stops, windows, side="right")
         before = np.concatenate([np.zeros(1, np.int64), self.window_stops])[index]
         return index, windows - before
+
+
+def _positions(episodes: Any, num_episodes: int) -> NDArray[np.int64]:
+    """The episodes that positions or a mask choose, ascending."""
+    given = np.asarray(episodes)
+    if given.dtype == np.bool_ and given.shape == (num_episodes,):
+        return np.flatnonzero(given)
+    if given.dtype == np.bool_:
+        raise UsageError(
+            f"episodes is a mask of shape {given.shape}, but the file holds {num_episodes} episodes. Give one value "
+            "for each, or a list of positions."
+        )
+    if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
+        raise UsageError(
+            f"episodes is {episodes!r}, but must be a list of positions in the file, such as [0, 3], or a mask with "
+            "one value for each episode."
+        )
+    return np.sort(given.astype(np.int64))

@@ -110,11 +110,11 @@ def _answer(
                 batch = {
                     name: np.empty((len(windows), *shape), dtype) for name, (shape, dtype) in dataset.layout().items()
                 }
-                dataset.fill(windows, batch, draws=draws)
+                dataset.fill(windows, batch, None, draws)
                 return batch
             memory = slots[place] if isinstance(place, int) else place
             tensors = layout.tensors(memory.array, len(windows))
-            dataset.fill(windows, {name: tensor.numpy() for name, tensor in tensors.items()}, draws=draws)
+            dataset.fill(windows, {name: tensor.numpy() for name, tensor in tensors.items()}, None, draws)
             return len(windows)
     except BaseException as error:  # noqa: BLE001  # raised in the trainer's process
         return _portable(error)

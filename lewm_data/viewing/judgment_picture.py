@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from lewm_data.conversion.output import output_place
+from lewm_data.drawing import ACCENT, CARD, INK, LEVELS, LINE, PAPER, QUIET, SOFT, text, wrapped
 from lewm_data.format.writer import replace_durably
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.assessment import Assessment
-from lewm_data.viewing.drawing import ACCENT, CARD, INK, LEVELS, LINE, PAPER, QUIET, SOFT, text, wrapped
 from lewm_data.viewing.judgment import LEVELS as LEVEL_OF
 from lewm_data.viewing.judgment import Card, Gauge, cards, is_flawed
 

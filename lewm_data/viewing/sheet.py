@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lewm_data.drawing import INK, LEVELS, LINE, PAPER, QUIET, cut, text, wrapped
 from lewm_data.notation import count_of
-from lewm_data.viewing.drawing import INK, LEVELS, LINE, PAPER, QUIET, cut, text, wrapped
 from lewm_data.viewing.summary import Preview
 
 MAX_EPISODES = 24

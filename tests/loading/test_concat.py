@@ -64,9 +64,10 @@ def test_one_dataset_stays_itself(parts):
 
 
 def test_windows_outside_are_refused(parts):
-    for window in (-1, 43):
+    for window in (-44, 43):
         with pytest.raises(IndexError, match="outside"):
             ConcatDataset(parts)[window]
+    assert torch.equal(ConcatDataset(parts)[-1]["state"], parts[-1][-1]["state"])
 
 
 def test_windows_are_described_and_damage_names_its_file(parts, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lewm_data.errors import UsageError
+from lewm_data.loading.concat_dataset import ConcatDataset
 from lewm_data.loading.dataset import WindowDataset, whole_batch
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
@@ -95,8 +97,46 @@ def test_columns_of_one_number_work(tmp_path):
 
 def test_windows_outside_are_refused(written):
     dataset = WindowDataset(FrameStore(written.path))
-    with pytest.raises(IndexError, match="outside"):
-        dataset[len(dataset)]
+    for window in (len(dataset), -len(dataset) - 1):
+        with pytest.raises(IndexError, match="outside"):
+            dataset[window]
+    assert len(list(dataset)) == len(dataset)
+
+
+def test_negative_numbers_and_slices_choose_windows_as_in_a_list(written):
+    dataset = WindowDataset(written.path)
+    numbers = list(range(len(dataset)))
+    for window in (-1, -len(dataset), np.int64(3)):
+        assert torch.equal(dataset[window]["state"], dataset[numbers[window]]["state"])
+    for chosen in (slice(2, 5), slice(None, None, 4), slice(-3, None), slice(5, 2)):
+        batch, expected = dataset[chosen], dataset.read(numbers[chosen])
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    for window in ([1, 2], 1.0, "1"):
+        with pytest.raises(UsageError, match=r"by its number or a slice, but this is .*read\(\[\.\.\.\]\)"):
+            dataset[window]
+
+
+def test_a_dataset_without_a_window_is_refused(written):
+    with pytest.raises(UsageError, match=r"100 \* 5 = 500 steps, but the longest of 4 episodes has 30"):
+        WindowDataset(written.path, num_steps=100)
+    with pytest.raises(UsageError, match="but the longest of 1 episode has 7"):
+        WindowDataset(written.path, episodes=[2])
+    assert len(WindowDataset(written.path).restrict([2])) == 0
+
+
+def test_a_dataset_prints_what_it_is(written):
+    assert re.fullmatch(
+        r"WindowDataset\(.*a\.h5: 19 windows of 4 frames 5 steps apart with uniform goals, from 3 of 4 episodes; "
+        r"pixels \(4, 24, 20, 3\), .*action \(4, 10\), .*goal_steps \(\)\)",
+        repr(WindowDataset(written.path, goal="uniform")),
+    )
+    joined = ConcatDataset([WindowDataset(written.path), WindowDataset(written.path, episodes=[0])])
+    assert re.search(r"ConcatDataset\(30 windows of 2 datasets:\n  WindowDataset\(.*\n  .* from 1 of 4", repr(joined))
+
+
+def test_one_column_is_given_in_a_list(written):
+    with pytest.raises(UsageError, match=r"columns is 'state', but must be a list: \['state'\]"):
+        WindowDataset(written.path, columns="state")
 
 
 def test_pickling_is_cheap(written):
@@ -109,10 +149,28 @@ def test_pickling_is_cheap(written):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_torchs_own_loader_takes_it(written):
     dataset = WindowDataset(written.path, num_steps=2, frameskip=2)
-    loader = DataLoader(dataset, batch_size=16, num_workers=2, collate_fn=whole_batch)
-    got = torch.cat([batch["state"] for batch in loader])
-    expected = [written.window(*place, 2, 2)["state"] for place in written.starts(4)]
-    np.testing.assert_array_equal(got, np.stack(expected))
+    expected = np.stack([written.window(*place, 2, 2)["state"] for place in written.starts(4)])
+    for options in ({"collate_fn": whole_batch, "num_workers": 2}, {"num_workers": 2}, {}, {"pin_memory": False}):
+        batches = list(DataLoader(dataset, batch_size=16, **options))
+        assert {type(batch) for batch in batches} == {dict}
+        np.testing.assert_array_equal(torch.cat([batch["state"] for batch in batches]), expected)
+    for batch_size in (None, 1):
+        samples = list(DataLoader(dataset, batch_size=batch_size))
+        np.testing.assert_array_equal(torch.stack([sample["state"].reshape(2, 3) for sample in samples]), expected)
+
+
+def test_torchs_own_combinations_of_datasets_take_it(written):
+    dataset = WindowDataset(written.path, num_steps=2, frameskip=2)
+    whole = dataset.read(np.arange(len(dataset)))
+    twice = torch.utils.data.ConcatDataset([dataset, dataset])
+    parts = torch.utils.data.random_split(dataset, [0.5, 0.5], torch.Generator().manual_seed(1))
+    for combined, numbers in ((twice, [*range(len(dataset))] * 2), (parts[0], parts[0].indices)):
+        batches = list(DataLoader(combined, batch_size=16))
+        for name, values in whole.items():
+            assert torch.equal(torch.cat([batch[name] for batch in batches]), values[numbers])
+    batch = dataset.__getitems__([0])
+    with pytest.raises(KeyError):
+        batch["nothing"]
 
 
 @pytest.mark.slow

@@ -4,7 +4,10 @@ import gc
 import itertools
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -328,7 +331,7 @@ def test_interrupting_leaves_no_thread(dataset):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"worker_type": "fibre"}, "worker_type is 'fibre', but must be thread or process"),
+        ({"worker_type": "fibre"}, "worker_type is 'fibre', but must be one of thread, process"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"prefetch": 0}, "prefetch is 0"),
     ],
@@ -372,3 +375,28 @@ def test_repeating_an_epoch_next_to_an_abandoned_iteration_warns(dataset):
         same(list(loader), first)
     loader.close()
     assert not torch.equal(next(iter(loader))["state"], first[0]["state"])
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.loader import WindowLoader
+from lewm_data.loading.sampler import WindowOrder, WindowSampler
+
+dataset = WindowDataset(sys.argv[1])
+sampler = WindowSampler(WindowOrder(num_windows=len(dataset), batch_size=4))
+loader = WindowLoader(dataset, sampler, num_workers=1, worker_type="process", multiprocessing_context="spawn")
+next(iter(loader))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_pythons_own_remedy(written, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py", str(written.path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "bootstrapping phase" in done.stderr  # Python's own words, from the worker
+    assert re.search(r"LoaderError: A worker process of the loader ended while it started.*__main__", done.stderr)
+    assert "memory ran out" not in done.stderr

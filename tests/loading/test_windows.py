@@ -38,6 +38,21 @@ def test_chosen_episodes_give_only_their_windows(lengths, data):
     assert set(episodes.tolist()) == {e for e in chosen if lengths[e] >= 6}
 
 
+def test_a_mask_chooses_episodes_like_their_positions():
+    lengths = [10, 3, 10, 12]
+    mask = [False, True, True, True]
+    for chosen in (mask, np.array(mask)):
+        assert build(lengths, episodes=chosen).episodes.tolist() == build(lengths, episodes=[1, 2, 3]).episodes.tolist()
+    assert len(build(lengths, episodes=[])) == 0
+
+
+def test_steps_after_a_window_reach_the_episodes_end():
+    index = build([10, 3, 7])
+    episodes, starts = index.locate(np.arange(len(index)))
+    ends = starts + index.span + index.steps_after(np.arange(len(index)))
+    assert ends.tolist() == np.array([10, 3, 7])[episodes].tolist()
+
+
 def test_window_numbers_out_of_range_are_refused():
     index = build([10])
     for window in (-1, 5):
@@ -53,6 +68,16 @@ def test_window_numbers_out_of_range_are_refused():
         ({"episodes": [0, 2]}, "the file holds episodes 0 to 1"),
         ({"episodes": [-1]}, "the file holds episodes 0 to 1"),
         ({"episodes": [1, 1]}, "names an episode twice"),
+        ({"num_steps": 4.0}, "num_steps is 4.0, but must be one whole number, 1 or more. Write 4."),
+        ({"num_steps": "4"}, "num_steps is '4', but must be one whole number, 1 or more. Write 4."),
+        ({"num_steps": True}, "num_steps is True, but must be one whole number"),
+        (
+            {"frameskip": [1, 5]},
+            r"frameskip is \[1, 5\], but must be one whole number.*make a dataset or a data module",
+        ),
+        ({"episodes": [True]}, r"episodes is a mask of shape \(1,\), but the file holds 2 episodes"),
+        ({"episodes": 1}, r"episodes is 1, but must be a list of positions in the file, such as \[0, 3\]"),
+        ({"episodes": ["a"]}, r"episodes is \['a'\], but must be a list of positions"),
     ],
 )
 def test_invalid_settings_are_refused(changes, words):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lewm_data.drawing import LEVELS
 from lewm_data.errors import OutputError
 from lewm_data.quality.assess.assessment import Assessment
-from lewm_data.viewing.drawing import LEVELS
 from lewm_data.viewing.judgment import Card, cards, judgment
 from lewm_data.viewing.judgment_picture import judgment_picture, write_judgment
 from tests.viewing.judgments import UNKNOWN_CAMERA, camera, finding, make_judgment
