@@ -270,7 +270,10 @@ class LeWMDataModule(WindowDataModule):
 
     def __repr__(self) -> str:
         """One line with the source, the windows and the split."""
-        windows = f"windows of {self.num_steps} frames {self.frameskip} steps apart in batches of {self.batch_size}"
+        goals = f" with {self.goal} goals" if self.goal is not None else ""
+        windows = (
+            f"windows of {self.num_steps} frames {self.frameskip} steps apart{goals} in batches of {self.batch_size}"
+        )
         if self._splits is None:
             return f"LeWMDataModule({self.source}: {windows}; not set up yet)"
         sides: dict[str, Side] = {"training": "train", "validation": "val", "test": "test"}

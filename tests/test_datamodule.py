@@ -797,3 +797,4 @@ def test_the_data_module_prints_what_it_draws_from(written):
     assert re.search(
         r"a\.h5: windows of 4 frames 5 steps apart in batches of 4; training \d+ of \d episodes", str(data)
     )
+    assert "5 steps apart with uniform goals in batches of 4; not" in str(make(written, goal="uniform"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -180,6 +182,25 @@ def test_a_column_that_looks_like_a_goal_is_refused(tmp_path):
         WindowDataset(written.path, goal="uniform")
     dataset = WindowDataset(written.path, goal="uniform", columns=["pixels", "state"])
     assert dataset.read([0])["goal_state"].shape == (1, 1, 3)
+
+
+def test_a_goal_costs_one_more_frame_to_read(written, monkeypatch):
+    num_reads = 0
+    original = os.preadv
+
+    def preadv(*arguments):
+        nonlocal num_reads
+        num_reads += 1
+        return original(*arguments)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    counts = []
+    for goal in (None, "geometric:0.9"):
+        dataset, num_reads = WindowDataset(written.path, columns=["pixels"], goal=goal), 0
+        dataset.read(np.arange(12), draws=hash_u64(np.arange(12, dtype=np.uint64), 1))
+        counts.append(num_reads)
+    assert counts[0] == 12 * 4
+    assert counts[0] < counts[1] <= 12 * 5
 
 
 def test_a_whole_episode_has_no_goal(written):

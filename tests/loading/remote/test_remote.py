@@ -118,6 +118,19 @@ def test_only_the_needed_chunks_are_requested_and_several_at_once(tmp_path, buck
     assert 2 <= bucket.proxy.max_at_once <= 4
 
 
+def test_goals_cost_at_most_their_share_of_requests(tmp_path, bucket):
+    written = files.write(tmp_path / "a.h5", [60], codec="none")
+    address, config = bucket.put(written.path), bucket.proxy.config(max_gap_bytes=0)
+    counts = []
+    for goal in (None, "uniform"):
+        dataset = WindowDataset(address, num_steps=4, frameskip=2, columns=["pixels"], goal=goal, remote=config)
+        bucket.proxy.forget()
+        dataset.read(np.arange(0, 50, 10), draws=np.arange(5, dtype=np.uint64) << np.uint64(61))
+        counts.append(len(bucket.proxy.ranges))
+    assert counts[0] == 5 * 4
+    assert counts[0] < counts[1] <= 5 * 5
+
+
 @pytest.mark.parametrize("fault", ["drop", "cut", "refuse", "slow", "stall"])
 def test_dropped_truncated_refused_and_slow_responses_are_retried(tmp_path, bucket, fault):
     written = files.write(tmp_path / "a.h5", codec="none")
