@@ -48,8 +48,8 @@ class ConvertConfig:
         image_size: Frame size in pixels: one number for a square, ``HEIGHTxWIDTH``, or ``native``.
         resize: ``stretch`` ignores the aspect ratio, ``crop`` fills and cuts the center, ``pad`` fits and adds
             black bars.
-        camera: The camera that becomes ``pixels``: its LeRobot key or short name. Needed when there are several.
-        cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names with commas between.
+        camera: The camera that becomes ``pixels``: its LeRobot key or short name. Required if there are several.
+        cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names separated by commas.
         compression: Codec of the frames. All are lossless except ``jpeg``, which makes the smallest files.
         quality: How close a lossy codec stays to the frames, 1 to 100; None takes the codec's default. Lossless codecs
             have no quality.
