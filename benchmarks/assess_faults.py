@@ -42,7 +42,7 @@ ARM = "drawn arm"
 OPTIONS = {
     "seeds": Option("seeds of the drawn arm", 1, 20, 20),
     "recorded_seeds": Option("seeds of each dataset", 1, 20, 20),
-    "first_seed": Option("the first of them; thresholds were chosen on seeds from 1,000 on", 0),
+    "first_seed": Option("the first of them", 0),
     "recordings": Option("dataset folders", (), (), (), type=str),
     "all_cameras": Option("1: through each camera; 0: through the first one of each dataset", 0),
     "only": Option("faults whose name holds this", ""),

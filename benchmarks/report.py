@@ -31,6 +31,7 @@ BENCHMARKS = (
     "scaling",
     "training",
     "inspection",
+    "assess_faults",
     "assess_prediction",
 )
 END = "<!-- end of results -->"
