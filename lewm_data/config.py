@@ -27,7 +27,7 @@ RESIZES: tuple[str, ...] = get_args(Resize)
 _NOT_CONTENT = frozenset(
     {
         "micro_batch", "watchdog_seconds", "overwrite", "shard_bytes", "decode_threads", "revision", "layout", "shard",
-        "engine", "address", "follow_links",
+        "engine", "address", "follow_links", "reuse",
     }
 )  # fmt: skip
 
@@ -74,6 +74,8 @@ class ConvertConfig:
         follow_links: Read data and video files that are links to places outside the dataset's folder, such as another
             disk. For your own recordings only: a link in someone else's dataset can lead to any file of yours.
         overwrite: Replace an output that exists.
+        reuse: A file that an earlier conversion of this recording made. Frames of episodes whose source bytes are
+            unchanged are copied from it instead of decoded. Without it, the file that ``overwrite`` replaces.
         min_episode_steps: Episodes shorter than this get a warning, which the file records. Set it to the steps of
             your training window, ``num_steps * frameskip``. ``LeWMDataModule`` leaves it at 1, so that one file serves
             every window.
@@ -107,6 +109,7 @@ class ConvertConfig:
     revision: str | None = None
     follow_links: bool = False
     overwrite: bool = False
+    reuse: str | None = None
     min_episode_steps: int = 20
     shard_bytes: int = 1 << 30
     decode_threads: int = 0

@@ -64,6 +64,9 @@ def dataset_facts(inspection: Inspection, *, arrow: str = "→") -> Iterator[tup
     yield "done from", done_words(inspection.report.done_source(dataset))
     for remark in inspection.corrections.remarks:
         yield "shift", remark
+    if (donor := inspection.donor) is not None:
+        reason = f" nothing, since it has {donor.reason}" if donor.reason else " frames of unchanged episodes"
+        yield "reuse", f"{donor.path.name}:{reason}"
     if config.trim_idle:
         yield "trim", f"{count_of(inspection.num_trimmed_steps(), 'idle step')} at the head and tail of episodes"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.selection import check_columns, choose_cameras
 
+if TYPE_CHECKING:
+    from lewm_data.conversion.reuse import Donor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
@@ -47,6 +50,7 @@ class Inspection:
         plan: None if nothing can be converted.
         fingerprint: Hash of source and content settings; empty if the metadata is too damaged.
         corrections: How cameras are shifted, and which steps of each episode are converted.
+        donor: A file of an earlier conversion whose frames may be used again.
     """
 
     source: str
@@ -59,6 +63,7 @@ class Inspection:
     plan: Plan | None
     fingerprint: str
     corrections: Corrections = NO_CORRECTIONS
+    donor: Donor | None = None
 
     def kept_rows(self) -> list[int]:
         """Rows of the episode table to convert.

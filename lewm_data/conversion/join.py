@@ -93,6 +93,7 @@ def _join(inspection: Inspection, paths: Sequence[Path], joined: Path, progress:
             inspection,
             episodes=[index for source in sources for index in source.episodes],
             kept_steps=[steps for source in sources for steps in source.kept_steps],
+            digests=[digest for source in sources for digest in source.digests],
             findings=(*inspection.decision.findings, *findings),
         )
         writer.finish(header, complete=add_frames)

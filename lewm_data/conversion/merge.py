@@ -66,7 +66,7 @@ def copy_episodes(file: h5py.File, writer: FileWriter, *, frames: bool = True) -
         stop = offset + length
         writer.write_rows({name: _values(file[name], offset, stop) for name in small})
         for name in cameras:
-            writer.write_chunks(name, _stored(path, file, name, offset, stop), start=0)
+            writer.write_chunks(name, stored_frames(path, file, name, offset, stop), start=0)
         writer.end_episode(length)
         offset = stop
         yield length
@@ -155,7 +155,7 @@ def _look_at(path: Path) -> _Input:
         )
 
 
-def _stored(path: Path, file: h5py.File, name: str, start: int, stop: int) -> Iterator[StoredChunk]:
+def stored_frames(path: Path, file: h5py.File, name: str, start: int, stop: int) -> Iterator[StoredChunk]:
     """The stored frames of the rows [start, stop), from shards too."""
     if not file[name].is_virtual:
         yield from _chunks(file[name], start, stop)
@@ -242,9 +242,10 @@ def _joined_header(headers: Sequence[FileHeader], *, with_tasks: bool) -> FileHe
     records = [record for header in headers for record in header.sources]
     episodes = tuple(index for record in records for index in record.episodes)
     kept_steps = tuple(steps for record in records for steps in record.kept_steps)
+    digests = tuple(digest for record in records for digest in record.digests)
     return dataclasses.replace(
         joined,
-        sources=(dataclasses.replace(source, episodes=episodes, kept_steps=kept_steps),),
+        sources=(dataclasses.replace(source, episodes=episodes, kept_steps=kept_steps, digests=digests),),
         findings=tuple(dict.fromkeys(joined.findings)),  # each part records what inspection found
         fingerprint=headers[0].fingerprint,
     )

@@ -122,6 +122,7 @@ def file_header(
     *,
     episodes: Sequence[int],
     kept_steps: Sequence[tuple[int, int]],
+    digests: Sequence[str],
     findings: Sequence[Finding],
 ) -> FileHeader:
     """Makes the root attributes of a file or a shard. The writer's ``finish`` adds the statistics.
@@ -130,6 +131,7 @@ def file_header(
         inspection: The source and the settings.
         episodes: The source's episode_index of each episode in the file, in order.
         kept_steps: The source's steps [start, stop) of each of them; recorded only if corrections were asked for.
+        digests: Digest of each of their frames' bytes in the source.
         findings: The findings to record, each with its handling.
     """
     dataset, config = inspection.dataset, inspection.config
@@ -148,6 +150,7 @@ def file_header(
                 episodes=tuple(episodes),
                 shifts=dict(inspection.corrections.shifts),
                 kept_steps=tuple(kept_steps) if inspection.corrections.is_active else (),
+                digests=tuple(digests),
             ),
         ),
         fps=dataset.fps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,15 +15,17 @@ from lewm_data.conversion.inspect import Inspection, inspect_source
 from lewm_data.conversion.join import join_shards
 from lewm_data.conversion.output import check_output, free_disk_bytes, output_place, work_folder
 from lewm_data.conversion.plan import MEGABYTE, cut_shards, memory_remedies, shortfalls
+from lewm_data.conversion.reuse import find_donor
 from lewm_data.conversion.shard import write_shard
 from lewm_data.conversion.watchdog import Heartbeat, raise_if_interrupted
 from lewm_data.conversion.work_folder import WorkFolder, kept_bytes, remove_leftovers
-from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
+from lewm_data.errors import DirtyDataError, FormatError, InterruptedConversionError, ResourceError, UsageError
 from lewm_data.findings import Finding
+from lewm_data.format.codecs import settle_quality
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION
 from lewm_data.notation import count_of
-from lewm_data.paths import local_path
+from lewm_data.paths import expand, is_file, local_path
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 
 _MAX_COMPRESS_THREADS = 4
@@ -61,6 +64,7 @@ class ConversionResult:
         num_steps: Steps in the file.
         found_while_decoding: The findings of the header that only decoding could show.
         remarks: How each camera was shifted, and why; empty if no shift was asked for.
+        num_reused: Episodes whose frames were copied from an earlier conversion.
         file_bytes: Size of the file, including the shards that stay next to it.
         seconds: Time taken, including the inspection.
         frames_per_second: Frames written per second of conversion; 0 if an earlier run had written all of them.
@@ -73,6 +77,7 @@ class ConversionResult:
     num_steps: int
     found_while_decoding: tuple[Finding, ...]
     remarks: tuple[str, ...] = ()
+    num_reused: int = 0
     file_bytes: int
     seconds: float
     frames_per_second: float
@@ -85,7 +90,8 @@ class ConversionResult:
             f"{self.file_bytes / MEGABYTE:,.0f} MB in {self.seconds:,.1f} s ({self.frames_per_second:,.0f} frames/s, "
             f"{self.peak_memory_bytes / MEGABYTE:,.0f} MB of memory at the peak)"
         )
-        return "\n".join([line, *(f"shift: {remark}" for remark in self.remarks)])
+        reused = [f"reuse: frames of {count_of(self.num_reused, 'episode')}"] * (self.num_reused > 0)
+        return "\n".join([line, *(f"shift: {remark}" for remark in self.remarks), *reused])
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``lewm-data convert --json`` prints."""
@@ -99,6 +105,7 @@ class ConversionResult:
             "frames_per_second": round(self.frames_per_second, 1),
             "peak_memory_bytes": self.peak_memory_bytes,
             "shifts": self.header.sources[0].shifts,
+            "num_reused": self.num_reused,
             "dropped_episodes": list(self.header.dropped_episodes),
             "findings": [found.to_json() for found in self.header.findings],
             "fingerprint": self.header.fingerprint,
@@ -147,6 +154,7 @@ def convert(
 
             inspection = inspect_source(source, config, progress=inspecting)
         inspection.refuse_if_dirty()
+        inspection = _with_donor(inspection, output)
         assert inspection.plan is not None
         problems = shortfalls(
             inspection.plan,
@@ -168,6 +176,36 @@ def convert(
         raise ResourceError(
             f"{source}: out of memory. {memory_remedies(config, 1)} Then run the same command again to resume."
         ) from error
+
+
+def _with_donor(inspection: Inspection, output: Path) -> Inspection:
+    """Looks for an earlier conversion to take frames from: the file named, or the output that is replaced.
+
+    Raises:
+        UsageError: The file named is not there or not of this format.
+    """
+    config = inspection.config
+    named = None if config.reuse is None else expand(config.reuse)
+    path = named or output
+    if not is_file(path):
+        if named is not None:
+            raise UsageError(f"--reuse {named}: no such file. Name a file that an earlier conversion made.")
+        return inspection
+    assert inspection.image_size is not None
+    try:
+        donor = find_donor(
+            path,
+            cameras=inspection.cameras,
+            size=inspection.image_size,
+            resize=config.resize,
+            compression=config.compression,
+            lossy_quality=settle_quality(config.compression, config.quality),
+        )
+    except FormatError:
+        if named is not None:
+            raise
+        return inspection  # it is about to be replaced, and may be anything
+    return dataclasses.replace(inspection, donor=donor)
 
 
 class _Conversion:
@@ -225,6 +263,7 @@ class _Conversion:
             num_steps=header.statistics[ACTION].count,
             found_while_decoding=header.findings[len(self._inspection.decision.findings) :],
             remarks=self._inspection.corrections.remarks,
+            num_reused=0 if self._inspection.donor is None else self._inspection.donor.num_reused(header),
             file_bytes=self._output.stat().st_size + self._work.kept_bytes(),
             seconds=time.perf_counter() - self._started,
             frames_per_second=self._frames_written / seconds if self._frames_written else 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -54,7 +55,9 @@ def prepare_file(source: str, data_dir: Path, config: ConvertConfig) -> Path:
             output = _output(source, data_dir, config)  # another process may have changed the source meanwhile
             remove_leftovers(output)
             if not is_file(output):
-                _convert_in_child(source, output, config)
+                earlier = data_dir / (_pointed_file(pointer) or output.name)
+                reuse = str(earlier) if earlier != output and is_file(earlier) else None
+                _convert_in_child(source, output, dataclasses.replace(config, reuse=config.reuse or reuse))
             temporary = pointer.with_suffix(".tmp")
             temporary.write_text(json.dumps({"file": output.name, "source": source}) + "\n", encoding="utf-8")
             replace_durably(temporary, pointer)

@@ -17,6 +17,7 @@ from lewm_data.conversion.corrections import cut_away
 from lewm_data.conversion.inspect import Inspection, refuse
 from lewm_data.conversion.output import file_header
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
+from lewm_data.conversion.reuse import DonorReader, StoredFrames
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.findings import Finding, decide, finding
 from lewm_data.format.codecs import StoredChunk
@@ -24,11 +25,12 @@ from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.notation import NATIVE
 from lewm_data.quality.pictures import PictureCheck
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder, JobEnd, event_bytes
+from lewm_data.source.digest import FrameDigests
 from lewm_data.source.episodes import EpisodeData, EpisodeReader
 from lewm_data.source.metadata import LAST_STEP
 from lewm_data.source.scale import Scaler
 
-Event = EpisodeData | DecodedFrame | JobEnd
+Event = EpisodeData | DecodedFrame | StoredFrames | JobEnd
 """One event; in order: an episode's rows, then for each camera its frames and its end."""
 
 
@@ -64,6 +66,7 @@ def write_shard(
     findings: list[Finding] = []
     written: list[int] = []
     kept_steps: list[tuple[int, int]] = []
+    digests: list[str] = []
     with inspection.episode_reader() as reader:
         shape = FileShape(
             tuple(inspection.cameras),
@@ -100,12 +103,19 @@ def write_shard(
                 if end.written:
                     written.append(end.episode)
                     kept_steps.append(end.steps)
+                    digests.append(end.digest)
             if is_final and not written:
                 refuse(inspection, findings)
             inspection.check_source_unchanged()
             before = inspection.decision.findings if is_final else ()
             writer.finish(
-                file_header(inspection, episodes=written, kept_steps=kept_steps, findings=(*before, *findings))
+                file_header(
+                    inspection,
+                    episodes=written,
+                    kept_steps=kept_steps,
+                    digests=digests,
+                    findings=(*before, *findings),
+                )
             )
 
 
@@ -113,12 +123,19 @@ def _events(inspection: Inspection, reader: EpisodeReader, rows: Sequence[int]) 
     """Everything to write, in order: each episode's rows, then the frames of each of its cameras."""
     dataset, config = inspection.dataset, inspection.config
     assert dataset is not None
-    with Decoder(dataset.root, threads=config.decode_threads, batch_rows=config.micro_batch) as decoder:
+    with (
+        Decoder(dataset.root, threads=config.decode_threads, batch_rows=config.micro_batch) as decoder,
+        FrameDigests(dataset.root) as digests,
+        DonorReader(inspection.donor) as donor,
+    ):
         for row in rows:
             data = reader.read(dataset.episode(row))
+            data = data._replace(digest=digests.of(data.jobs))
             yield data
+            is_stored = donor.has(data.digest, data.length)
             for job in data.jobs:
-                yield from decoder.run(job)
+                for event in donor.frames(job, data.digest) if is_stored else [job]:
+                    yield from decoder.run(event) if isinstance(event, DecodeJob) else [event]
 
 
 class EpisodeEnd(NamedTuple):
@@ -130,6 +147,7 @@ class EpisodeEnd(NamedTuple):
         refused: Whether the policy refuses the dataset because of these findings.
         written: Whether the episode is in the file.
         steps: Its steps [start, stop) of the source that are in the file.
+        digest: Digest of its frames' bytes in the source; empty if decoding found something to report again.
     """
 
     episode: int
@@ -137,6 +155,7 @@ class EpisodeEnd(NamedTuple):
     refused: bool
     written: bool
     steps: tuple[int, int]
+    digest: str
 
 
 class Assembly:
@@ -185,6 +204,11 @@ class Assembly:
         if self._pictures is None:
             self._pictures = PictureCheck(event.job.column, event.job.fps)
             self._start, self._odd_size = 0, None
+        if isinstance(event, StoredFrames):
+            self._writer.write_chunks(event.job.column, event.chunks, start=self._start)
+            self._wrote(event.job, len(event.chunks))
+            self._start += len(event.chunks)
+            return None
         if isinstance(event, JobEnd):
             return self._job_end(event, self._pictures)
         self._frame(event, self._pictures)
@@ -252,11 +276,14 @@ class Assembly:
             if not self._data.length:
                 findings = (*findings, cut_away(index, "too few rows"))
         first = self._data.first_step
-        return EpisodeEnd(index, findings, decision.refused, written, (first, first + self._length))
+        digest = "" if self._findings else self._data.digest
+        return EpisodeEnd(index, findings, decision.refused, written, (first, first + self._length), digest)
 
 
 def in_flight_bytes(event: Event) -> int:
     """Bytes of memory that a waiting event occupies."""
     if isinstance(event, EpisodeData):
         return sum(values.nbytes for values in event.columns.values())
+    if isinstance(event, StoredFrames):
+        return sum(len(chunk.data) for chunk in event.chunks)
     return event_bytes(event)

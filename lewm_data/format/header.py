@@ -52,6 +52,8 @@ class SourceRecord:
         shifts: Frame column to its shift in frames, where a camera was out of step: step t of the source is paired
             with frame t + shift. Cameras that were in step are left out.
         kept_steps: Of each episode, the source's steps [start, stop) that are in the file; empty if nothing was cut.
+        digests: Digest of the stored bytes that the frames of each episode were decoded from; empty text where a later
+            conversion must decode it again.
     """
 
     repo_id: str
@@ -60,6 +62,7 @@ class SourceRecord:
     episodes: tuple[int, ...]
     shifts: dict[str, int] = field(default_factory=dict)
     kept_steps: tuple[tuple[int, int], ...] = ()
+    digests: tuple[str, ...] = ()
 
     def first_step(self, position: int) -> int:
         """The source's step at which the episode at a position of ``episodes`` begins in the file."""
@@ -268,6 +271,7 @@ def _source(value: Any) -> SourceRecord:
         episodes=as_integers(record["episodes"]),
         shifts=_shifts(record.get("shifts", {})),
         kept_steps=tuple(_steps(pair) for pair in as_list(record.get("kept_steps", []))),
+        digests=tuple(map(str, as_list(record.get("digests", [])))),
     )
 
 

@@ -61,6 +61,7 @@ class EpisodeData(NamedTuple):
         columns: Small columns of the file, except the indices; shape (L,) or (L, width).
         jobs: One per camera.
         first_step: The source's step that comes first.
+        digest: Digest of the bytes that its frames are decoded from; empty if unknown.
     """
 
     episode: Episode
@@ -68,6 +69,7 @@ class EpisodeData(NamedTuple):
     columns: dict[str, np.ndarray]
     jobs: tuple[DecodeJob, ...]
     first_step: int = 0
+    digest: str = ""
 
 
 class EpisodeReader:

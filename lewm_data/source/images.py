@@ -48,7 +48,7 @@ def read_images(cursor: RowCursor, root: Path, start: int, stop: int) -> Iterato
     """
     for batch in cursor.read(start, stop):
         for value in batch.column(0):
-            yield _decode(_encoded_bytes(value.as_py(), root))
+            yield _decode(encoded_bytes(value.as_py(), root))
 
 
 def _decode(data: bytes) -> tuple[np.ndarray, Orientation]:
@@ -97,7 +97,7 @@ def _exif_orientation(picture: Image.Image) -> Orientation:
         return UPRIGHT
 
 
-def _encoded_bytes(value: object, root: Path) -> bytes:
+def encoded_bytes(value: object, root: Path) -> bytes:
     """The encoded picture of a cell, which holds its bytes or a path within the dataset's folder."""
     if isinstance(value, dict):
         if value.get("bytes"):

@@ -95,7 +95,7 @@ def test_a_shift_pairs_each_row_with_a_later_or_earlier_frame(
     assert result.header.sources[0].kept_steps == tuple((steps.start, steps.stop) for steps in kept.values())
     assert result.header.dropped_episodes == ()
     assert verify_file(tmp_path / "out.h5") == []
-    assert verify_against(tmp_path / "out.h5", str(root)) == ([], result.num_steps)
+    assert verify_against(tmp_path / "out.h5", str(root))[:2] == ([], result.num_steps)
 
 
 @settings(max_examples=6)
@@ -109,7 +109,7 @@ def test_several_cameras_keep_the_rows_that_all_of_them_have(
     assert_paired(output, recorded, {"pixels": front, "pixels_top": top}, kept)
     with h5py.File(output) as file:
         assert {read_camera(frame) for frame in file["pixels_top"]} == {1}
-    assert verify_against(output, str(recorded)) == ([], 2 * result.num_steps)
+    assert verify_against(output, str(recorded))[:2] == ([], 2 * result.num_steps)
 
 
 def test_an_episode_without_a_step_left_is_dropped_and_recorded(recorded: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_episode_without_a_step_left_is_dropped_and_recorded(recorded: Path, 
     assert result.header.dropped_episodes == (0, 2)
     found = [(found.code, found.episode, found.handling) for found in result.header.findings]
     assert found == [("episode_cut_away", 0, "dropped"), ("episode_cut_away", 2, "dropped")]
-    assert verify_against(tmp_path / "out.h5", str(recorded)) == ([], result.num_steps)
+    assert verify_against(tmp_path / "out.h5", str(recorded))[:2] == ([], result.num_steps)
 
 
 def test_a_shift_that_leaves_nothing_at_all_is_refused(recorded: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_shards_and_parts_make_the_same_file(layout: str, recorded: Path, tmp_pa
         assert_equal_contents(path, whole.path)
         assert header_of(path) == whole.header
         assert verify_file(path) == []
-    assert verify_against(shards.path, str(recorded)) == ([], whole.num_steps)
+    assert verify_against(shards.path, str(recorded))[:2] == ([], whole.num_steps)
 
 
 def test_an_interrupted_conversion_resumes_with_the_same_corrections(
@@ -227,7 +227,7 @@ def test_verify_finds_a_header_that_states_another_correction(change: str, recor
             *(('"pixels": 2', '"pixels": 1') if change == "shift" else ("[0, 5]", "[1, 6]"))
         )
         assert file.attrs["sources"] != sources
-    problems, _ = verify_against(path, str(recorded))
+    problems, *_ = verify_against(path, str(recorded))
     assert any("episode 0" in problem and "differs from the source" in problem for problem in problems)
 
 
@@ -303,7 +303,7 @@ def test_auto_finds_by_how_many_frames_a_camera_is_late(late_arm: Path, tmp_path
     assert "front by +2: its picture is" in result.remarks[0]
     assert result.remarks[0] in repr(result)
     assert_equal_contents(result.path, run(late_arm, tmp_path / "two.h5", shift="front=2").path)
-    assert verify_against(result.path, str(late_arm)) == ([], result.num_steps)
+    assert verify_against(result.path, str(late_arm))[:2] == ([], result.num_steps)
 
 
 def test_auto_leaves_a_camera_in_step_alone_and_says_why(arm: Path, recorded: Path, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_idle_heads_and_tails_are_cut_with_a_margin(arm: Path, tmp_path: Path) -
         ends = np.cumsum([stop - start for start, stop in record.kept_steps]) - 1
         assert np.flatnonzero(file["done"]).tolist() == ends.tolist()
     assert verify_file(result.path) == []
-    assert verify_against(result.path, str(arm)) == ([], result.num_steps)
+    assert verify_against(result.path, str(arm))[:2] == ([], result.num_steps)
     assert result.num_steps < 5 * LENGTH - 5 * 30
 
 
@@ -363,7 +363,7 @@ def test_an_episode_that_is_wholly_idle_is_dropped_and_recorded(late_arm: Path, 
     assert (idle.code, idle.handling) == ("robot_idle", "recorded")
     assert (found.code, found.episode, found.handling) == ("episode_cut_away", 3, "dropped")
     assert found.found == f"{LENGTH} steps without motion"
-    assert verify_against(result.path, str(late_arm)) == ([], result.num_steps)
+    assert verify_against(result.path, str(late_arm))[:2] == ([], result.num_steps)
 
 
 def test_a_recording_in_which_nothing_moves_is_refused(long_images: Path, tmp_path: Path) -> None:
@@ -379,4 +379,4 @@ def test_headers_without_corrections_are_read_as_before(recorded: Path, tmp_path
         file.attrs["sources"] = file.attrs["sources"].replace(', "shifts": {}, "kept_steps": []', "")
         header = FileHeader.from_attributes(file.attrs, path=str(path))
     assert (header.sources[0].shifts, header.sources[0].kept_steps) == ({}, ())
-    assert verify_against(path, str(recorded)) == ([], sum(EPISODE_LENGTHS))
+    assert verify_against(path, str(recorded))[:2] == ([], sum(EPISODE_LENGTHS))
