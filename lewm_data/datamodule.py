@@ -160,7 +160,8 @@ class LeWMDataModule(WindowDataModule):
                 ``goal_steps``: ``uniform`` draws all later steps equally often, ``geometric:0.98`` nearer ones more
                 often. None adds nothing.
             batch_size: Windows per batch and process.
-            num_workers: Threads or processes per loader. None is this process's share of the processors, at most 16.
+            num_workers: Threads or processes per loader. None is this process's share of the processors, at most 16;
+                and at most 4 threads for uncompressed and lz4 files, which more threads slow down.
             worker_type: ``thread``, or ``process``.
             cache: Decode all frames into RAM first: ``auto`` if they fit into half of the available memory, ``ram``
                 always, ``none`` never.

@@ -798,3 +798,22 @@ def test_the_data_module_prints_what_it_draws_from(written):
         r"a\.h5: windows of 4 frames 5 steps apart in batches of 4; training \d+ of \d episodes", str(data)
     )
     assert "5 steps apart with uniform goals in batches of 4; not" in str(make(written, goal="uniform"))
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "expected"),
+    [
+        ("lzf", {}, 16),
+        ("lz4", {}, 4),
+        ("none", {}, 4),
+        ("none", {"worker_type": "process"}, 16),
+        ("lz4", {"cache": "ram"}, 16),
+        ("lz4", {"num_workers": 9}, 9),
+    ],
+)
+def test_no_more_threads_read_by_default_than_help(tmp_path, monkeypatch, codec, options, expected):
+    monkeypatch.setattr("lewm_data.loading.distributed.num_cpus", lambda: 32)
+    written = files.write(tmp_path / "a.h5", codec=codec)
+    data = make(written, **({"num_workers": None, "batch_size": 2} | options))
+    data.setup()
+    assert data.train_dataloader().num_workers == expected

@@ -23,9 +23,10 @@ from lewm_data.format.hdf5 import read_values, wrap_hdf5_errors
 from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import PIXELS, is_pixels
+from lewm_data.loading.chunk_reader import ChunkReader
 from lewm_data.loading.data_files import make_reader, open_data_file
+from lewm_data.loading.distributed import MAX_WORKERS
 from lewm_data.loading.readers import (
-    ChunkReader,
     FrameRead,
     FrameReader,
     ReaderKind,
@@ -195,6 +196,11 @@ class FrameStore:
         """Whether a column's frames are stored decoded, so that reading them is a single copy already."""
         reader = self._reader(column)
         return isinstance(reader, ChunkReader) and reader.is_uncompressed
+
+    def max_threads(self) -> int:
+        """Number of threads beyond which reading this file's frames got slower when it was measured."""
+        readers = [self._reader(column) for column in self.frame_columns]
+        return max(reader.max_threads if isinstance(reader, ChunkReader) else MAX_WORKERS for reader in readers)
 
     def make_resident(self, column: str, memory: NodeMemory | Bytes, start: int) -> None:
         """Serves a column's frames from memory from now on.

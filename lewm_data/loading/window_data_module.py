@@ -314,6 +314,8 @@ class WindowDataModule(lightning.LightningDataModule):
             thinning=self.splits.thinning if shuffle else None,
         )
         num_workers = distributed.num_workers if self.num_workers is None else self.num_workers
+        if self.num_workers is None and self.worker_type == "thread":
+            num_workers = min(num_workers, max(store.max_threads() for store in self.splits.stores))
         loader = WindowLoader(
             dataset,
             WindowSampler(order, follows_training=follows_training),
