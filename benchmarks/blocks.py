@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.assess_blocks import cost_blocks, faults_blocks, prediction_blocks
 from benchmarks.tables import Columns, Result, chart, conditions, count, decibels, load, spread, spread_of, table
 from benchmarks.throughput_blocks import throughput_blocks
+from benchmarks.training_table import variants_table
 
 CAMERA, DRAWN = "camera-like", "drawn"
 
@@ -185,6 +186,8 @@ def _training(result: Result) -> Iterator[tuple[str, str]]:
     }
     delivered = [{**row, "label": f"{row['label']}, delivers"} for row in loaders(result)]
     yield "table", table([{"label": "LeWM, consumes", "windows_per_second": consumed}, *delivered], columns)
+    if result.get("variants"):
+        yield "variants", variants_table(result)
 
 
 def _inspection(result: Result) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION
+from lewm_data.training.speed import CompileMode, adamw
 from lewm_data.training.world_model import WorldModel
 
 
@@ -50,6 +51,9 @@ class LeWMModule(WorldModel):
         warmup_fraction: float = 0.01,
         seed: int = 3072,
         compile: bool = False,
+        compile_mode: CompileMode = "default",
+        packed_attention: bool = False,
+        low_precision_residuals: bool = False,
     ) -> None:
         """Takes settings; the networks are built when the trainer knows the data.
 
@@ -78,7 +82,10 @@ class LeWMModule(WorldModel):
             weight_decay: Weight decay of AdamW.
             warmup_fraction: Share of all steps in which the learning rate rises. Then it falls like a cosine.
             seed: Seed of everything random in a step.
-            compile: Compile encoder and predictor with ``torch.compile``.
+            compile: Compile each block of encoder and predictor with ``torch.compile``.
+            compile_mode: How to compile. ``reduce-overhead`` and ``max-autotune`` record CUDA graphs.
+            packed_attention: Compute the encoder's query, key and value in one matrix product.
+            low_precision_residuals: Keep the encoder's residual stream in autocast's precision (bfloat16).
 
         Raises:
             UsageError: A number is out of range.
@@ -136,10 +143,11 @@ class LeWMModule(WorldModel):
                 "The learning rate falls until the last step, but training has none. Set --trainer.max_epochs or "
                 "--trainer.max_steps."
             )
-        optimizer = torch.optim.AdamW(
+        optimizer = adamw(
             [weight for weight in self.parameters() if weight.requires_grad],
-            lr=self.hparams["learning_rate"],
+            learning_rate=self.hparams["learning_rate"],
             weight_decay=self.hparams["weight_decay"],
+            is_scaled=str(self.trainer.precision).startswith("16"),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,

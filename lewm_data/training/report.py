@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lewm_data.training.progress import Progress, clock
 
+SECONDS_BETWEEN_READINGS = 0.5
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -128,7 +130,14 @@ class TrainingReport(lightning.Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's progress bar of an epoch, with the epochs and steps of the whole run in words."""
+    """Lightning's progress bar of an epoch, with the epochs and steps of the whole run in words.
+
+    It reads the losses twice a second, not after each step: reading waits for the device to finish the step, and
+    meanwhile nothing prepares the next one.
+    """
+
+    _metrics: Mapping[str, Any] = {}
+    _read_at = float("-inf")
 
     def _get_train_description(self, current_epoch: int) -> str:
         epochs = self.trainer.max_epochs
@@ -139,7 +148,10 @@ class ProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         """The logged metrics, after the steps and the time left that ``TrainingReport`` counts."""
-        items = super().get_metrics(trainer, pl_module)
+        now = time.perf_counter()
+        if now - self._read_at >= SECONDS_BETWEEN_READINGS:
+            self._metrics, self._read_at = super().get_metrics(trainer, pl_module), now
+        items = dict(self._metrics)
         items.pop("v_num", None)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, TrainingReport) and callback.num_steps:

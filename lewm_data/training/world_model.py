@@ -13,6 +13,7 @@ from torch import Tensor
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, PIXELS, is_pixels, pixels_column
 from lewm_data.training.networks import NetworkSizes, build_networks
+from lewm_data.training.speed import speed_up
 
 
 class WorldModel(lightning.LightningModule):
@@ -87,9 +88,12 @@ class WorldModel(lightning.LightningModule):
         self.camera_columns = tuple(camera_columns)
         sizes = NetworkSizes(self.action_dim, self.image_size, len(self.camera_columns))
         self.model, self.sigreg, self.config = build_networks(self.hparams, sizes, encoder_config=encoder_config)
-        if self.hparams["compile"]:
-            self.model.encoder.compile()
-            self.model.predictor.compile()
+        speed_up(
+            self.model,
+            packed_attention=self.hparams["packed_attention"],
+            low_precision_residuals=self.hparams["low_precision_residuals"],
+            compile_mode=self.hparams["compile_mode"] if self.hparams["compile"] else None,
+        )
 
     def frames_of(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The frames that the model sees.
