@@ -1,16 +1,18 @@
-"""Windows per second from object storage: ours and stable-worldmodel's reader over the same s3:// address.
+"""Windows per second from object storage: lewm_data, and stable-worldmodel's Lance and HDF5 readers.
 
-The file lies behind an S3 stand-in on loopback (``benchmarks/object_server.py``), without and with a delay before each
-answer as a real store has it. All draw the same windows in the same shuffled order, and are first compared with what a
-plain h5py loop reads from the local file. Loading runs in two threads or processes; ratios are taken round by round.
+nginx serves the files on loopback as an S3 bucket, without and with a delay before each response, as a distant store
+has it. Every contender draws the same windows in the same shuffled order with the same number of threads or processes.
+First, their windows are compared with those of a plain h5py loop over the local file; Lance stores JPEG, so its frames
+are compared by PSNR. Rounds are interleaved, and ratios taken round by round.
 
-    python benchmarks/remote.py            converts about 2,000 frames at the first run
-    python benchmarks/remote.py --quick    small and short: to see that it works, not to believe its numbers
+    python -m benchmarks.remote            converts about 8,000 frames at the first run
+    python -m benchmarks.remote --quick    small and short: shows that it works; its numbers mean nothing
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,77 +23,94 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks import compiled_server
 from benchmarks.comparison import compare, reference_windows
-from benchmarks.contenders.base import Arrays, Settings
+from benchmarks.contenders.base import Arrays, Settings, window_order
 from benchmarks.datasets import repeat_dataset
-from benchmarks.harness import Round, Spread, interleave, machine, markdown, measure_round, ratios, versions
-from benchmarks.object_server import serve
+from benchmarks.harness import Round, Spread, interleaved, log, machine, markdown, measure_round, ratios, versions
 from lewm_data.config import ConvertConfig, RemoteConfig
-from lewm_data.format.schema import ACTION, PIXELS, STATE
+from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, PIXELS, STATE
 
 HERE = Path(__file__).parent
-TARGET = 20.0
+HDF5, LANCE = "frames.h5", "frames.lance"
+LEAST_LANCE_DB = 25.0
+"""Far above the PSNR of two different frames; JPEG of quality 95 reaches about 35 dB."""
 LABELS = {
-    "ours": "lewm_data",
-    "ours_kept": "lewm_data, chunks kept on the disk, after the first epoch",
-    "theirs": "stable-worldmodel's HDF5Dataset",
+    "ours_thread": "lewm_data (LZF, lossless), threads",
+    "ours_process": "lewm_data (LZF, lossless), processes",
+    "ours_cached": "lewm_data, threads, every chunk in the local cache",
+    "lance": "stable-worldmodel's LanceDataset (JPEG), processes",
+    "hdf5": "stable-worldmodel's HDF5Dataset (our file), processes",
 }
+PEER = "lance"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteSettings(Settings):
-    """The same for all, and how many load.
+class Contender(Protocol):
+    """Delivers batches from the store.
 
     Attributes:
-        num_workers: Threads or processes.
-        mp4_batch_size: Windows in a batch of the peer.
+        batch_size: Windows in a batch.
+        num_in_work: Batches that may be ready or in work at once.
+        open_seconds: Time to open the dataset.
     """
 
-    num_workers: int = 2
-    mp4_batch_size: int = 4
+    batch_size: int
+    num_in_work: int
+    open_seconds: float
+
+    def batches(self, batch_size: int) -> Iterator[Any]:
+        """Endless batches; workers stop when the iterator is closed."""
 
 
 class Ours:
     """lewm_data's ``WindowLoader`` over an address."""
 
     def __init__(
-        self, address: str, options: dict[str, Any], settings: RemoteSettings, folder: Path, *, kept: bool
+        self,
+        options: dict[str, Any],
+        settings: Settings,
+        folder: Path,
+        *,
+        num_workers: int,
+        worker_type: Any = "thread",
+        is_cached: bool = False,
     ) -> None:
-        """Opens the file; with ``kept``, reads every frame once, so that its chunks are on the disk."""
+        """Opens the file; with ``is_cached``, also reads every frame once, so that its chunks are on the local disk."""
         from lewm_data.loading.dataset import WindowDataset
 
-        config = RemoteConfig(storage_options=options, cache_dir=str(folder), chunk_cache_bytes=1 << 40 if kept else 0)
+        config = RemoteConfig(
+            storage_options=options, cache_dir=str(folder), chunk_cache_bytes=1 << 40 if is_cached else 0
+        )
         began = time.perf_counter()
         self._dataset = WindowDataset(
-            address,
+            f"s3://{compiled_server.BUCKET}/{HDF5}",
             num_steps=settings.num_steps,
             frameskip=settings.frameskip,
             columns=(PIXELS, ACTION, STATE),
             remote=config,
         )
         self.open_seconds = time.perf_counter() - began
-        if kept:
+        if is_cached:
             store = self._dataset.store
             for row in range(0, store.num_rows, 256):
                 rows = np.arange(row, min(row + 256, store.num_rows))
                 store.read_frames(PIXELS, rows, np.empty((len(rows), *store.columns[PIXELS].shape), np.uint8))
         self._settings = settings
+        self._workers = {"num_workers": num_workers, "worker_type": worker_type}
         self.batch_size = settings.batch_size
-        self.num_in_work = settings.num_workers + 2
+        self.num_in_work = num_workers + 2
 
     def batches(self, batch_size: int) -> Iterator[Any]:
-        """Batches without end."""
+        """See ``Contender``."""
         from lewm_data.loading.loader import WindowLoader
-        from lewm_data.loading.sampler import WindowOrder, WindowSampler
+        from lewm_data.loading.sampler import WindowSampler
 
-        order = WindowOrder(num_windows=len(self._dataset), batch_size=batch_size, seed=self._settings.seed)
-        loader = WindowLoader(self._dataset, WindowSampler(order), num_workers=self._settings.num_workers)
+        order = window_order(len(self._dataset), batch_size, self._settings)
+        loader = WindowLoader(self._dataset, WindowSampler(order), **self._workers)
         try:
             while True:
                 yield from loader
@@ -99,45 +118,40 @@ class Ours:
             loader.close()
 
 
-class Theirs:
-    """stable-worldmodel's ``HDF5Dataset`` with action and state cached, as in its own benchmark's faster rows."""
+class Peer:
+    """A dataset of stable-worldmodel through torch's ``DataLoader`` with worker processes."""
 
-    def __init__(self, address: str, options: dict[str, Any], settings: RemoteSettings) -> None:
-        """Opens the file."""
-        from fsspec import get_filesystem_class
+    def __init__(
+        self, open_dataset: Callable[[], Any], settings: Settings, *, num_workers: int, start: str, batch_size: int
+    ) -> None:
+        """Opens the dataset.
 
-        with warnings.catch_warnings(action="ignore"):
-            from stable_worldmodel.data.formats.hdf5 import HDF5Dataset
-
+        Args:
+            open_dataset: Opens it.
+            settings: What to read.
+            num_workers: Worker processes.
+            start: How they start: ``fork`` or ``spawn``.
+            batch_size: Windows in a batch.
+        """
         began = time.perf_counter()
-        self._dataset = HDF5Dataset(
-            path=address,
-            num_steps=settings.num_steps,
-            frameskip=settings.frameskip,
-            keys_to_load=[PIXELS, ACTION, STATE],
-            keys_to_cache=[ACTION, STATE],
-            storage_options=options,
-        )
+        self._dataset = open_dataset()
         self.open_seconds = time.perf_counter() - began
-        # A forked worker that freed this process's filesystem would make it deaf (see loading/remote_object.py).
-        self._connections = list(get_filesystem_class("s3")._cache.values())
         self._settings = settings
-        self.batch_size = settings.mp4_batch_size  # its rate does not depend on it, its patience does
-        self.num_in_work = 2 * settings.num_workers
+        self._num_workers, self._start = num_workers, start
+        self.batch_size = batch_size
+        self.num_in_work = 2 * num_workers
 
     def batches(self, batch_size: int) -> Iterator[Any]:
-        """Batches without end."""
+        """See ``Contender``."""
         from torch.utils.data import DataLoader
 
-        from lewm_data.loading.sampler import WindowOrder
-
-        order = WindowOrder(num_windows=len(self._dataset), batch_size=batch_size, seed=self._settings.seed)
+        order = window_order(len(self._dataset), batch_size, self._settings)
         numbers = [order.batch(0, number * batch_size).tolist() for number in range(order.num_batches())]
         loader: DataLoader[Any] = DataLoader(
             self._dataset,
             batch_sampler=numbers * 100,
-            num_workers=self._settings.num_workers,
-            multiprocessing_context="fork" if self._settings.num_workers else None,
+            num_workers=self._num_workers,
+            multiprocessing_context=self._start,
         )
         iterator = iter(loader)
         try:
@@ -146,89 +160,180 @@ class Theirs:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
+def open_lance(endpoint: str, settings: Settings) -> Any:
+    """stable-worldmodel's ``LanceDataset``, opened as in its own benchmark: nothing cached."""
+    with warnings.catch_warnings(action="ignore"):
+        from stable_worldmodel.data.formats.lance import LanceDataset
+    options = {
+        "aws_endpoint": endpoint,
+        "aws_access_key_id": "me",
+        "aws_secret_access_key": "secret",
+        "aws_region": "us-east-1",
+        "allow_http": "true",
+        "aws_virtual_hosted_style_request": "false",
+    }
+    return LanceDataset(
+        path=f"s3://{compiled_server.BUCKET}/{LANCE}",
+        num_steps=settings.num_steps,
+        frameskip=settings.frameskip,
+        keys_to_load=[PIXELS, ACTION, STATE],
+        connect_kwargs={"storage_options": options},
+    )
+
+
+def open_hdf5(options: dict[str, Any], settings: Settings) -> Any:
+    """stable-worldmodel's ``HDF5Dataset`` with action and state cached, as in its own benchmark's faster rows."""
+    with warnings.catch_warnings(action="ignore"):
+        from stable_worldmodel.data.formats.hdf5 import HDF5Dataset
+    return HDF5Dataset(
+        path=f"s3://{compiled_server.BUCKET}/{HDF5}",
+        num_steps=settings.num_steps,
+        frameskip=settings.frameskip,
+        keys_to_load=[PIXELS, ACTION, STATE],
+        keys_to_cache=[ACTION, STATE],
+        storage_options=options,
+    )
+
+
+def make_contenders(endpoint: str, settings: Settings, folder: Path, num_workers: int) -> dict[str, Contender]:
+    """Opens every contender."""
+    options = {"endpoint_url": endpoint, "key": "me", "secret": "secret"}
+
+    def ours(name: str, **given: Any) -> Ours:
+        return Ours(options, settings, folder / name, num_workers=num_workers, **given)
+
+    def peer(open_dataset: Callable[[], Any], start: str, batch_size: int) -> Peer:
+        return Peer(open_dataset, settings, num_workers=num_workers, start=start, batch_size=batch_size)
+
+    contenders: dict[str, Contender] = {
+        "ours_thread": ours("thread"),
+        "ours_process": ours("process", worker_type="process"),
+        "ours_cached": ours("cached", is_cached=True),
+        "lance": peer(lambda: open_lance(endpoint, settings), "spawn", settings.batch_size),
+        # Its rate does not depend on the batch: a batch of 256 windows would take 15 seconds.
+        "hdf5": peer(lambda: open_hdf5(options, settings), "fork", min(4, settings.batch_size)),
+    }
+    return contenders
+
+
 def arrays(batch: Any) -> Arrays:
     """A batch for comparison."""
     found = {name: batch[name].numpy() for name in (PIXELS, ACTION, STATE)}
     return found | {PIXELS: found[PIXELS].transpose(0, 1, 3, 4, 2)}
 
 
-def first_windows(contender: Ours | Theirs, num_windows: int) -> Arrays:
-    """The first windows of the order."""
-    iterator = contender.batches(num_windows)
-    try:
-        return {name: values.copy() for name, values in arrays(next(iterator)).items()}
-    finally:
-        iterator.close()  # type: ignore[attr-defined]
+class Running:
+    """A contender whose workers stay alive between rounds: a peer's processes take many seconds to start."""
 
+    def __init__(self, contender: Contender, store: compiled_server.Store) -> None:
+        """Starts the workers.
 
-def time_round(contender: Ours | Theirs, *, seconds: float, warmup_seconds: float) -> Round:
-    """One round of a contender."""
-    opened = contender.batches(contender.batch_size)
+        Args:
+            contender: The contender.
+            store: The server, which counts requests.
+        """
+        self._contender, self._store = contender, store
+        self._batches = contender.batches(contender.batch_size)
+        self.traffic: list[tuple[float, float]] = []
+        """Requests and bytes per window, of each round."""
 
-    def sizes() -> Iterator[int]:
-        for batch in opened:
-            batch[PIXELS][0, 0, 0, 0, 0].item()
-            yield len(batch[PIXELS])
+    def first_windows(self, num_windows: int) -> Arrays:
+        """The first windows of the order."""
+        return {name: values[:num_windows].copy() for name, values in arrays(next(self._batches)).items()}
 
-    try:
-        return measure_round(sizes, seconds=seconds, warmup_seconds=warmup_seconds, multiple=contender.num_in_work)
-    finally:
-        opened.close()  # type: ignore[attr-defined]
+    def time_round(self, *, seconds: float, warmup_seconds: float) -> Round:
+        """One round."""
+        num_windows = 0
+
+        def sizes() -> Iterator[int]:
+            nonlocal num_windows
+            for batch in self._batches:
+                batch[PIXELS][0, 0, 0, 0, 0].item()
+                num_windows += len(batch[PIXELS])
+                yield len(batch[PIXELS])
+
+        before = self._store.traffic()
+        multiple = self._contender.num_in_work
+        done = measure_round(sizes, seconds=seconds, warmup_seconds=warmup_seconds, multiple=multiple)
+        requests, num_bytes = (now - then for now, then in zip(self._store.traffic(), before, strict=True))
+        self.traffic.append((requests / num_windows, num_bytes / num_windows))
+        return done
+
+    def close(self) -> None:
+        """Stops the workers."""
+        self._batches.close()  # type: ignore[attr-defined]
 
 
 def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_size: int) -> Path:
-    """Converts a recording to LZF, once; returns the file, alone in its folder."""
+    """Converts a recording to LZF and to Lance, once; returns the folder that holds both."""
+    import h5py
+
     from lewm_data.conversion.pipeline import convert
 
     total = json.loads((source / "meta" / "info.json").read_text())["total_frames"]
     times = -(-num_frames // total)
-    path = data / f"remote-{source.name}-{camera}-x{times}-{image_size}" / "frames.h5"
+    folder = data / f"remote-{source.name}-{camera}-x{times}-{image_size}"
+    path, lance = folder / HDF5, folder / LANCE
     if not path.exists():
-        with tempfile.TemporaryDirectory(dir=data) as folder:
-            dataset = repeat_dataset(source.resolve(), Path(folder) / "lerobot", times, camera=camera)
+        with tempfile.TemporaryDirectory(dir=data) as temporary:
+            dataset = repeat_dataset(source.resolve(), Path(temporary) / "lerobot", times, camera=camera)
             convert(str(dataset), path, ConvertConfig(camera=camera, image_size=image_size))
-    return path
+    if not lance.exists():
+        with warnings.catch_warnings(action="ignore"):
+            from stable_worldmodel.data.formats.lance import LanceWriter
+        with h5py.File(path) as file:
+            episodes = (
+                {name: list(file[name][start : start + length]) for name in (PIXELS, ACTION, STATE)}
+                for start, length in zip(file[EP_OFFSET][:], file[EP_LEN][:], strict=True)
+            )
+            with tempfile.TemporaryDirectory(dir=data) as temporary:
+                with LanceWriter(Path(temporary) / LANCE, mode="overwrite") as writer:
+                    writer.write_episodes(episodes)
+                shutil.move(Path(temporary) / LANCE, lance)
+    return folder
 
 
 def run(
-    path: Path,
-    settings: RemoteSettings,
+    folder: Path,
+    settings: Settings,
     *,
+    num_workers: int,
     latency_seconds: float,
     num_rounds: int,
     num_checked: int,
     timing: dict[str, float],
 ) -> dict[str, Any]:
-    """Compares and times everybody behind one delay."""
-    reference = reference_windows(path, num_checked, settings)
-    folder = Path(tempfile.mkdtemp(prefix="lewm_data-remote-"))
-    rounds: dict[str, list[Round]] = {name: [] for name in LABELS}
+    """Compares and times every contender behind one delay."""
+    reference = reference_windows(folder / HDF5, num_checked, settings)
+    caches = Path(tempfile.mkdtemp(prefix="lewm_data-remote-"))
     try:
-        with serve(path.parent, latency_seconds=latency_seconds) as endpoint:
-            address = f"s3://benchmark/{path.name}"
-            options = {"endpoint_url": endpoint, "key": "me", "secret": "secret"}
-            make: dict[str, Callable[[], Ours | Theirs]] = {
-                "ours": lambda: Ours(address, options, settings, folder / "a", kept=False),
-                "ours_kept": lambda: Ours(address, options, settings, folder / "b", kept=True),
-                "theirs": lambda: Theirs(address, options, settings),
-            }
-            contenders = {name: make[name]() for name in LABELS}
-            compared = {}
-            for name, contender in contenders.items():
-                num_windows = min(num_checked, contender.batch_size)
-                found = compare(
-                    {k: v[:num_windows] for k, v in reference.items()}, first_windows(contender, num_windows)
+        with compiled_server.serve(folder, latency_seconds=latency_seconds) as store:
+            contenders = make_contenders(store.endpoint, settings, caches, num_workers)
+            compared: dict[str, str] = {}
+            with contextlib.ExitStack() as stack:
+                running = {name: Running(contender, store) for name, contender in contenders.items()}
+                for name, started in running.items():
+                    stack.callback(started.close)
+                    found = compare(
+                        reference,
+                        started.first_windows(min(num_checked, contenders[name].batch_size)),
+                        least_psnr_db=LEAST_LANCE_DB if name == "lance" else None,
+                    )
+                    compared[name] = str(found)
+                    log(f"{name}: {found.windows} windows compared: {found}")
+                rounds = interleaved(
+                    list(contenders),
+                    num_rounds,
+                    lambda name: running[name].time_round(**timing),
+                    lambda done: f"{done.windows_per_second:,.1f} windows/s",
                 )
-                compared[name] = str(found)
-                _log(f"{name}: {found.windows} windows compared: {found}; opened in {contender.open_seconds:.2f} s")
-            for number, order in enumerate(interleave(list(LABELS), num_rounds)):
-                for name in order:
-                    done = time_round(contenders[name], **timing)
-                    rounds[name].append(done)
-                    _log(f"round {number + 1} of {num_rounds}, {name}: {done.windows_per_second:,.1f} windows/s")
+            traffic = {
+                name: [round(float(np.median(values)), 2) for values in zip(*started.traffic, strict=True)]
+                for name, started in running.items()
+            }
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    rates = {name: [done.windows_per_second for done in rounds[name]] for name in LABELS}
+        shutil.rmtree(caches, ignore_errors=True)
+    rates = {name: [done.windows_per_second for done in rounds[name]] for name in contenders}
     return {
         "latency_seconds": latency_seconds,
         "rows": [
@@ -236,33 +341,40 @@ def run(
                 "name": name,
                 "label": LABELS[name],
                 "windows_per_second": dataclasses.asdict(Spread.of(rates[name])),
-                "times_theirs": dataclasses.asdict(ratios(rates[name], rates["theirs"])),
+                f"times_{PEER}": dataclasses.asdict(ratios(rates[name], rates[PEER])),
                 "cpu_seconds_per_1000_windows": dataclasses.asdict(
                     Spread.of([done.cpu_seconds_per_1000 for done in rounds[name]])
                 ),
                 "open_seconds": round(contenders[name].open_seconds, 3),
                 "compared": compared[name],
+                "requests_per_window": traffic[name][0],
+                "kilobytes_per_window": round(traffic[name][1] / 1000, 1),
                 "rounds": [dataclasses.asdict(done) for done in rounds[name]],
             }
-            for name in LABELS
+            for name in contenders
         ],
     }
 
 
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
-    header = ("delay ms", "who", "windows/s (min to max)", "times theirs", "cpu s per 1,000", "opened in s", "windows")
+    header = (
+        "delay ms", "contender", "windows/s (min to max)", "times Lance", "CPU s per 1,000", "requests per window",
+        "kB per window", "opened in s", "frames",
+    )  # fmt: skip
     rows = []
     for part in result["parts"]:
         for row in part["rows"]:
-            rate, times = row["windows_per_second"], row["times_theirs"]
+            rate, times = row["windows_per_second"], row[f"times_{PEER}"]
             rows.append(
                 (
                     f"{1000 * part['latency_seconds']:g}",
                     row["label"],
                     f"{rate['median']:,.1f} ({rate['min']:,.1f} to {rate['max']:,.1f})",
-                    f"{times['median']:,.1f} ({times['min']:,.1f} to {times['max']:,.1f})",
+                    f"{times['median']:,.2f} ({times['min']:,.2f} to {times['max']:,.2f})",
                     f"{row['cpu_seconds_per_1000_windows']['median']:,.1f}",
+                    f"{row['requests_per_window']:g}",
+                    f"{row['kilobytes_per_window']:,.0f}",
                     f"{row['open_seconds']:.2f}",
                     row["compared"],
                 )
@@ -270,35 +382,30 @@ def table(result: dict[str, Any]) -> str:
     return markdown(header, rows)
 
 
-def _log(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="64 pixels, 300 frames, two short rounds, no delay")
     parser.add_argument("--source", type=Path, default=Path("../shared/data/so101-sim"), help="LeRobot v3.0 dataset")
-    parser.add_argument("--camera", default="front", help="the one camera to use")
-    parser.add_argument("--data", type=Path, default=HERE / "data", help="folder that keeps the converted file")
-    parser.add_argument("--frames", type=int, help="least frames (2000)")
+    parser.add_argument("--camera", default="front", help="the camera")
+    parser.add_argument("--data", type=Path, default=HERE / "data", help="folder that keeps the converted files")
+    parser.add_argument("--frames", type=int, help="least number of frames (8000)")
     parser.add_argument("--image_size", type=int, help="side of the frames, in pixels (224)")
-    parser.add_argument("--batch_size", type=int, default=64, help="windows per batch of ours")
+    parser.add_argument("--batch_size", type=int, help="windows per batch (256)")
     parser.add_argument("--num_workers", type=int, default=2, help="threads or processes that load")
-    parser.add_argument("--latency_ms", type=float, nargs="+", help="delays before each answer (0 and 20)")
-    parser.add_argument("--rounds", type=int, help="rounds of each (3)")
-    parser.add_argument("--seconds", type=float, help="counted seconds of a round, at least (5)")
-    parser.add_argument("--warmup_seconds", type=float, help="seconds before them, at least (2)")
+    parser.add_argument("--latency_ms", type=float, nargs="+", help="delays before each response (0 and 20)")
+    parser.add_argument("--rounds", type=int, help="rounds of each contender (3)")
+    parser.add_argument("--seconds", type=float, help="least counted seconds of a round (5)")
+    parser.add_argument("--warmup_seconds", type=float, help="least seconds before them (2)")
     parser.add_argument("--output", type=Path, help="JSON to write (benchmarks/results/remote.json)")
     options = parser.parse_args(arguments)
-    quick = {"frames": 300, "image_size": 64, "latency_ms": [0], "rounds": 2, "seconds": 0.5, "warmup_seconds": 0.2}
     full = {
-        "frames": 2000,
-        "image_size": 224,
-        "latency_ms": [0, 20],
-        "rounds": 3,
-        "seconds": 5.0,
+        "frames": 8000, "image_size": 224, "batch_size": 256, "latency_ms": [0, 20], "rounds": 3, "seconds": 5.0,
         "warmup_seconds": 2.0,
-    }
+    }  # fmt: skip
+    quick = {
+        "frames": 300, "image_size": 64, "batch_size": 16, "latency_ms": [0], "rounds": 2, "seconds": 0.5,
+        "warmup_seconds": 0.2,
+    }  # fmt: skip
     for name, value in (quick if options.quick else full).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -306,44 +413,50 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints the table, and writes JSON."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints the table, and writes JSON; returns 2 where nginx is missing."""
     options = _options(arguments)
-    # The script's own folder is in the path, and its datasets.py would hide the package of that name.
-    sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != HERE.resolve()]
-    settings = RemoteSettings(batch_size=options.batch_size, mp4_batch_size=4, num_workers=options.num_workers)
+    if not compiled_server.is_available():
+        log(f"Nothing was measured: {compiled_server.HINT}")
+        return 2
+    settings = Settings(batch_size=options.batch_size)
     circumstances = machine()
     options.data.mkdir(parents=True, exist_ok=True)
-    path = prepare(
+    folder = prepare(
         options.source, options.data, camera=options.camera, num_frames=options.frames, image_size=options.image_size
     )
     timing = {"seconds": options.seconds, "warmup_seconds": options.warmup_seconds}
     parts = [
         run(
-            path,
+            folder,
             settings,
+            num_workers=options.num_workers,
             latency_seconds=latency / 1000,
             num_rounds=options.rounds,
-            num_checked=8,
+            num_checked=min(8, settings.batch_size),
             timing=timing,
         )
         for latency in options.latency_ms
     ]
     result = {
         "benchmark": "remote",
-        "source": f"{options.source.name}, camera {options.camera}, {path.stat().st_size / 1e6:,.0f} MB of LZF at "
-        f"{options.image_size}x{options.image_size}, behind an S3 stand-in on loopback",
+        "source": f"{options.source.name}, camera {options.camera}, {(folder / HDF5).stat().st_size / 1e6:,.0f} MB of "
+        f"LZF at {options.image_size}x{options.image_size}, behind nginx on loopback",
         "machine": circumstances,
-        "versions": versions("lewm_data", "s3fs", "aiobotocore", "fsspec", "h5py", "torch", "stable-worldmodel"),
-        "settings": {**dataclasses.asdict(settings), **timing, "rounds": options.rounds},
-        "target": TARGET,
+        "versions": versions(
+            "lewm_data", "s3fs", "aiobotocore", "fsspec", "h5py", "torch", "stable-worldmodel", "lancedb", "pylance"
+        ),
+        "settings": {
+            **dataclasses.asdict(settings), **timing, "rounds": options.rounds, "num_workers": options.num_workers
+        },
         "parts": parts,
         "load_at_end": round(os.getloadavg()[0], 2),
-    }
+    }  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     print(table(result))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
