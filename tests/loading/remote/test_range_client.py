@@ -17,8 +17,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from benchmarks.object_server import serve as serve_folder
 from lewm_data.loading.remote.range_client import RangeClient
+from tests.loading.remote.folder_server import serve as serve_folder
 
 DATA = np.random.default_rng(0).bytes(5000)
 type Answer = Callable[[int, int], Sequence[bytes]]

@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks.object_server import serve
 from lewm_data import LeWMDataModule, RemoteConfig, WindowDataset
 from lewm_data.errors import LewmDataError
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
+from tests.loading.remote.folder_server import serve
 from tests.loading.test_store import read_all
 
 SECRET = "TOPSECRET0"

@@ -1,7 +1,4 @@
-"""An S3 stand-in for measuring: one folder, HEAD and GET of byte ranges, as fast as one Python process sends files.
-
-moto's server, which the tests use, takes milliseconds of processor time for each request and would be what is measured.
-"""
+"""A folder over plain HTTP on loopback: HEAD, GET and byte ranges, from a process of its own."""
 
 from __future__ import annotations
 
@@ -17,19 +14,11 @@ from pathlib import Path
 
 
 @contextmanager
-def serve(folder: Path, *, latency_seconds: float = 0.0) -> Iterator[str]:
-    """Serves a folder's files as ``/<bucket>/<name>`` from a process of its own.
-
-    Args:
-        folder: The folder; each bucket shows the same files.
-        latency_seconds: Time before each answer.
-
-    Yields:
-        The endpoint's URL on loopback.
-    """
+def serve(folder: Path) -> Iterator[str]:
+    """Serves a folder's files as ``/<bucket>/<name>``; every bucket shows the same files. Yields the endpoint's URL."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(theirs, folder, latency_seconds), daemon=True)
+    process = context.Process(target=_run, args=(theirs, folder), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}"
@@ -38,14 +27,14 @@ def serve(folder: Path, *, latency_seconds: float = 0.0) -> Iterator[str]:
         process.join()
 
 
-def _run(connection: Connection, folder: Path, latency_seconds: float) -> None:
+def _run(connection: Connection, folder: Path) -> None:
     async def main() -> None:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with_socket = writer.get_extra_info("socket")
             with_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 while request := await reader.readuntil(b"\r\n\r\n"):
-                    await _answer(request.decode("latin-1"), writer, folder, latency_seconds)
+                    await _answer(request.decode("latin-1"), writer, folder)
             except (asyncio.IncompleteReadError, ConnectionError):
                 writer.close()
 
@@ -56,9 +45,7 @@ def _run(connection: Connection, folder: Path, latency_seconds: float) -> None:
     asyncio.run(main())
 
 
-async def _answer(request: str, writer: asyncio.StreamWriter, folder: Path, latency_seconds: float) -> None:
-    if latency_seconds:
-        await asyncio.sleep(latency_seconds)
+async def _answer(request: str, writer: asyncio.StreamWriter, folder: Path) -> None:
     method, target, _ = request.split(" ", 2)
     path = folder / target.split("?")[0].rsplit("/", 1)[-1]
     if not path.is_file():
