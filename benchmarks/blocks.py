@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.assess_blocks import cost_blocks, faults_blocks, prediction_blocks
+from benchmarks.remote_table import remote_blocks
 from benchmarks.tables import Columns, Result, chart, conditions, count, decibels, load, spread, spread_of, table
 from benchmarks.throughput_blocks import throughput_blocks
 from benchmarks.training_table import variants_table
@@ -186,8 +187,7 @@ def _training(result: Result) -> Iterator[tuple[str, str]]:
     }
     delivered = [{**row, "label": f"{row['label']}, delivers"} for row in loaders(result)]
     yield "table", table([{"label": "LeWM, consumes", "windows_per_second": consumed}, *delivered], columns)
-    if result.get("variants"):
-        yield "variants", variants_table(result)
+    yield "variants", variants_table(result)
 
 
 def _inspection(result: Result) -> Iterator[tuple[str, str]]:
@@ -212,6 +212,7 @@ _BENCHMARKS: Mapping[str, Callable[[Result], Iterator[tuple[str, str]]]] = {
     "assess_faults": faults_blocks,
     "assess_prediction": prediction_blocks,
     "assess_cost": cost_blocks,
+    "remote": remote_blocks,
 }
 
 

@@ -33,10 +33,11 @@ BENCHMARKS = (
     "inspection",
     "assess_faults",
     "assess_prediction",
+    "remote",
 )
 END = "<!-- end of results -->"
 MARKED = re.compile(r"(<!-- results: (?P<name>[\w.]+) -->\n)(?P<text>.*?)(\n?<!-- end of results -->)", re.DOTALL)
-NOT_MEASURED = "*Not measured yet: run `make bench`.*"
+NOT_MEASURED = "*Not measured yet.*"
 
 
 def pages() -> list[Path]:
