@@ -203,8 +203,11 @@ def agreement(names: Sequence[str], sizes: Sizes, device: Any) -> dict[str, dict
 
 
 def disagreeing(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The variants whose gradients are further from the exact ones than eager's rounding explains."""
-    bound = 1.5 * errors[BASE]["bfloat16"] + 1e-3
+    """The variants whose gradients are further from the exact ones than twice eager's rounding.
+
+    Rounding the residual stream to bfloat16 as well adds half of it again; an error in the code adds far more.
+    """
+    bound = 2 * errors[BASE]["bfloat16"] + 1e-3
     return [name for name, error in errors.items() if error["float32"] > 1e-3 or error["bfloat16"] > bound]
 
 

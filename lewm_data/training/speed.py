@@ -106,7 +106,8 @@ class InputDtypeLayerNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalizes (..., width)."""
-        weight, bias = (None if given is None else given.to(values.dtype) for given in (self.weight, self.bias))
+        weight = None if self.weight is None else self.weight.to(values.dtype)
+        bias = None if self.bias is None else self.bias.to(values.dtype)
         with torch.autocast(values.device.type, enabled=False):
             return functional.layer_norm(values, self.normalized_shape, weight, bias, self.eps)
 
