@@ -74,9 +74,13 @@ def run(root: Path, output: Path, **settings: Any) -> ConversionResult:
 
 
 LAYOUTS = [
-    "recorded", "recorded_files", "recorded_hevc", "recorded_av1", "recorded_reencoded", "recorded_images",
-    "recorded_v21",
-]  # fmt: skip
+    "recorded",
+    "recorded_images",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("recorded_files", "recorded_hevc", "recorded_av1", "recorded_reencoded", "recorded_v21")
+    ),
+]
 
 
 @pytest.mark.parametrize("shift", [-2, 1])
@@ -98,7 +102,7 @@ def test_a_shift_pairs_each_row_with_a_later_or_earlier_frame(
     assert verify_against(tmp_path / "out.h5", str(root))[:2] == ([], result.num_steps)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(front=st.integers(-3, 3), top=st.integers(-3, 3))
 def test_several_cameras_keep_the_rows_that_all_of_them_have(
     front: int, top: int, recorded: Path, tmp_path_factory: pytest.TempPathFactory

@@ -64,7 +64,14 @@ GROWN = {
 }
 
 
-@pytest.mark.parametrize("name", GROWN)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recorded_images",
+        pytest.param("recorded", marks=pytest.mark.slow),
+        pytest.param("recorded_hevc", marks=pytest.mark.slow),
+    ],
+)
 def test_new_episodes_cost_only_themselves(
     name: str,
     request: pytest.FixtureRequest,
@@ -91,7 +98,7 @@ def test_new_episodes_cost_only_themselves(
     assert verify_against(result.path, str(root))[:2] == ([], result.num_steps * len(result.header.cameras))
 
 
-@pytest.mark.parametrize("layout", ["single", "sharded"])
+@pytest.mark.parametrize("layout", [pytest.param("single", marks=pytest.mark.slow), "sharded"])
 def test_shards_take_their_episodes_from_a_sharded_file(
     layout: str, recorded: Path, tmp_path: Path, decoded: list[tuple[int, str]]
 ) -> None:
@@ -176,7 +183,7 @@ def test_rows_are_always_read_again(recorded: Path, copy_of: Callable[[Path], Pa
         np.testing.assert_array_equal(file["action"][:], actions)
 
 
-@pytest.mark.parametrize("row", [0, 25, 53])
+@pytest.mark.parametrize("row", [0, pytest.param(25, marks=pytest.mark.slow), 53])
 def test_a_damaged_frame_is_decoded_instead(row: int, recorded: Path, tmp_path: Path) -> None:
     path = run(recorded, tmp_path / "old.h5").path
     with h5py.File(path) as file:
