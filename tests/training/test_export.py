@@ -87,7 +87,7 @@ def test_their_cost_is_the_distance_to_the_goal_that_the_diagnostics_use(data: L
 
 def plan(folder: Path, frames: np.ndarray, goals: np.ndarray) -> np.ndarray:
     """The first actions of stable-worldmodel's MPC with CEM, from frames to goals, (N, H, W, 3) each."""
-    solver = CEMSolver(AutoCostModel(str(folder)), batch_size=8, num_samples=64, n_steps=6, topk=8)
+    solver = CEMSolver(AutoCostModel(str(folder)), num_samples=64, n_steps=6, topk=8)
     policy = WorldModelPolicy(solver, PlanConfig(horizon=3, receding_horizon=1), **planner_inputs(folder))
     space = gymnasium.spaces.Box(-1, 1, (len(frames), 2))
     single = gymnasium.spaces.Box(-1, 1, (2,))
@@ -102,9 +102,11 @@ def test_their_planner_moves_the_dot_towards_its_goal(data: LeWMDataModule, tmp_
     train(Path(data.source), tmp_path, max_steps=300, module=module)
     folder = export(module.eval(), data, tmp_path / "exported")
     store = data.splits.stores[0]
-    rows = [int(store.ep_offset[episode]) for episode in data.val_positions[:12]]
-    file = data.splits.files[0].dataset
-    state = file.values("state")
+    state = data.splits.files[0].dataset.values("state")
+    rows = []  # in each episode, the start of the longest way in three steps
+    for episode in data.val_positions[:12]:
+        steps = int(store.ep_offset[episode]) + np.arange(int(store.ep_len[episode]) - 3)
+        rows.append(int(steps[np.linalg.norm(state[steps + 3] - state[steps], axis=1).argmax()]))
     frames, goals = np.empty((2, len(rows), SIDE, SIDE, 3), np.uint8)
     for ahead, out in ((0, frames), (3, goals)):
         store.read_frames("pixels", np.array(rows) + ahead, out)
