@@ -115,8 +115,11 @@ def change_over_noise(thumbnails: NDArray[np.uint8], episode: NDArray[np.int64],
     if len(steps) < 50:
         return None
     steps = steps[np.linspace(0, len(steps) - 1, min(len(steps), 500)).astype(np.int64)]
-    gray = thumbnails.astype(np.int16).sum(axis=-1).reshape(len(thumbnails), -1)
-    far, near = ((gray[steps + distance] - gray[steps]).astype(np.float64) ** 2 for distance in (gap, 1))
+
+    def gray(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return thumbnails[rows].sum(axis=-1, dtype=np.float64).reshape(len(rows), -1)
+
+    far, near = ((gray(steps + distance) - gray(steps)) ** 2 for distance in (gap, 1))
     busiest = np.argsort(-far.mean(axis=0))[: max(1, far.shape[1] // 20)]
     if near[:, busiest].mean() < 1.0:
         return None
