@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
-from lewm_data.errors import UsageError, redact
+from lewm_data.errors import redact
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.augment import Augmentation
 from lewm_data.loading.batches import Batch
+from lewm_data.loading.data_record import check_accepted
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_selection import Selection
@@ -24,12 +25,14 @@ from lewm_data.loading.full_datasets import check_matches_request, dirty_episode
 from lewm_data.loading.goals import Goal
 from lewm_data.loading.idle_windows import IdleWeight
 from lewm_data.loading.loader import WorkerType
+from lewm_data.loading.provenance import DATASET_IDX, TASK, TASK_COLUMN, TASK_IDX
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.sampler import check_batch_size
+from lewm_data.loading.settings import check_converted, check_settings, list_of_names, plain_settings
 from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
+from lewm_data.loading.statistics import PER_DATASET, Normalization
 from lewm_data.loading.window_data_module import WindowDataModule
-from lewm_data.notation import check_choice, check_count
 from lewm_data.paths import local_path
 from lewm_data.quality.assess.idle import find_resting_rows
 
@@ -50,7 +53,6 @@ _RUN_SETTINGS = (
     "augment",
 )
 """Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
-_CHANGES = {*_RUN_SETTINGS, "weights", "data", "split", "normalizers"}
 
 
 class LeWMDataModule(WindowDataModule):
@@ -78,10 +80,6 @@ class LeWMDataModule(WindowDataModule):
 
     Attributes:
         normalizers: ``action`` and ``state`` to their normalizers, once set up. Planners call ``denormalize``.
-        train_positions: Positions in the file of the training episodes that hold a window, once set up. With several
-            datasets, the count continues from one file to the next. ``split`` has the numbers in the source.
-        val_positions: The same for the validation episodes.
-        test_positions: The same for the test episodes.
     """
 
     def __init__(
@@ -123,7 +121,8 @@ class LeWMDataModule(WindowDataModule):
         steps_per_epoch: int | None = None,
         idle_weight: float = 1.0,
         seed: int = 3072,
-        normalize: bool = True,
+        normalize: Normalization = True,
+        columns: Sequence[str] = (),
         augment: dict[str, float] | None = None,
         train_transform: Callable[[Batch], Batch] | None = None,
     ) -> None:
@@ -185,8 +184,12 @@ class LeWMDataModule(WindowDataModule):
                 each epoch; 1 draws every window. State and action rest in all steps of such a window, by the noise
                 floor of ``assess``. Rows stay contiguous, and validation is untouched.
             seed: Seed of the split, of the order, and of ``train_transform``.
-            normalize: Normalize frames, action and state. Otherwise batches stay as they are stored, with frames in
-                uint8.
+            normalize: True normalizes frames, action and state, with statistics of all datasets together;
+                ``per_dataset`` does so with the statistics of each window's own dataset, and adds ``dataset_idx`` to
+                the batch. With False, batches stay as they are stored, with frames in uint8.
+            columns: Columns to add to the batch: ``task_idx``, ``task``, ``episode_idx``, ``step_idx`` and
+                ``dataset_idx``. Other columns of the file are in every batch. ``tasks`` and ``episodes`` say what the
+                numbers mean.
             augment: Names and strengths of random changes to the training frames, on the device, such as
                 ``{"shift": 0.05, "brightness": 0.2}``; ``lewm_data.loading.augment.Augmentation`` lists them. One draw
                 per window changes all its frames, cameras and its goal alike.
@@ -198,7 +201,9 @@ class LeWMDataModule(WindowDataModule):
         Raises:
             UsageError: Not exactly one source is given, or a setting is out of range.
         """
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.save_hyperparameters(plain_settings(given))
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.worker_type = worker_type
@@ -208,19 +213,12 @@ class LeWMDataModule(WindowDataModule):
         self._augmentation = Augmentation.parse({} if augment is None else augment)
         self.augment = self._augmentation.strengths()
         self.train_transform = train_transform
-        self.accept_changes = (accept_changes,) if isinstance(accept_changes, str) else tuple(accept_changes)
+        self.accept_changes = list_of_names(accept_changes)
         self.sources = Sources.parse(repo_id=repo_id, root=root, h5_path=h5_path)
-        for name, value, least in (
-            ("num_steps", num_steps, 1),
-            ("frameskip", frameskip, 1),
-            ("batch_size", batch_size, 1),
-            ("steps_per_epoch", steps_per_epoch, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value is not None or name in ("num_steps", "frameskip", "batch_size"):
-                check_count(name, value, least=least)
-        check_choice("worker_type", worker_type, get_args(WorkerType))
-        check_choice("cache", cache, get_args(CacheMode))
+        check_settings(given)
+        if self.sources.kind == "h5_path":
+            check_converted(given, self.source)
+        check_accepted(self.accept_changes, _RUN_SETTINGS)
         self.split_rule = SplitRule(
             seed=seed,
             val_fraction=val_fraction,
@@ -229,18 +227,9 @@ class LeWMDataModule(WindowDataModule):
             val_episodes=val_episodes,
             test_episodes=test_episodes,
         )
-        if not 0 <= idle_weight <= 1:
-            raise UsageError(f"idle_weight is {idle_weight}, but must lie in [0, 1]; 1 draws every window alike.")
-        unknown = set(self.accept_changes) - _CHANGES
-        if unknown:
-            raise UsageError(
-                f"accept_changes names {', '.join(sorted(unknown))}, but only {', '.join(sorted(_CHANGES))} can change."
-            )
-        if self.sources.kind == "h5_path" and (shift is not None or trim_idle):
-            raise UsageError(
-                f"{'trim_idle' if shift is None else 'shift'} changes how a recording is converted, but h5_path "
-                f"{self.source} is converted already. Convert it again with --shift or --trim_idle, or leave it out."
-            )
+        self.columns = list_of_names(columns)
+        if {TASK, TASK_IDX} & {*self.columns} and self.sources.kind != "h5_path":
+            extra_columns = tuple(dict.fromkeys([*list_of_names(extra_columns), TASK_COLUMN]))
         self.data_dir = local_path(data_dir, "data_dir")
         self.config = ConvertConfig(
             image_size=image_size,
@@ -353,6 +342,7 @@ class LeWMDataModule(WindowDataModule):
             goal=self.goal,
             verify_checksums=self.verify_checksums,
             remote=self.remote,
+            columns=(*self.columns, DATASET_IDX) if len(paths) > 1 and self.normalize == PER_DATASET else self.columns,
         )
         if self.sources.kind == "h5_path":
             size = None if self.config.image_size == _DEFAULT_IMAGE_SIZE else self.config.image_size
@@ -366,6 +356,7 @@ class LeWMDataModule(WindowDataModule):
             weights=self.sources.weights,
             idle=None if self.idle_weight == 1 else IdleWeight(self.idle_weight, _find_rest),
             allow_duplicates=self.allow_duplicates,
+            normalize=self.normalize,
         )
 
 

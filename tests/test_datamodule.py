@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from lewm_data.config import ConvertConfig
+from lewm_data.config import ConvertConfig, RemoteConfig
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding
@@ -252,6 +253,119 @@ def test_a_run_resumes_with_its_lists_and_folds_only(written, tmp_path, options,
     with pytest.raises(UsageError, match=r"accept_changes=\[normalizers, split\]"):
         resumed(make(written, **changed), state)
     resumed(make(written, **changed, accept_changes=["split", "normalizers"]), state)
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+def test_a_batch_says_where_its_windows_come_from(tmp_path, worker_type):
+    tasks = {"tasks": {0: "push", 1: "lift"}, "extra": {"task_index": np.repeat([1, 0, 1], [30, 25, 40])}}
+    written = files.write(tmp_path / "a.h5", [30, 25, 40], **tasks)
+
+    class Reads(Probe):
+        places = ()
+
+        def training_step(self, batch, batch_idx):
+            assert batch["task"] == ["push" if e == 1 else "lift" for e in batch["episode_idx"][:, 0].tolist()]
+            assert [data.tasks[i] for i in batch["task_idx"][:, 0].tolist()] == batch["task"]
+            self.places = [*self.places, (int(batch["episode_idx"][0, 0]), int(batch["step_idx"][0, 0]))]
+            return super().training_step(batch, batch_idx)
+
+    columns = ["task", "episode_idx", "step_idx"]
+    data, model = make(written, worker_type=worker_type, columns=columns, val_fraction=0, batch_size=1), Reads()
+    trainer(tmp_path).fit(model, data)
+    assert sorted(model.places) == written.starts(20)
+    assert [(source.repo_id, source.episode) for source in data.episodes] == [("me/test", e) for e in range(3)]
+
+
+def test_asking_for_tasks_converts_them(tmp_path):
+    data = LeWMDataModule(root=tmp_path, columns="task", extra_columns=["reward"])
+    assert data.config.extra_columns == ("reward", "task_index")
+    assert LeWMDataModule(root=tmp_path, columns=["step_idx"]).config.extra_columns == ()
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+def test_each_dataset_is_normalized_by_its_own_statistics(several, written, tmp_path, worker_type):
+    options = {"h5_path": paths(several), "normalize": "per_dataset", "worker_type": worker_type, "num_workers": 1}
+    data = make_like(make(written, **options, batch_size=32))
+    raw = next(iter(data.train_dataloader()))
+    data.teardown()
+    batch = data.on_after_batch_transfer(raw, 0)
+    own = [make_like(make(file)) for file in several]
+    for window, number in enumerate(raw["dataset_idx"].tolist()):
+        for name in ("action", "state"):
+            expected = own[number].normalizers[name].normalize(raw[name][window])
+            torch.testing.assert_close(batch[name][window], expected)
+    assert set(raw["dataset_idx"].tolist()) == {0, 1}
+    for name in ("action", "state"):
+        inverted = data.normalizers[name].denormalize(batch[name], batch["dataset_idx"])
+        torch.testing.assert_close(inverted, raw[name], rtol=1e-4, atol=1e-5)
+    resumed(make(written, **options), data.state_dict())
+    with pytest.raises(UsageError, match=r"normalize: 'per_dataset' in the checkpoint, True now"):
+        resumed(make(written, **options | {"normalize": True}), data.state_dict())
+    run, ckpt = trainer(tmp_path, max_steps=1, limit_val_batches=0), tmp_path / "a.ckpt"
+    run.fit(Probe(), make(written, **options))
+    run.save_checkpoint(ckpt)
+    validate = {"ckpt_path": ckpt, "weights_only": True, "verbose": False}
+    trainer(tmp_path).validate(Probe(), make(written, **options), **validate)
+    with pytest.raises(UsageError, match="normalizes action by the statistics of each of 2 datasets"):
+        trainer(tmp_path).validate(Probe(), make(written, **options | {"normalize": True}), **validate)
+
+
+def test_dimensions_that_never_move_are_said_at_setup(tmp_path, caplog):
+    state = np.random.default_rng(0).normal(0, 5, (55, 3)).astype(np.float32)
+    state[:, 1] = 2
+    written = files.write(tmp_path / "a.h5", [30, 25], extra={"state": state})
+    with caplog.at_level("INFO"):
+        make(written).setup()
+    assert "state dimension 1 never moves in the training episodes: centered, not scaled." in caplog.text
+
+
+def test_settings_are_hyperparameters_without_secrets(written, tmp_path):
+    options = {
+        "val_episodes": {"me/test": [0, slice(2, None)]},
+        "remote": RemoteConfig(storage_options={"key": "hush"}),
+    }
+    data, run = make(written, **options, train_transform=dict), trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    run.fit(Probe(), data)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["datamodule_hyper_parameters"]
+    assert saved["val_episodes"] == {"me/test": "0,2:"}
+    assert saved["h5_path"] == str(written.path)
+    assert not {"remote", "train_transform"} & saved.keys()
+    again = LeWMDataModule.load_from_checkpoint(tmp_path / "a.ckpt", batch_size=2)
+    assert (again.batch_size, again.num_steps) == (2, data.num_steps)
+    again.setup()
+    assert again.split == data.split
+    address = "s3://bucket/a.h5?X-Amz-Signature=hush"
+    assert "hush" not in str(LeWMDataModule(h5_path=address).hparams)
+
+
+def loggers(name, folder):
+    if name == "csv":
+        return CSVLogger(folder)
+    if name == "tensorboard":
+        pytest.importorskip("tensorboard")
+        return TensorBoardLogger(folder)
+    pytest.importorskip("wandb")
+    return WandbLogger(save_dir=folder, offline=True)
+
+
+@pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb"])
+def test_loggers_get_the_settings_next_to_those_of_the_model(written, tmp_path, name):
+    class Model(Probe):
+        def __init__(self, seed=1):
+            super().__init__()
+            self.save_hyperparameters()
+
+    logger = loggers(name, tmp_path)
+    trainer(tmp_path, max_steps=1, logger=logger, limit_val_batches=0).fit(Model(), make(written))
+    if name == "wandb":
+        config = dict(logger.experiment.config)
+        assert (config["seed"], config["data/seed"]) == (1, 3072)
+        logger.experiment.finish()
+    else:
+        logged = (Path(logger.log_dir) / "hparams.yaml").read_text()
+        assert "\nseed: 1\n" in f"\n{logged}"
+        assert "data/seed: 3072\n" in logged
 
 
 def test_training_without_validation(written, tmp_path):

@@ -225,7 +225,7 @@ def inspect_source(
             fingerprint="",
         )
     cameras = choose_cameras(dataset, config, any_camera=any_camera)
-    check_columns(config.extra_columns)
+    check_columns(config.extra_columns, dataset.features)
     whole = config.episodes is None
     fetch_files(opened.location, dataset, cameras.values(), all_episodes=whole)
     fingerprint = source_fingerprint(dataset, cameras, config)  # before the first read, so that later changes show

@@ -52,8 +52,6 @@ def check_joinable(members: Sequence[Member], *, into: Joined) -> None:
     source, revision, episodes, tasks           may differ          may differ
     scaler version                              may differ          may differ
     scaler version                              may differ          may differ
-    scaler version                              may differ          may differ
-    scaler version                              may differ          may differ
     findings, statistics, dirty episode policy  may differ          may differ
     ==========================================  ==================  ==================
 

@@ -31,10 +31,6 @@ key         dtype    shape                               meaning
 ``done``    bool     (B, T)                              the episode ends within [t0 + k*K, t0 + (k+1)*K)
 ==========  =======  ==================================  ==================================================
 
-With ``goal``, each window also has a goal: a later step of its episode. Every column of the batch but ``action`` and
-``done`` comes at the goal too, with ``goal_`` before its name and one frame in place of T:
-
-===============  =======  ===========================  =========================================================
 key              dtype    shape                        meaning
 ===============  =======  ===========================  =========================================================
 ``goal_pixels``  uint8    (B, 1, 3, H, W)              the frame at the goal; likewise ``goal_pixels_<name>``
@@ -42,6 +38,24 @@ key              dtype    shape                        meaning
 ``goal_steps``   int64    (B,)                         steps from the window's last kept frame to the goal; 0 if the
                                                        episode ends with that frame, which is its own goal then
 ===============  =======  ===========================  =========================================================
+=======
+Further columns that the file stores are in every batch, at the kept frames. On request, a batch also says where its
+windows come from:
+
+===============  ==========  =======  ==================================================
+key              dtype       shape    meaning
+===============  ==========  =======  ==================================================
+``episode_idx``  int32       (B, T)   position of the episode in the file; counts on through several files
+``step_idx``     int32       (B, T)   step of the episode
+``task_idx``     int32       (B, T)   number of the task
+``task``         list[str]   B        text of the task at the first kept frame; brings ``task_idx``
+``dataset_idx``  int64       (B,)     which of several files
+===============  ==========  =======  ==================================================
+
+With ``goal``, each window also has a goal: a later step of its episode. Every column of the batch but ``action`` and
+``done`` comes at the goal too, with ``goal_`` before its name and one frame in place of T:
+
+===============  =======  ===========================  ==================================================
 """
 
 from __future__ import annotations

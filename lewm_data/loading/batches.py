@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from lewm_data.loading.dataset import WindowDataset
     from lewm_data.loading.picture import Picture
 
-type Batch = dict[str, Tensor]
+type Batch = dict[str, Any]
+"""Column to tensor. Only ``task``, which a user has to ask for, is a list of texts."""
+
 type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Column to the shape of one window, with frames as (T, H, W, 3), and its dtype."""
 type Allocator = Callable[[tuple[int, ...], np.dtype[Any]], Tensor]

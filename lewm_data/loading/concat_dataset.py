@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.format.segments import group_by_segment
-from lewm_data.loading.batches import BatchDataset, Layout
+from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.dataset import WindowDataset
 
 
@@ -57,6 +57,10 @@ class ConcatDataset(BatchDataset):
         """See ``BatchDataset``."""
         [(number, _, own_windows)] = self._by_dataset(np.array([window]))
         return self.datasets[number], int(own_windows[0])
+
+    def arrange(self, batch: Batch) -> Batch:
+        """See ``BatchDataset``."""
+        return self.datasets[0].arrange(batch)
 
     def describe(self, window: int) -> str:
         """See ``BatchDataset``."""

@@ -45,7 +45,7 @@ class DataRecord:
             files=tuple(store.header.fingerprint if store.header is not None else "" for store in splits.stores),
             settings=dict(settings),
             split={side: splits.source_episodes(side) for side in SIDES},
-            normalizers=splits.normalizers,
+            normalizers=splits.statistics.normalizers,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,6 +121,25 @@ class DataRecord:
         leaked = _overlap(self.split["train"], now.split[side])
         return {"split": f"split: {_moved(leaked, 'train', side)}"} if leaked else {}
 
+    def check_normalizers(self, source: str, now: DataRecord, *, is_per_dataset: bool) -> None:
+        """Refuses to evaluate a model that was trained with statistics of each dataset on other datasets.
+
+        Args:
+            source: Where the data comes from, for the message.
+            now: The data to evaluate on.
+            is_per_dataset: Whether its batches say which dataset a window comes from.
+
+        Raises:
+            UsageError: The number of datasets differs, or batches do not say it.
+        """
+        for name, normalizer in self.normalizers.items():
+            if normalizer.is_per_dataset and (len(normalizer.mean) != len(now.files) or not is_per_dataset):
+                raise UsageError(
+                    f"{source}: the checkpoint normalizes {name} by the statistics of each of {len(normalizer.mean)} "
+                    "datasets. Give the same datasets, and normalize='per_dataset' (in train.py: --data.normalize "
+                    "per_dataset)."
+                )
+
     def _words_for_split(self, now: DataRecord) -> str:
         moves: tuple[tuple[Side, Side], ...] = ("train", "val"), ("train", "test"), ("val", "train"), ("test", "train")
         for before, after in moves:
@@ -129,6 +148,24 @@ class DataRecord:
                 return _moved(moved, before, after)
         counts = [", ".join(f"{_count(record.split[side])} {side}" for side in SIDES) for record in (now, self)]
         return f"episodes now: {counts[0]}; before: {counts[1]}"
+
+
+def check_accepted(accepted: Sequence[str], settings: Sequence[str]) -> None:
+    """Refuses names that no difference has.
+
+    Args:
+        accepted: Names of the differences that the user accepts.
+        settings: Names of the settings that a record holds.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    known = {*settings, "weights", "data", "split", "normalizers"}
+    unknown = set(accepted) - known
+    if unknown:
+        raise UsageError(
+            f"accept_changes names {', '.join(sorted(unknown))}, but only {', '.join(sorted(known))} can change."
+        )
 
 
 def check_resumable(source: str, differences: Mapping[str, str], accepted: Sequence[str]) -> None:

@@ -16,17 +16,16 @@ from lewm_data.errors import UsageError
 from lewm_data.format.schema import (
     ACTION,
     DONE,
-    EPISODE_IDX,
     GOAL_PREFIX,
     GOAL_STEPS,
-    STATE,
-    STEP_IDX,
     has_goal,
     is_pixels,
 )
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # offered next to the dataset that needs it
+from lewm_data.loading.columns import check_columns, default_columns, load_values
 from lewm_data.loading.goals import Goal, draws_from_torch
+from lewm_data.loading.provenance import DATASET_IDX, TASK, TASK_IDX, Numbering, number_files, task_texts
 from lewm_data.loading.readers import FrameRead
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
@@ -44,6 +43,7 @@ class WindowDataset(BatchDataset):
         frameskip: Steps from one kept frame to the next, K.
         columns: Names of the columns in a batch.
         goal: How far ahead of a window its goal lies; None without goals.
+        numbering: How episodes and tasks are numbered in a batch.
         windows: Maps window numbers to rows of the file.
     """
 
@@ -57,6 +57,7 @@ class WindowDataset(BatchDataset):
         episodes: Sequence[int] | NDArray[np.int64] | NDArray[np.bool_] | None = None,
         goal: str | None = None,
         remote: RemoteConfig | None = None,
+        numbering: Numbering | None = None,
     ) -> None:
         """Counts the windows and reads the small columns into memory.
 
@@ -64,12 +65,16 @@ class WindowDataset(BatchDataset):
             store: An open file, its path, or an fsspec address such as ``s3://bucket/data.h5``.
             num_steps: Frames that a window keeps.
             frameskip: Steps from one kept frame to the next.
-            columns: Columns of a batch. None takes every numeric column except ``episode_idx`` and ``step_idx``.
+            columns: Columns of a batch: any that the file stores, and ``episode_idx``, ``step_idx``, ``task_idx``,
+                ``task`` and ``dataset_idx`` (``lewm_data.format.schema`` describes them). None takes every numeric
+                column except ``episode_idx`` and ``step_idx``.
             episodes: Positions in the file of the episodes to draw from, or a mask (E,) of them. None takes all.
             goal: Adds a later step of the same episode to each window: ``uniform`` draws all later steps equally often,
                 ``geometric:0.98`` nearer ones more often. None adds nothing. ``lewm_data.format.schema`` describes the
                 keys. Torch's random numbers choose the goals, so ``torch.manual_seed`` repeats them.
             remote: How to read from object storage if ``store`` is an address. None takes the defaults.
+            numbering: How the file's episodes and tasks are numbered among those of several files. None takes the
+                file's own numbers.
 
         Raises:
             UsageError: A column does not exist or is not numeric, an episode does not exist, a number is below 1, or
@@ -79,7 +84,8 @@ class WindowDataset(BatchDataset):
         self.store = store if isinstance(store, FrameStore) else FrameStore(store, remote=remote)
         self.num_steps = num_steps
         self.frameskip = frameskip
-        self.columns = _choose_columns(self.store, columns)
+        self.columns = default_columns(self.store) if columns is None else check_columns(self.store, columns)
+        self.numbering = numbering or number_files([self.store])[0]
         self.goal = None if goal is None else Goal.parse(goal)
         if self.goal is not None:
             _check_goal_keys(self.store, self.columns)
@@ -97,7 +103,7 @@ class WindowDataset(BatchDataset):
                 f"{num_steps * frameskip} steps, but the longest of {count_of(len(lengths), 'episode')} has "
                 f"{lengths.max(initial=0)}. Lower num_steps or frameskip."
             )
-        self._values = {name: _load(self.store, name) for name in self.columns if not is_pixels(name)}
+        self._values = load_values(self.store, self.columns, self.numbering)
 
     def __repr__(self) -> str:
         """One line with the file, the windows, and what a window holds."""
@@ -115,15 +121,16 @@ class WindowDataset(BatchDataset):
         """See ``BatchDataset``."""
         layout: Layout = {}
         for name in self.columns:
-            shape = self.store.columns[name].shape
             if is_pixels(name):
-                layout[name] = (self.num_steps, *shape), np.dtype(np.uint8)
-            elif name == ACTION:
-                layout[name] = (self.num_steps, self.frameskip * math.prod(shape)), self._values[name].dtype
-            else:
-                layout[name] = (self.num_steps, *shape), self._values[name].dtype
+                layout[name] = (self.num_steps, *self.store.columns[name].shape), np.dtype(np.uint8)
+            elif name in self._values:
+                values = self._values[name]
+                shape = (self.frameskip * math.prod(values.shape[1:]),) if name == ACTION else values.shape[1:]
+                layout[name] = (self.num_steps, *shape), values.dtype
+            elif name == DATASET_IDX:
+                layout[name] = (), np.dtype(np.int64)
         if self.goal is not None:
-            for name in filter(has_goal, self.columns):
+            for name in filter(self._has_goal, self.columns):
                 layout[GOAL_PREFIX + name] = (1, *layout[name][0][1:]), layout[name][1]
             layout[GOAL_STEPS] = (), np.dtype(np.int64)
         return layout
@@ -144,6 +151,10 @@ class WindowDataset(BatchDataset):
             frame_indices = (out_indices[:, None] * self.num_steps + np.arange(self.num_steps)).reshape(-1)
         goal_rows = None if self.goal is None else self._fill_goal_steps(windows, out[GOAL_STEPS], out_indices, draws)
         for name in self.columns:
+            if name not in self._values and not is_pixels(name):  # the same for all frames of a window
+                if name == DATASET_IDX:
+                    out[name][slice(None) if out_indices is None else out_indices] = self.numbering.dataset
+                continue
             target = out[name]
             if is_pixels(name):
                 shape = self.store.columns[name].shape
@@ -158,10 +169,20 @@ class WindowDataset(BatchDataset):
                 values = np.empty((len(windows), *target.shape[1:]), target.dtype)
                 self._fill_values(name, all_rows, kept_rows, values)
                 target[out_indices] = values
-            if goal_rows is not None and has_goal(name):
+            if goal_rows is not None and self._has_goal(name):
                 out[GOAL_PREFIX + name][slice(None) if out_indices is None else out_indices, 0] = self._values[name][
                     goal_rows
                 ]
+
+    def _has_goal(self, name: str) -> bool:
+        return has_goal(name) and (is_pixels(name) or name in self._values)
+
+    def arrange(self, batch: Batch) -> Batch:
+        """See ``BatchDataset``. Adds the texts of the tasks, if asked for."""
+        arranged = super().arrange(batch)
+        if TASK in self.columns and TASK not in batch:
+            arranged[TASK] = task_texts(self.numbering.tasks, batch[TASK_IDX])
+        return arranged
 
     def _fill_goal_steps(
         self,
@@ -260,25 +281,7 @@ class WindowDataset(BatchDataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._values = {name: _load(self.store, name) for name in self.columns if not is_pixels(name)}
-
-
-def _choose_columns(store: FrameStore, columns: Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(columns, str):
-        raise UsageError(f"columns is {columns!r}, but must be a list: [{columns!r}].")
-    if columns is None:
-        names = dict.fromkeys([*store.frame_columns, ACTION, STATE, DONE, *store.columns])
-        numeric = [name for name in names if name in store.columns and store.columns[name].dtype.kind in "biuf"]
-        return tuple(name for name in numeric if name not in (EPISODE_IDX, STEP_IDX))
-    for name in columns:
-        if name not in store.columns:
-            raise UsageError(f"{store.path}: there is no column {name!r}. It has: {', '.join(sorted(store.columns))}.")
-        if store.columns[name].dtype.kind not in "biuf":
-            raise UsageError(
-                f"{store.path}: column {name!r} is {store.columns[name].dtype}, and only numbers become tensors. "
-                "Leave it out of columns."
-            )
-    return tuple(dict.fromkeys(columns))
+        self._values = load_values(self.store, self.columns, self.numbering)
 
 
 def _check_goal_keys(store: FrameStore, columns: Sequence[str]) -> None:
@@ -288,13 +291,3 @@ def _check_goal_keys(store: FrameStore, columns: Sequence[str]) -> None:
                 f"{store.path}: with goal, names that begin with {GOAL_PREFIX!r} are taken, but there is a column "
                 f"{name!r}. Leave it out of columns, or leave goal out."
             )
-
-
-def _load(store: FrameStore, name: str) -> NDArray[Any]:
-    values = store.read_column(name)
-    if name in (ACTION, STATE):
-        is_double = store.header is not None and values.dtype == np.float64  # converted with --state_dtype float64
-        return np.ascontiguousarray(values, np.float64 if is_double else np.float32)
-    if name == DONE:
-        return np.ascontiguousarray(values, np.bool_)
-    return np.ascontiguousarray(values, values.dtype.newbyteorder("="))

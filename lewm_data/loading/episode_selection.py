@@ -69,6 +69,11 @@ class EpisodeSelection:
             raise UsageError(f"{setting} is empty. Name at least one episode, such as 0:8,12, or leave it out.")
         return cls(frozenset(named), min(starts) if starts else None)
 
+    def __str__(self) -> str:
+        """Text that ``parse`` reads back."""
+        rest = "" if self.from_number is None else f"{self.from_number}:"
+        return ",".join(filter(None, (episodes_text(self.named), rest)))
+
     def numbers(self, existing: Iterable[int]) -> set[int]:
         """The existing episodes that it selects."""
         return {

@@ -12,7 +12,9 @@ from lewm_data.errors import UsageError
 from lewm_data.format.compatibility import Member, check_joinable
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name, is_pixels
 from lewm_data.format.segments import Column
+from lewm_data.loading.columns import default_columns
 from lewm_data.loading.dataset import WindowDataset
+from lewm_data.loading.provenance import number_files
 from lewm_data.loading.store import FrameStore
 from lewm_data.notation import count_of, parse_image_size
 
@@ -25,6 +27,7 @@ def open_datasets(
     goal: str | None = None,
     verify_checksums: bool = False,
     remote: RemoteConfig | None = None,
+    columns: Sequence[str] = (),
 ) -> list[WindowDataset]:
     """Opens files with all of their windows.
 
@@ -35,15 +38,24 @@ def open_datasets(
         goal: How far ahead of a window its goal lies, as in ``WindowDataset``.
         verify_checksums: Check each frame's checksum when it is read.
         remote: How to read from object storage. None takes the defaults.
+        columns: Columns of a batch, in addition to the default ones.
 
     Raises:
-        UsageError: A file does not exist, or holds no window.
+        UsageError: A file does not exist, holds no window, or lacks a column.
         FormatError: A file is broken.
     """
     datasets = []
-    for path in paths:
-        store = FrameStore(path, verify_checksums=verify_checksums, remote=remote)
-        datasets.append(WindowDataset(store, num_steps=num_steps, frameskip=frameskip, goal=goal))
+    stores = [FrameStore(path, verify_checksums=verify_checksums, remote=remote) for path in paths]
+    for store, numbering in zip(stores, number_files(stores), strict=True):
+        dataset = WindowDataset(
+            store,
+            num_steps=num_steps,
+            frameskip=frameskip,
+            columns=[*default_columns(store), *columns],
+            goal=goal,
+            numbering=numbering,
+        )
+        datasets.append(dataset)
     return datasets
 
 
@@ -75,6 +87,7 @@ def _member(dataset: WindowDataset) -> Member:
     columns = {
         name: stored[name] if is_pixels(name) else Column(stored[name].shape, dataset.values(name).dtype)
         for name in dataset.columns
+        if name in stored
     }
     return Member(name=str(dataset.store.path), columns=columns, header=dataset.store.header)
 

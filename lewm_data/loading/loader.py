@@ -15,7 +15,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
 from lewm_data.background import Prefetcher, Workers
 from lewm_data.loading.batches import Batch, BatchDataset, BufferPool, empty_pinned
@@ -206,7 +205,7 @@ class WindowLoader:
         return group
 
 
-class PlacedBatch(dict[str, Tensor]):
+class PlacedBatch(dict[str, Any]):
     """A batch that knows its place in the run.
 
     Attributes:

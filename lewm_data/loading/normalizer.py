@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from lewm_data.errors import UsageError
 from lewm_data.format.schema import columns_of_batch, is_pixels
+from lewm_data.loading.provenance import DATASET_IDX
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,39 +40,77 @@ class Sample(NamedTuple):
 
 
 class Normalizer:
-    """``(x - mean) / std`` for each dimension of a column. A constant dimension is only centered.
+    """``(x - mean) / std`` for each dimension of a column. A dimension that never moves is only centered.
+
+    With statistics for each dataset, ``normalize`` and ``denormalize`` need to know from which dataset values come.
 
     Attributes:
-        mean: (D,) float32; float64 for a column in double precision, such as a clock in seconds since 1970.
-        std: (D,) of the same dtype; 1 for a constant dimension.
+        mean: (D,) float32, or (G, D) with statistics for each of G datasets; float64 for a column in double precision,
+            such as a clock in seconds since 1970.
+        std: The same shape and dtype; 1 for a dimension that never moves.
+        is_scaled: The same shape, bool; False for a dimension that never moves.
     """
 
-    def __init__(self, mean: NDArray[np.float64], std: NDArray[np.float64], *, dtype: DTypeLike = np.float32) -> None:
+    def __init__(
+        self,
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+        *,
+        dtype: DTypeLike = np.float32,
+        is_still: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Makes a normalizer from statistics.
 
         Args:
             mean: (D,) mean of each dimension.
             std: (D,) population standard deviation of each dimension; 0 for a constant one.
             dtype: float64 for a column in double precision, else float32.
+            is_still: (D,) dimensions that never move, although their values vary. None is none.
         """
         varies = std > _LEAST_RELATIVE_STD[np.dtype(dtype)] * np.abs(mean)
+        if is_still is not None:
+            varies &= ~is_still
         self.mean = torch.from_numpy(np.asarray(mean, dtype))
+        self.is_scaled = varies
         self.std = torch.from_numpy(np.where(varies, std, 1.0).astype(dtype))
         self._on_device: dict[Any, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def from_tensors(cls, mean: Tensor, std: Tensor) -> Normalizer:
-        """Restores a normalizer from its ``mean`` and ``std``, (D,) each."""
+        """Restores a normalizer from its ``mean`` and ``std``."""
         normalizer = cls(np.zeros(0), np.zeros(0))
         normalizer.mean, normalizer.std = mean.cpu(), std.cpu()
+        normalizer.is_scaled = (normalizer.std != 1).numpy()
         return normalizer
 
     @classmethod
-    def fit(cls, *samples: Sample) -> Normalizer:
+    def per_dataset(cls, normalizers: Sequence[Normalizer]) -> Normalizer:
+        """Combines the normalizers of several datasets, in their order."""
+        return cls.from_tensors(
+            torch.stack([normalizer.mean for normalizer in normalizers]),
+            torch.stack([normalizer.std for normalizer in normalizers]),
+        )
+
+    @property
+    def is_per_dataset(self) -> bool:
+        """Whether each dataset has its own statistics."""
+        return self.mean.ndim == 2
+
+    def of_dataset(self, dataset: int) -> Normalizer:
+        """The normalizer of one dataset, for a planner that works with this one only."""
+        return Normalizer.from_tensors(self.mean[dataset], self.std[dataset]) if self.is_per_dataset else self
+
+    @classmethod
+    def fit(
+        cls,
+        *samples: Sample,
+        is_still: Callable[[NDArray[np.float64]], NDArray[np.bool_]] = lambda std: np.zeros(len(std), np.bool_),
+    ) -> Normalizer:
         """Computes statistics in float64, in two passes over pieces of the columns.
 
         Args:
             *samples: One or more columns of the same width.
+            is_still: Decides from the standard deviations (D,) which dimensions never move, (D,) bool.
 
         Returns:
             The normalizer of the flattened dimensions. A dimension without any finite value gets mean 0 and std 1.
@@ -84,38 +124,59 @@ class Normalizer:
         for piece, is_finite, weight in _pieces(samples):
             squares += weight * np.square(piece - mean).sum(axis=0, where=is_finite)
         is_double = samples[0].values.dtype == np.float64
-        return cls(mean, np.sqrt(squares / has_any), dtype=np.float64 if is_double else np.float32)
+        std = np.sqrt(squares / has_any)
+        return cls(mean, std, dtype=np.float64 if is_double else np.float32, is_still=is_still(std))
 
-    def normalize(self, values: Tensor) -> Tensor:
+    def normalize(self, values: Tensor, dataset: Tensor | int | None = None) -> Tensor:
         """Normalizes values.
 
         Args:
             values: (..., D), or (..., K*D) for K steps side by side, as in ``action``.
+            dataset: With statistics for each dataset: the dataset of all values, or (B,) of each window, as
+                ``dataset_idx`` in a batch has it. ``values`` are (B, ..., K*D) then. Without, ignored.
 
         Returns:
             The same shape, on the same device.
-        """
-        mean, std = self._constants(values)
-        return ((values.unflatten(-1, (-1, len(mean))) - mean) / std).flatten(-2)
 
-    def denormalize(self, values: Tensor) -> Tensor:
+        Raises:
+            UsageError: Each dataset has its own statistics, and ``dataset`` is None.
+        """
+        mean, std = self._constants(values, dataset)
+        return ((values.unflatten(-1, (-1, mean.shape[-1])) - mean) / std).flatten(-2)
+
+    def denormalize(self, values: Tensor, dataset: Tensor | int | None = None) -> Tensor:
         """Inverts ``normalize``. A planner needs it to send actions to a robot.
 
         Args:
             values: (..., D) or (..., K*D).
+            dataset: As for ``normalize``.
 
         Returns:
             The same shape, in the units of the data.
-        """
-        mean, std = self._constants(values)
-        return (values.unflatten(-1, (-1, len(mean))) * std + mean).flatten(-2)
 
-    def _constants(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        Raises:
+            UsageError: Each dataset has its own statistics, and ``dataset`` is None.
+        """
+        mean, std = self._constants(values, dataset)
+        return (values.unflatten(-1, (-1, mean.shape[-1])) * std + mean).flatten(-2)
+
+    def _constants(self, values: Tensor, dataset: Tensor | int | None) -> tuple[Tensor, Tensor]:
         key = values.device, values.dtype
         if key not in self._on_device:
             with torch.inference_mode(False):  # autograd cannot use tensors that were made in inference mode
                 self._on_device[key] = self.mean.to(*key), self.std.to(*key)
-        return self._on_device[key]
+        mean, std = self._on_device[key]
+        if not self.is_per_dataset:
+            return mean, std
+        if dataset is None:
+            raise UsageError(
+                "Each dataset has its own statistics. Say which dataset the values come from: "
+                f"denormalize(values, batch['{DATASET_IDX}']), or of_dataset(0).denormalize(values)."
+            )
+        if isinstance(dataset, int):
+            return mean[dataset], std[dataset]
+        shape = (-1, *[1] * (values.ndim - 1), mean.shape[-1])  # (B, 1, ..., 1, D)
+        return mean[dataset].view(shape), std[dataset].view(shape)
 
 
 def normalize_batch(
@@ -140,7 +201,7 @@ def normalize_batch(
         if is_pixels(column):
             normal[name] = normalize_pixels(values, dtype)
         elif column in normalizers:
-            values = normalizers[column].normalize(values)
+            values = normalizers[column].normalize(values, batch.get(DATASET_IDX))
             if dtype != torch.float64 and values.dtype == torch.float64:
                 values = values.to(torch.float32)  # near 0 and 1, float32 is precise enough
             normal[name] = values.to(dtype) if precision.endswith("true") else values

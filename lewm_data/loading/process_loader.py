@@ -212,14 +212,14 @@ class ProcessBatches(Iterator[Batch]):
         if not self._num_in_progress:
             raise StopIteration
         self._num_in_progress -= 1
-        return {name: self._pin(tensor) for name, tensor in self._group.receive().items()}
+        return {name: self._pin(values) for name, values in self._group.receive().items()}
 
     def close(self) -> None:
         """Gives the group back. Its next user waits for the batches in progress."""
         self._give_back()
 
-    def _pin(self, tensor: Tensor) -> Tensor:
-        return tensor.pin_memory() if self._pin_memory else tensor
+    def _pin(self, values: Any) -> Any:
+        return values.pin_memory() if self._pin_memory and isinstance(values, Tensor) else values
 
 
 def _ask_to_leave(connections: list[Connection], owner: int) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
-from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.concat_dataset import concat_datasets
 from lewm_data.loading.dataset import WindowDataset
@@ -20,7 +18,7 @@ from lewm_data.loading.file_split import FileSplit, split_files
 from lewm_data.loading.full_datasets import check_alike
 from lewm_data.loading.idle_windows import IdleWeight, Thinning
 from lewm_data.loading.mixture import Mixture
-from lewm_data.loading.normalizer import Normalizer, Sample
+from lewm_data.loading.statistics import Normalization, Statistics
 from lewm_data.loading.store import FrameStore
 from lewm_data.notation import count_of, episode_ranges
 
@@ -38,8 +36,7 @@ class Splits:
         predict: All windows, file after file.
         mixture: How often an epoch visits the training windows of each file. None visits each window once.
         thinning: How often an epoch draws training windows without motion. None draws them like the others.
-        normalizers: ``action`` and ``state`` to their normalizers, of the training episodes. A row counts as often as
-            an epoch visits a window of its file.
+        statistics: The normalizers of the training episodes.
     """
 
     rule: SplitRule
@@ -50,7 +47,7 @@ class Splits:
     predict: BatchDataset
     mixture: Mixture | None
     thinning: Thinning | None
-    normalizers: dict[str, Normalizer]
+    statistics: Statistics
 
     @classmethod
     def of(
@@ -62,6 +59,7 @@ class Splits:
         weights: Sequence[float] | None = None,
         idle: IdleWeight | None = None,
         allow_duplicates: bool = False,
+        normalize: Normalization = True,
     ) -> Splits:
         """Splits datasets by source episode. An episode that is in several files is on the same side in all of them.
 
@@ -73,6 +71,7 @@ class Splits:
             idle: How often training draws windows without motion. None draws them like the others.
             allow_duplicates: Accept episodes that are there twice. Training uses them all; validation and test use
                 each once.
+            normalize: Whether statistics are pooled or those of each dataset.
 
         Returns:
             The splits.
@@ -98,16 +97,7 @@ class Splits:
             predict=concat_datasets(datasets),
             mixture=mixture,
             thinning=thinning,
-            normalizers={
-                name: Normalizer.fit(
-                    *(
-                        Sample(part.values(name), _rows_of(part.store, part.windows.episodes), weight)
-                        for part, weight in zip(train, visits, strict=True)
-                    )
-                )
-                for name in (ACTION, STATE)
-                if name in datasets[0].columns
-            },
+            statistics=Statistics.of(train, visits, normalize=normalize),
         )
 
     @property
@@ -200,12 +190,3 @@ def _check_sides(
         lower = "lower num_steps or frameskip, " if numbers else ""
         remedy = f"{raise_it}{lower}{other}"
         raise UsageError(f"{paths}: with {rule}, {found}. {remedy[0].upper()}{remedy[1:]}.")
-
-
-def _rows_of(store: FrameStore, episodes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of a file's rows belong to some episodes, (N,) bool."""
-    edges = np.zeros(store.num_rows + 1, np.int32)
-    np.add.at(edges, store.ep_offset[episodes], 1)
-    np.add.at(edges, store.ep_offset[episodes] + store.ep_len[episodes], -1)
-    rows: NDArray[Any] = np.cumsum(edges[:-1]) > 0
-    return rows

@@ -8,36 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
-import numpy as np
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
+from lightning.pytorch.utilities import AttributeDict, rank_zero_info
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.augment import Augmentation
-from lewm_data.loading.batches import Batch, BatchDataset, Layout, check_batch
+from lewm_data.loading.batches import Batch, BatchDataset, check_batch
 from lewm_data.loading.data_record import DataRecord, check_resumable
 from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_split import SIDES
 from lewm_data.loading.loader import PlacedBatch, WindowLoader, WorkerType
 from lewm_data.loading.normalizer import Normalizer, normalize_batch
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
+from lewm_data.loading.served_data import ServedData
 from lewm_data.loading.splits import Splits
+from lewm_data.loading.statistics import PER_DATASET, Normalization
 from lewm_data.loading.training_state import TrainingState
 
 if TYPE_CHECKING:
     from lewm_data.loading.picture import Picture
 
 
-class WindowDataModule(lightning.LightningDataModule):
+class WindowDataModule(ServedData, lightning.LightningDataModule):
     """Serves random windows of files that are split already. ``LeWMDataModule`` sets and describes the settings.
 
     Attributes:
         normalizers: ``action`` and ``state`` to their normalizers, once set up. Planners call ``denormalize``.
-        train_positions: Positions in the file of the training episodes that hold a window, once set up. With several
-            datasets, the count continues from one file to the next.
-        val_positions: The same for the validation episodes.
-        test_positions: The same for the test episodes.
     """
 
     batch_size: int
@@ -45,24 +41,25 @@ class WindowDataModule(lightning.LightningDataModule):
     worker_type: WorkerType
     steps_per_epoch: int | None
     seed: int
-    normalize: bool
+    normalize: Normalization
     augment: dict[str, float]
     train_transform: Callable[[Batch], Batch] | None
     accept_changes: tuple[str, ...]
     _augmentation: Augmentation
-    train_positions: NDArray[np.int64]
-    val_positions: NDArray[np.int64]
-    test_positions: NDArray[np.int64]
 
     def __init__(self) -> None:
         """Makes a data module without data; see ``serve``."""
         super().__init__()
         self.normalizers: dict[str, Normalizer] = {}
-        self._splits: Splits | None = None
         self._record: DataRecord | None = None
         self._training = TrainingState()
         self._loaded_state: dict[str, Any] | None = None
         self._loaders: weakref.WeakSet[WindowLoader] = weakref.WeakSet()
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The settings as loggers get them, as ``data/batch_size`` and so on: a model may have one of the same name."""
+        return AttributeDict({f"data/{name}": value for name, value in super().hparams_initial.items()})
 
     @property
     def source(self) -> str:
@@ -79,7 +76,8 @@ class WindowDataModule(lightning.LightningDataModule):
         self._splits = splits
         self.train_positions, self.val_positions, self.test_positions = map(splits.episodes, SIDES)
         self._record = DataRecord.of(splits, settings)
-        rank_zero_info("\n".join(splits.describe()))
+        unscaled = splits.statistics.unscaled if self.normalize else ()
+        rank_zero_info("\n".join([*splits.describe(), *unscaled]))
 
     def setup(self, stage: str | None = None) -> None:
         """Prepares a stage, once data is served.
@@ -90,7 +88,7 @@ class WindowDataModule(lightning.LightningDataModule):
         Raises:
             UsageError: The checkpoint to resume belongs to other data.
         """
-        self.normalizers = self.splits.normalizers
+        self.normalizers = self.splits.statistics.normalizers
         if self._loaded_state is not None:
             self._check_resumable(self._loaded_state)
             self._loaded_state = None
@@ -147,28 +145,6 @@ class WindowDataModule(lightning.LightningDataModule):
         from lewm_data.loading.picture import show_window
 
         return show_window(self.splits.train, window, path, self._augmentation.apply)
-
-    def layout(self) -> Layout:
-        """Column to shape of one window and dtype: frames (T, H, W, 3), ``action`` (T, frameskip*A), and so on."""
-        return self.splits.train.layout()
-
-    def read_episode(self, episode: int, *, max_frames: int) -> Batch:
-        """Reads a whole episode as a batch of one window, as it is stored.
-
-        Args:
-            episode: Its position, as in ``train_positions`` and ``val_positions``.
-            max_frames: Limit on the kept frames; a longer episode is cut off.
-
-        Returns:
-            Column to tensor. T is the number of steps over ``frameskip``, rounded down. Call ``normalize_batch`` on it
-            before you give it to a model.
-        """
-        return self.splits.read_episode(episode, max_frames=max_frames)
-
-    def feature_names(self, column: str) -> tuple[str, ...]:
-        """Names of a column's dimensions in the source; empty if it has none."""
-        header = self.splits.stores[0].header
-        return header.feature_names.get(column, ()) if header is not None else ()
 
     def normalize_batch(self, batch: Batch) -> Batch:
         """Normalizes frames (B, T, 3, H, W), action and state; frames take the trainer's precision."""
@@ -255,28 +231,6 @@ class WindowDataModule(lightning.LightningDataModule):
         self.teardown()
 
     @property
-    def split(self) -> dict[str, dict[str, str]]:
-        """The split as text: side to source to its episodes, such as ``{"val": {"me/cube": "0:8,12"}, ...}``.
-
-        A checkpoint stores it, and ``val_episodes=dm.split["val"]`` repeats it.
-
-        Raises:
-            UsageError: The data module is not set up.
-        """
-        return DataRecord.of(self.splits, {}).split_text()
-
-    @property
-    def splits(self) -> Splits:
-        """The windows of each side, and all windows.
-
-        Raises:
-            UsageError: The data module is not set up.
-        """
-        if self._splits is None:
-            raise UsageError("The data module is not set up. Call prepare_data() and setup() first; a Trainer does.")
-        return self._splits
-
-    @property
     def _is_fitting(self) -> bool:
         """Whether the trainer trains. Without a trainer, the caller does."""
         return self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)
@@ -294,6 +248,7 @@ class WindowDataModule(lightning.LightningDataModule):
         if not self._is_fitting:  # other windows are fine; episodes that were trained on are not
             found = {name: words for name, words in found.items() if name == "data"}
             found |= saved.leaks(self._record, "test" if self._is_testing else "val")
+            saved.check_normalizers(self.source, self._record, is_per_dataset=self.normalize == PER_DATASET)
             self.normalizers = dict(saved.normalizers)
         check_resumable(self.source, found, self.accept_changes)
 

@@ -233,12 +233,21 @@ def choose_shifts(dataset: LeRobotDataset, cameras: Mapping[str, str], config: C
 # --- extra columns
 
 
-def check_columns(keys: Sequence[str]) -> None:
-    """Refuses extra columns whose names in the file would clash.
+def check_columns(keys: Sequence[str], features: Iterable[str] = ()) -> None:
+    """Refuses extra columns whose names in the file would clash, and the text of the task.
+
+    Args:
+        keys: LeRobot's keys.
+        features: The keys that the dataset has.
 
     Raises:
-        UsageError: The format uses a name itself, or two keys would share one.
+        UsageError: The format uses a name itself, two keys would share one, or a key means ``task_index``.
     """
+    if "task" in keys and "task" not in features:
+        raise UsageError(
+            "extra_columns: LeRobot keeps the text of a task once, not at every step. Write task_index instead; "
+            "the file's header has the texts."
+        )
     names: dict[str, str] = {}
     for key in keys:
         other = names.setdefault(file_column(key), key)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_data.errors import OutputError
+from lewm_data.errors import OutputError, UsageError
 from lewm_data.format.schema import ACTION, PIXELS
 from lewm_data.loading.normalizer import normalize_pixels
 from lewm_data.paths import local_path
@@ -43,6 +43,7 @@ def export(module: WorldModel, data: LeWMDataModule, folder: str | Path) -> Path
         The folder.
 
     Raises:
+        UsageError: The data module normalizes several datasets, each by its own statistics.
         OutputError: The folder holds something else, or cannot be written.
     """
     folder = local_path(folder, "export")
@@ -50,6 +51,11 @@ def export(module: WorldModel, data: LeWMDataModule, folder: str | Path) -> Path
         raise OutputError(f"{folder}: holds something other than an exported model. Name another folder.")
     model = copy.deepcopy(module.model).cpu().eval()
     action = data.normalizers[ACTION]
+    if action.is_per_dataset:
+        raise UsageError(
+            "The data module normalizes each dataset by its own statistics, but an exported model acts on one robot. "
+            "Set up a data module with that robot's dataset only, and pass it."
+        )
     facts = {
         "frameskip": data.frameskip,
         "history_size": module.hparams["history_size"],

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.format.schema import ACTION, PIXELS, STATE
+from lewm_data.loading.provenance import DATASET_IDX
 from lewm_data.quality.assess.noise import moving_dimensions
 from lewm_data.training.world_model import WorldModel
 
@@ -94,7 +95,7 @@ def encode_episodes(
             with torch.autocast(module.device.type, enabled=False):
                 pixels = module.frames_of(data.normalize_batch(frames)).float()
                 pieces.append(module.encode(pixels)[0].float().cpu())
-        small = data.normalize_batch({name: stored[name] for name in (ACTION, STATE) if name in stored})
+        small = data.normalize_batch({name: stored[name] for name in (ACTION, STATE, DATASET_IDX) if name in stored})
         states = small.get(STATE, torch.empty(1, num_frames, 0))
         encoded.append(EpisodeLatents(int(episode), torch.cat(pieces), small[ACTION][0].float(), states[0].float()))
         max_frames -= num_frames

@@ -77,7 +77,7 @@ def test_columns_and_episodes_are_chosen(written):
 
 
 def test_what_cannot_be_a_column_is_refused(written):
-    with pytest.raises(UsageError, match="no column 'depth'. It has: action"):
+    with pytest.raises(UsageError, match="no column 'depth'. A batch can have: action"):
         WindowDataset(written.path, columns=["depth"])
 
 
