@@ -46,7 +46,7 @@ windows come from:
 key              dtype       shape    meaning
 ===============  ==========  =======  ==================================================
 ``episode_idx``  int32       (B, T)   position of the episode in the file; counts on through several files
-``step_idx``     int32       (B, T)   step of the episode
+``step_idx``     int32       (B, T)   step of the episode in the file
 ``task_idx``     int32       (B, T)   number of the task
 ``task``         list[str]   B        text of the task at the first kept frame; brings ``task_idx``
 ``dataset_idx``  int64       (B,)     which of several files
