@@ -35,6 +35,7 @@ from lewm_data.loading.statistics import PER_DATASET, Normalization
 from lewm_data.loading.window_data_module import WindowDataModule
 from lewm_data.paths import local_path
 from lewm_data.quality.assess.idle import find_resting_rows
+from lewm_data.resources import Progress, silent
 
 _log = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
@@ -305,12 +306,13 @@ class LeWMDataModule(WindowDataModule):
             FormatError: A file is broken.
         """
         distributed = DistributedInfo.of(self.trainer)
+        progress = None if distributed.rank == 0 else silent
         if self._splits is None:
             settings = {name: getattr(self, name) for name in _RUN_SETTINGS}
             if not self.split_rule.is_by_fraction:
                 del settings["val_fraction"]
             settings["weights"] = list(self.sources.weights) if self.sources.weights is not None else None
-            self.serve(self._open(warn=distributed.rank == 0), settings)
+            self.serve(self._open(progress, warn=distributed.rank == 0), settings)
         super().setup(stage)
         if stage in (None, "fit") and self.steps_per_epoch is None:
             check_batch_size(
@@ -321,14 +323,14 @@ class LeWMDataModule(WindowDataModule):
             )
         if not self._is_cache_settled:
             is_shared = self.worker_type == "process" or distributed.num_local > 1
-            cache_frames(*self.splits.stores, mode=self.cache, is_shared=is_shared, show_progress=distributed.rank == 0)
+            cache_frames(*self.splits.stores, mode=self.cache, is_shared=is_shared, progress=progress)
             self._is_cache_settled = True
 
     def __getstate__(self) -> dict[str, Any]:
         """See ``WindowDataModule``. The other process finds the RAM cache by itself."""
         return {**super().__getstate__(), "_is_cache_settled": False}
 
-    def _open(self, *, warn: bool) -> Splits:
+    def _open(self, progress: Progress | None, *, warn: bool) -> Splits:
         if self.sources.kind == "h5_path":
             paths: Sequence[str | Path] = self.sources.names
         else:
@@ -342,6 +344,7 @@ class LeWMDataModule(WindowDataModule):
             goal=self.goal,
             verify_checksums=self.verify_checksums,
             remote=self.remote,
+            progress=progress,
             columns=(*self.columns, DATASET_IDX) if len(paths) > 1 and self.normalize == PER_DATASET else self.columns,
         )
         if self.sources.kind == "h5_path":

@@ -23,6 +23,10 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 _SPARE_FILES = 64
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """A progress callback that does nothing."""
+
+
 def available_memory_bytes() -> int:
     """Memory available without swapping: the machine's, or less if the job or container allows less."""
     candidates = [int(psutil.virtual_memory().available)]

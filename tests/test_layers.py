@@ -22,6 +22,7 @@ GROUND = {
     "locks",
     "paths",
     "drawing",
+    "progress_bar",
 }
 CONVERSION = {*GROUND, "config", "format", "source", "quality", "conversion"}
 LOADING = {*GROUND, "config", "format", "loading"}
@@ -38,6 +39,7 @@ MAY_IMPORT = {
     "locks": {"errors", "machine_errors"},
     "paths": {"errors", "machine_errors"},
     "background": {"errors"},
+    "progress_bar": {"errors", "resources"},
     "config": GROUND,
     "format": {*GROUND, "config"},
     "source": {*GROUND, "config", "format"},

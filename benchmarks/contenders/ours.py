@@ -17,11 +17,12 @@ class Ours(Contender):
         from lewm_data.loading.dataset import WindowDataset
         from lewm_data.loading.ram_cache import cache_frames
         from lewm_data.loading.store import FrameStore
+        from lewm_data.resources import silent
 
         def open_dataset() -> Any:
             store = FrameStore(data.ours(codec))
             if cache:  # as LeWMDataModule does
-                cache_frames(store, mode="ram", is_shared=worker_type == "process", show_progress=False)
+                cache_frames(store, mode="ram", is_shared=worker_type == "process", progress=silent)
             columns = (PIXELS, ACTION, STATE, DONE)
             return WindowDataset(store, num_steps=settings.num_steps, frameskip=settings.frameskip, columns=columns)
 

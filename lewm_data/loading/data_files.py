@@ -83,12 +83,13 @@ class RemoteFile:
         return self.obj.chunk_index(dataset)
 
 
-def open_data_file(place: str | Path, remote: RemoteConfig | None = None) -> DataFile:
+def open_data_file(place: str | Path, remote: RemoteConfig | None = None, progress: Progress | None = None) -> DataFile:
     """Looks up a file.
 
     Args:
         place: A path, or an fsspec address.
         remote: How to read from object storage; None uses the defaults.
+        progress: Called while the metadata of a remote file is read. None shows a bar on stderr.
 
     Returns:
         The file.
@@ -99,7 +100,7 @@ def open_data_file(place: str | Path, remote: RemoteConfig | None = None) -> Dat
     """
     if isinstance(place, str) and is_address(place):
         config = remote or RemoteConfig()
-        obj = RemoteObject(place, config)
+        obj = RemoteObject(place, config, progress)
         return RemoteFile(obj, cached_metadata(obj, config))
     path = expand(place)
     if is_folder(path):

@@ -17,6 +17,7 @@ from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.provenance import number_files
 from lewm_data.loading.store import FrameStore
 from lewm_data.notation import count_of, parse_image_size
+from lewm_data.resources import Progress
 
 
 def open_datasets(
@@ -28,6 +29,7 @@ def open_datasets(
     verify_checksums: bool = False,
     remote: RemoteConfig | None = None,
     columns: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> list[WindowDataset]:
     """Opens files with all of their windows.
 
@@ -39,13 +41,14 @@ def open_datasets(
         verify_checksums: Check each frame's checksum when it is read.
         remote: How to read from object storage. None takes the defaults.
         columns: Columns of a batch, in addition to the default ones.
+        progress: Called while the metadata of remote files is read. None shows a bar on stderr.
 
     Raises:
         UsageError: A file does not exist, holds no window, or lacks a column.
         FormatError: A file is broken.
     """
     datasets = []
-    stores = [FrameStore(path, verify_checksums=verify_checksums, remote=remote) for path in paths]
+    stores = [FrameStore(path, verify_checksums=verify_checksums, remote=remote, progress=progress) for path in paths]
     for store, numbering in zip(stores, number_files(stores), strict=True):
         dataset = WindowDataset(
             store,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lewm_data.errors import ResourceError, UsageError
 from lewm_data.loading.shared_memory import NodeMemory, find_or_create, private_memory
 from lewm_data.loading.store import FrameStore
-from lewm_data.resources import available_memory_bytes, num_cpus
+from lewm_data.resources import Progress, available_memory_bytes, num_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def cache_frames(
     columns: Sequence[str] | None = None,
     num_threads: int | None = None,
     is_shared: bool = True,
-    show_progress: bool = True,
+    progress: Progress | None = None,
 ) -> bool:
     """Decodes columns of frames into memory, and lets the stores read from there.
 
@@ -74,7 +74,7 @@ def cache_frames(
         num_threads: Number of decoding threads. None is one per processor.
         is_shared: Let other processes find the memory. DDP ranks and spawned worker processes need that. A process
             alone gets faster memory without it.
-        show_progress: Show a progress bar on stderr.
+        progress: Called with the column, the frames decoded and their total. None shows a bar on stderr.
 
     Returns:
         Whether any frames were cached.
@@ -92,7 +92,7 @@ def cache_frames(
             taken_bytes=taken_bytes,
             num_threads=num_threads or num_cpus(),
             is_shared=is_shared,
-            show_progress=show_progress,
+            progress=progress,
         )
     return taken_bytes > 0
 
@@ -112,7 +112,7 @@ def _cache_file(
     taken_bytes: int,
     num_threads: int,
     is_shared: bool,
-    show_progress: bool,
+    progress: Progress | None,
 ) -> int:
     """Caches columns of one file, after earlier files took ``taken_bytes``. Returns the bytes that it takes."""
     sizes = [store.num_rows * store.columns[column].row_bytes for column in columns]
@@ -128,7 +128,7 @@ def _cache_file(
     def fill(memory: NDArray[np.uint8]) -> None:
         for column, start, size in zip(columns, starts, sizes, strict=True):
             frames = memory[start : start + size].reshape(store.num_rows, *store.columns[column].shape)
-            _decode_all(store, column, frames, num_threads, show_progress=show_progress)
+            _decode_all(store, column, frames, num_threads, progress)
 
     memory: NodeMemory | NDArray[np.uint8] | None = None
     if is_shared:
@@ -144,10 +144,9 @@ def _cache_file(
 
 
 def _decode_all(
-    store: FrameStore, column: str, frames: NDArray[np.uint8], num_threads: int, *, show_progress: bool
+    store: FrameStore, column: str, frames: NDArray[np.uint8], num_threads: int, progress: Progress | None
 ) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from lewm_data.progress_bar import shown  # only a process that caches needs rich
 
     logger.info("%s: decoding %d frames of %s into RAM", store.path, store.num_rows, column)
 
@@ -156,14 +155,13 @@ def _decode_all(
         store.read_frames(column, rows, frames[rows[0] : rows[-1] + 1])
         return len(rows)
 
-    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*bar, console=Console(stderr=True), transient=True, disable=not show_progress)
-    with progress, ThreadPoolExecutor(num_threads, "lewm_data-cache") as threads:
-        task = progress.add_task(f"{column} into RAM", total=store.num_rows)
+    num_done = 0
+    with shown(progress) as show, ThreadPoolExecutor(num_threads, "lewm_data-cache") as threads:
         futures = [threads.submit(decode, row) for row in range(0, store.num_rows, _ROWS_PER_TASK)]
         try:
             for future in futures:
-                progress.advance(task, future.result())
+                num_done += future.result()
+                show(f"{column} into RAM", num_done, store.num_rows)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise

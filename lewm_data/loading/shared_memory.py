@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from lewm_data.errors import ResourceError
+from lewm_data.locks import exclusive
 
 
 class NodeMemory:
@@ -143,7 +143,7 @@ def find_or_create(
     """
     folder = _folder()
     note = folder / f"{name}.json"
-    with FileLock(folder / f"{name}.lock"):
+    with exclusive(folder / f"{name}.lock"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no note, or its process has ended
             address = json.loads(note.read_text())
             if address["num_bytes"] == num_bytes:

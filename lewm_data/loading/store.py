@@ -34,6 +34,7 @@ from lewm_data.loading.readers import (
     UnreadableFrameError,
 )
 from lewm_data.loading.shared_memory import NodeMemory
+from lewm_data.resources import Progress
 
 
 class FrameStore:
@@ -52,7 +53,14 @@ class FrameStore:
         verify_checksums: Whether each chunk's checksum is checked every time it is read.
     """
 
-    def __init__(self, path: str | Path, *, verify_checksums: bool = False, remote: RemoteConfig | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        verify_checksums: bool = False,
+        remote: RemoteConfig | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Opens a file and checks that it is whole.
 
         Args:
@@ -62,6 +70,7 @@ class FrameStore:
             verify_checksums: Check every chunk's checksum every time it is read, not only that it decodes to a
                 frame.
             remote: How to read from object storage; None uses the defaults.
+            progress: Called while the metadata of a remote file is read. None shows a bar on stderr.
 
         Raises:
             UsageError: The file does not exist, or it cannot be reached.
@@ -72,7 +81,7 @@ class FrameStore:
         Warns:
             UserWarning: Only the HDF5 library can read a column of frames, which is slow.
         """
-        self.data_file = open_data_file(path, remote)
+        self.data_file = open_data_file(path, remote, progress)
         self.path: str | Path = self.data_file.path
         self.verify_checksums = verify_checksums
         self._readers: dict[str, FrameReader] = {}
@@ -187,6 +196,12 @@ class FrameStore:
     def reader_kind(self, column: str) -> ReaderKind:
         """Where a column's frames come from: stored chunks, the HDF5 library, object storage, or decoded memory."""
         return self._reader(column).kind
+
+    def shared_memory(self, column: str) -> NodeMemory | None:
+        """The memory that holds a column's decoded frames for all processes of the node, if some does."""
+        reader = self._readers.get(column)
+        memory = reader.memory if isinstance(reader, ResidentReader) else None
+        return memory if isinstance(memory, NodeMemory) else None
 
     def is_resident(self, column: str) -> bool:
         """Whether a column's frames are copied from decoded memory."""

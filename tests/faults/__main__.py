@@ -25,7 +25,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from lewm_data import __version__  # noqa: E402
-from lewm_data.cli.progress import progress_bar  # noqa: E402
+from lewm_data.progress_bar import progress_bar  # noqa: E402
 from tests.faults.campaign import EPISODE_LENGTHS  # noqa: E402
 from tests.faults.long import FAULTS, Ground, flip_bits, spoil_bytes, try_fault  # noqa: E402
 from tests.recording import record_v3  # noqa: E402

@@ -27,7 +27,7 @@ def main() -> None:
         {
             "seen": model.seen,
             "val": model.val_seen,
-            "inode": data.splits.stores[0]._readers["pixels"].memory.address["inode"],
+            "inode": data.splits.stores[0].shared_memory("pixels").address["inode"],
         },
         Path(folder) / f"rank{run.global_rank}.pt",
     )

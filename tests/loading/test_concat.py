@@ -20,6 +20,7 @@ from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.ram_cache import cache_frames
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.store import FrameStore
+from lewm_data.resources import silent
 from tests.loading import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -85,7 +86,7 @@ def test_windows_are_described_and_damage_names_its_file(parts, tmp_path):
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_all_workers_give_the_same_mixed_epoch_in_the_same_order(written, parts, cache):
     stores = [FrameStore(file.path) for file in written]
-    assert cache_frames(*stores, mode=cache, show_progress=False) is (cache == "ram")
+    assert cache_frames(*stores, mode=cache, progress=silent) is (cache == "ram")
     joined = ConcatDataset([WindowDataset(store) for store in stores])
     mixture = Mixture.weighted([len(part) for part in joined.datasets], [1, 1, 2])
     order = WindowOrder(num_windows=43, batch_size=8, seed=4, mixture=mixture)

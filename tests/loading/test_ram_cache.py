@@ -14,6 +14,7 @@ from lewm_data.loading import ram_cache as cache_module
 from lewm_data.loading.ram_cache import cache_frames, wants_cache
 from lewm_data.loading.shared_memory import NodeMemory, find_or_create
 from lewm_data.loading.store import FrameStore
+from lewm_data.resources import silent
 from tests.loading import files
 from tests.loading.test_store import read_all
 
@@ -32,18 +33,18 @@ def written(tmp_path):
 
 def test_frames_come_from_memory_and_stay_the_same(written):
     store = FrameStore(written.path)
-    assert cache_frames(store, mode="ram", show_progress=False)
+    assert cache_frames(store, mode="ram", progress=silent)
     written.path.write_bytes(b"")  # the file is needed no more
     for column in ("pixels", "pixels_wrist"):
         assert store.is_resident(column)
         order = np.random.default_rng(0).permutation(570)
         np.testing.assert_array_equal(read_all(store, column, order), written.data[column][order])
-    assert not cache_frames(store, mode="ram", show_progress=False)  # nothing left to do
+    assert not cache_frames(store, mode="ram", progress=silent)  # nothing left to do
 
 
 def test_memory_of_one_process_alone_serves_forks_and_is_not_sent(written):
     store = FrameStore(written.path)
-    assert cache_frames(store, mode="ram", is_shared=False, show_progress=False)
+    assert cache_frames(store, mode="ram", is_shared=False, progress=silent)
     assert store.reader_kind("pixels") == "memory"
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
     sent = pickle.dumps(store)
@@ -54,22 +55,21 @@ def test_memory_of_one_process_alone_serves_forks_and_is_not_sent(written):
 def test_two_stores_of_one_file_share_one_copy(written):
     stores = [FrameStore(written.path) for _ in range(2)]
     for store in stores:
-        assert cache_frames(store, mode="ram", columns=["pixels"], show_progress=False)
-    first, second = (store._readers["pixels"].memory for store in stores)
+        assert cache_frames(store, mode="ram", columns=["pixels"], progress=silent)
+    first, second = (store.shared_memory("pixels") for store in stores)
     assert first.address["inode"] == second.address["inode"]
     assert not stores[0].is_resident("pixels_wrist")
 
 
 def child(sent, queue):
     store = pickle.loads(sent)
-    reader = store._readers["pixels"]
-    queue.put((read_all(store).sum(), reader.memory.address["inode"]))
+    queue.put((read_all(store).sum(), store.shared_memory("pixels").address["inode"]))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_map_the_same_memory(written, method):
     store = FrameStore(written.path)
-    cache_frames(store, mode="ram", show_progress=False)
+    cache_frames(store, mode="ram", progress=silent)
     sent = pickle.dumps(store)
     assert len(sent) < 6000
     context = multiprocessing.get_context(method)
@@ -79,13 +79,13 @@ def test_processes_map_the_same_memory(written, method):
     total, inode = queue.get(timeout=60)
     process.join()
     assert total == written.data["pixels"].sum()
-    assert inode == store._readers["pixels"].memory.address["inode"]
+    assert inode == store.shared_memory("pixels").address["inode"]
 
 
 def hold(path, queue):
     store = FrameStore(path)
-    cache_frames(store, mode="ram", show_progress=False)
-    queue.put(store._readers["pixels"].memory.address["inode"])
+    cache_frames(store, mode="ram", progress=silent)
+    queue.put(store.shared_memory("pixels").address["inode"])
     signal.pause()
 
 
@@ -98,8 +98,8 @@ def test_memory_of_a_killed_process_is_neither_used_nor_left_behind(written):
     store = FrameStore(written.path)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert cache_frames(store, mode="ram", show_progress=False)
-    assert store._readers["pixels"].memory.address["pid"] == os.getpid()
+    assert cache_frames(store, mode="ram", progress=silent)
+    assert store.shared_memory("pixels").address["pid"] == os.getpid()
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
 
 
@@ -129,7 +129,7 @@ def test_auto_caches_what_fits_half_of_what_is_available(written, monkeypatch):
     needed = sum(written.data[name].nbytes for name in ("pixels", "pixels_wrist"))
     for available, expected in ((2 * needed - 2, False), (2 * needed, True)):
         monkeypatch.setattr(cache_module, "available_memory_bytes", lambda available=available: available)
-        assert cache_frames(FrameStore(written.path), mode="auto", show_progress=False) is expected
+        assert cache_frames(FrameStore(written.path), mode="auto", progress=silent) is expected
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
@@ -139,14 +139,14 @@ def test_auto_takes_no_more_than_half_for_several_files_together(tmp_path, monke
     needed = 100 * 24 * 20 * 3
     remaining = iter([4 * needed, 3 * needed, 2 * needed])  # as each file takes its part
     monkeypatch.setattr(cache_module, "available_memory_bytes", lambda: next(remaining))
-    assert cache_frames(*stores, mode="auto", is_shared=is_shared, show_progress=False)
+    assert cache_frames(*stores, mode="auto", is_shared=is_shared, progress=silent)
     assert [store.is_resident("pixels") for store in stores] == [True, True, False]
 
 
 def test_auto_leaves_uncompressed_files_to_the_page_cache(tmp_path):
     written = files.write(tmp_path / "a.h5", codec="none")
-    assert not cache_frames(FrameStore(written.path), mode="auto", show_progress=False)
-    assert cache_frames(FrameStore(written.path), mode="ram", show_progress=False)
+    assert not cache_frames(FrameStore(written.path), mode="auto", progress=silent)
+    assert cache_frames(FrameStore(written.path), mode="ram", progress=silent)
 
 
 def test_none_caches_nothing(written):
@@ -165,7 +165,7 @@ def test_damage_stops_caching_with_its_place(written):
     files.damage(written.path, 303)
     store = FrameStore(written.path, verify_checksums=True)
     with pytest.raises(DamagedChunkError, match="episode 1, step 3"):
-        cache_frames(store, mode="ram", show_progress=False)
+        cache_frames(store, mode="ram", progress=silent)
     assert not store.is_resident("pixels")
 
 
@@ -173,12 +173,20 @@ def test_slow_layouts_are_cached_too(tmp_path):
     written = files.write(tmp_path / "a.h5", codec="none", frame_filters={"compression": "gzip"})
     with pytest.warns(UserWarning, match="slower"):
         store = FrameStore(written.path)
-    assert cache_frames(store, mode="auto", show_progress=False)
+    assert cache_frames(store, mode="auto", progress=silent)
     np.testing.assert_array_equal(read_all(store), written.data["pixels"])
 
 
-def test_the_progress_bar_goes_to_stderr(written, capsys):
-    cache_frames(FrameStore(written.path), mode="ram", show_progress=True)
+def test_progress_counts_every_frame_of_each_column(written):
+    calls = []
+    cache_frames(FrameStore(written.path), mode="ram", progress=lambda *call: calls.append(call))
+    for column in ("pixels", "pixels_wrist"):
+        done = [(done, total) for what, done, total in calls if what == f"{column} into RAM"]
+        assert done == [(256, 570), (512, 570), (570, 570)]
+
+
+def test_without_a_callback_nothing_reaches_stdout(written, capsys):
+    cache_frames(FrameStore(written.path), mode="ram")
     assert capsys.readouterr().out == ""
 
 

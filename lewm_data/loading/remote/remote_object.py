@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Buffer, Callable
@@ -25,6 +26,7 @@ from lewm_data.loading.remote.filesystems import (
 )
 from lewm_data.loading.remote.retries import StoreError, call_store
 from lewm_data.loading.remote.signed_url import SignedUrl
+from lewm_data.resources import Progress
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -37,6 +39,7 @@ BLOCK_BYTES = 256 << 10
 """HDF5 reads metadata a few hundred bytes at a time, and the nodes of its chunk index lie scattered between frames."""
 
 _MAX_BLOCKS_AHEAD = 32
+_CHUNKS_PER_UPDATE = 1000
 
 
 class RangeRead(NamedTuple):
@@ -58,16 +61,18 @@ class RemoteObject:
     Attributes:
         address: Its address, as it was given.
         config: How to read it.
+        progress: Called while its index is read. None shows a bar on stderr.
         identity: Its identity when it was opened.
         name: Of a shard, the name that its virtual dataset gives it; else empty.
     """
 
-    def __init__(self, address: str, config: RemoteConfig) -> None:
+    def __init__(self, address: str, config: RemoteConfig, progress: Progress | None = None) -> None:
         """Connects and looks up the object's identity.
 
         Args:
             address: An fsspec address.
             config: How to read it.
+            progress: Called while its index is read. None shows a bar on stderr.
 
         Raises:
             UsageError: The protocol is unknown, a package is missing, or there is no such object.
@@ -77,6 +82,7 @@ class RemoteObject:
         self.address = address
         self._shown = redact(address)
         self.config = config
+        self.progress = progress
         self.name = ""
         self._connected: tuple[int, AbstractFileSystem, str] | None = None
         self._signed: SignedUrl | None = None
@@ -117,7 +123,7 @@ class RemoteObject:
                 "Convert the dataset again."
             )
         place, mark, query = self.address.partition("?")
-        found = RemoteObject(f"{place.rpartition('/')[0]}/{name}{mark}{query}", self.config)
+        found = RemoteObject(f"{place.rpartition('/')[0]}/{name}{mark}{query}", self.config, self.progress)
         found.name = name
         return found
 
@@ -135,14 +141,18 @@ class RemoteObject:
         return RangeFile(lambda start, stop: self.read(start, stop).data, self.size_bytes)
 
     def chunk_index(self, dataset: h5py.Dataset) -> FrameIndex:
-        """See ``DataFile``. Shows a progress bar: HDF5 scatters its chunk index over the whole object."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        """See ``DataFile``. Shows progress: HDF5 scatters its chunk index over the whole object."""
+        from lewm_data.progress_bar import shown
 
-        bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*bar, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"{self}: index of {dataset.name.strip('/')}", total=len(dataset))
-            return FrameIndex.scan(dataset, lambda: progress.advance(task))
+        what, total, counter = f"{self}: index of {dataset.name.strip('/')}", len(dataset), itertools.count(1)
+        with shown(self.progress) as show:
+
+            def count() -> None:
+                done = next(counter)
+                if done % _CHUNKS_PER_UPDATE == 0 or done == total:
+                    show(what, done, total)
+
+            return FrameIndex.scan(dataset, count)
 
     def read(self, start: int, stop: int) -> RangeRead:
         """Reads the bytes [start, stop). Retries where connections drop or the store fails.
@@ -213,7 +223,7 @@ class RemoteObject:
         return self._connected[1:]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_connected": None, "_signed": None}
+        return {**self.__dict__, "_connected": None, "_signed": None, "progress": None}
 
 
 class RangeFile(io.RawIOBase):
