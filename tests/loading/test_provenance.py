@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.dataset import WindowDataset, concat_datasets
+from lewm_data.loading.concat_dataset import concat_datasets
+from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.full_datasets import open_datasets
 from tests.loading import files
 
