@@ -18,6 +18,7 @@ from lewm_data.loading.permutation import hash_u64
 from lewm_data.loading.ram_cache import cache_frames
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.store import FrameStore
+from lewm_data.resources import silent
 from tests.loading import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -131,7 +132,7 @@ def test_every_reader_and_worker_draws_the_same_goals(written, tmp_path, place):
     else:
         store = FrameStore(again.path)
     if place == "ram":
-        cache_frames(store, mode="ram", show_progress=False)
+        cache_frames(store, mode="ram", progress=silent)
     dataset = WindowDataset(store, goal="geometric:0.9")
     if place == "several":
         dataset = ConcatDataset([dataset.restrict([0]), dataset.restrict([1, 2, 3, 4])])
