@@ -23,6 +23,7 @@ import psutil
 from lewm_data.demo_policy import PushPolicy
 from lewm_data.errors import OutputError, UsageError
 from lewm_data.paths import local_path
+from lewm_data.resources import leave_real_time
 
 FPS = 10
 """PushT's control rate, in steps per second."""
@@ -104,7 +105,7 @@ def _is_complete(root: Path, num_episodes: int) -> bool:
 
 @contextlib.contextmanager
 def quiet_recorder() -> Iterator[None]:
-    """Hides messages of the recorder and the encoder about their internals, which would break the progress bar."""
+    """Hides messages of recorder and encoder, which would break the progress bar, and undoes the encoder's priority."""
     import av
 
     previous = logging.root.manager.disable
@@ -117,6 +118,7 @@ def quiet_recorder() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
+        leave_real_time()
 
 
 def _record(root: Path, num_episodes: int, image_size: int, max_episode_steps: int, seed: int) -> None:

@@ -78,6 +78,17 @@ def peak_memory_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def leave_real_time() -> None:
+    """Gives this thread its ordinary priority back, which the SVT-AV1 encoder takes from it.
+
+    Run by root on Linux, that encoder moves the thread that opens it to the real-time class for good. Every thread and
+    process that starts later inherits this, and on a small machine a few of them starve all others.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def return_free_memory() -> None:
     """Returns freed memory to the system; glibc keeps it otherwise.
 

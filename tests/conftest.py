@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +24,7 @@ os.environ.update(
 )
 os.environ.pop("HF_TOKEN", None)
 
+from lewm_data.resources import leave_real_time  # noqa: E402
 from tests.recording import record_v3, reencode, to_v20, to_v21  # noqa: E402
 
 # A busy machine is slow, not wrong; and the cases are small enough for fifty of them to do. `make test` draws the same
@@ -39,6 +40,15 @@ SHARED_SO101 = Path(__file__).parents[2] / "shared" / "data" / "so101-sim"
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    leave_real_time()  # which a fixture may have entered by recording AV1
+    try:
+        return (yield)
+    finally:
+        leave_real_time()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,6 +87,7 @@ def record_once(tmp_path_factory: pytest.TempPathFactory) -> Record:
         with FileLock(folder / "lock"):
             if not (folder / "done").exists():
                 make(folder / name)
+                leave_real_time()
                 (folder / "done").touch()
         return folder / name
 

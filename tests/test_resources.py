@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,18 @@ for wanted in (10, 150, 10_000):
     assert few == 100
     assert 214 <= some < 300
     assert most == 300
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux may enter that class")
+def test_a_thread_in_the_real_time_class_gets_its_ordinary_priority_back() -> None:
+    found = []
+
+    def work() -> None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        resources.leave_real_time()
+        found.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [os.SCHED_OTHER]

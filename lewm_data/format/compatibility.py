@@ -51,7 +51,6 @@ def check_joinable(members: Sequence[Member], *, into: Joined) -> None:
     compression and its quality, done_source    must agree          may differ
     source, revision, episodes, tasks           may differ          may differ
     scaler version                              may differ          may differ
-    scaler version                              may differ          may differ
     findings, statistics, dirty episode policy  may differ          may differ
     ==========================================  ==================  ==================
 

@@ -88,7 +88,8 @@ def test_check_writes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_every_result_becomes_charts(name: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     result = load(name)
-    assert result is not None
+    if result is None:
+        pytest.skip(f"{name} is not measured yet, and the pages say so")
     draw(name, result, tmp_path)
     named = re.findall(r"\(results:([\w.]+)\)", "".join(blocks(name, result).values()))
     assert sorted(named) == sorted(path.name for path in tmp_path.iterdir())

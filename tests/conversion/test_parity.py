@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion import shard
+from lewm_data.conversion import output, shard
 from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.verify import verify_against
 from lewm_data.errors import UsageError
@@ -127,7 +127,7 @@ def test_file_of_an_older_scaler_is_verified_with_it(
     path, config = tmp_path / "old.h5", ConvertConfig(image_size=40, camera="front")
     with monkeypatch.context() as patch:
         patch.setattr(shard, "Scaler", functools.partial(Scaler, version=1))
-        patch.setattr(shard, "SCALER_VERSION", 1)
+        patch.setattr(output, "SCALER_VERSION", 1)
         convert(str(recorded), path, config)
     with h5py.File(path, "r+") as file:
         del file.attrs["attributes_sha256"], file.attrs["scaler_version"]  # as such a file is

@@ -90,6 +90,6 @@ def test_findings_give_the_first_step_across_batches() -> None:
     found = {found.code: (found.step, found.found) for found in check.findings(episode=1, file="video.mp4")}
     assert found == {
         "frames_black": (4, "5 black frames"),
-        "frames_constant": (14, "1 frames of one color"),
+        "frames_constant": (14, "1 frame of one color"),
         "camera_frozen": (23, "14 equal ones in a row"),
     }
