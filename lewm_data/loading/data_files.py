@@ -19,8 +19,7 @@ from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import DataFile, LocalFile
 from lewm_data.format.hdf5 import open_file, refuse_references, register_codecs
 from lewm_data.format.segments import find_segments
-from lewm_data.loading.chunk_reader import ChunkReader
-from lewm_data.loading.readers import FrameReader, Hdf5Reader
+from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader
 from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.metadata_cache import cached_metadata, open_metadata, parts_of
 from lewm_data.loading.remote.reader import RemoteReader

@@ -23,10 +23,10 @@ from lewm_data.format.hdf5 import read_values, wrap_hdf5_errors
 from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import PIXELS, is_pixels
-from lewm_data.loading.chunk_reader import ChunkReader
 from lewm_data.loading.data_files import make_reader, open_data_file
 from lewm_data.loading.distributed import MAX_WORKERS
 from lewm_data.loading.readers import (
+    ChunkReader,
     FrameRead,
     FrameReader,
     ReaderKind,
