@@ -160,9 +160,9 @@ def _scaling(result: Result) -> Iterator[tuple[str, str]]:
 
 
 def loaders(result: Result) -> list[dict[str, Any]]:
-    """Rows of the last throughput result, if it comes from the same processor and frames as a training result."""
+    """Rows of the last throughput result, if it comes from the same machine and frames as a training result."""
     throughput, size = load("throughput"), f"{result['side']}x{result['side']}"
-    if throughput is None or throughput["machine"]["processor"] != result["machine"]["processor"]:
+    if throughput is None or any(throughput["machine"][key] != result["machine"][key] for key in ("processor", "cpus")):
         return []
     shown = ("ram_thread", "lzf_thread", "swm_lance", "swm_hdf5", "lerobot_torchcodec")
     rows = {row["name"]: row for row in throughput["rows"] if size in throughput["source"]}
@@ -171,7 +171,7 @@ def loaders(result: Result) -> list[dict[str, Any]]:
 
 def _training(result: Result) -> Iterator[tuple[str, str]]:
     consumed = result["windows_per_second"]
-    yield "chart", chart("Windows per second: what LeWM consumes, and what loaders deliver", "training.png")
+    yield "chart", chart("Windows per second that LeWM consumes and this machine's loaders deliver", "training.png")
     yield (
         "summary",
         (

@@ -141,12 +141,14 @@ def _scaling(result: Result, folder: Path, machine: str) -> None:
 
 
 def _training(result: Result, folder: Path, machine: str) -> None:
-    model = {"label": f"LeWM consumes ({result['device_type']})", "group": "limit", **result}
-    bars = [Bar(row["label"], row["group"], Spread(**row["windows_per_second"])) for row in (model, *loaders(result))]
+    model = {"label": f"LeWM consumes ({result['device_type']})", **result}
+    steps = result.get("variants", []) if len(result.get("variants", [])) > 1 else [model]
+    rows = *({"group": "limit", **row} for row in steps), *loaders(result)
+    bars = [Bar(row["label"], row["group"], Spread(**row["windows_per_second"])) for row in rows]
     draw_bars(
-        folder / "training.png", bars, title="Is the data or the model the limit?", show=count,
+        folder / "training.png", bars, title="How many windows does LeWM consume?", show=count,
         axis="windows per second, log scale (line: slowest to fastest round)", groups=GROUPS | {"limit": "the model"},
-        note=f"LeWM: batch {result['batch_size']} on {result['device']}; loaders: the last throughput result",
+        note=f"LeWM: batch {result['batch_size']} on {result['device']}",
     )  # fmt: skip
 
 

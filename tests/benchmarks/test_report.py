@@ -129,7 +129,8 @@ def test_training_shows_loaders_of_the_same_machine_only(monkeypatch: pytest.Mon
     result, throughput = load("training"), load("throughput")
     assert result is not None
     assert throughput is not None
-    result["machine"]["processor"], throughput["machine"]["processor"] = "the same", processor
+    throughput["machine"] = {**result["machine"], "processor": processor}
+    result["machine"]["processor"] = "the same"
     monkeypatch.setattr("benchmarks.blocks.load", lambda name: throughput)
     assert ("RAM cache, threads, delivers" in blocks("training", result)["table"]) == (processor == "the same")
 
