@@ -63,7 +63,7 @@ class Proxy:
         options = {"endpoint_url": self.endpoint, "key": "me", "secret": "secret"}
         # Test frames are small: with the default sizes, a whole file would come in one request.
         small = {"max_gap_bytes": 100, "max_request_bytes": 6000}
-        settings = {"timeout_seconds": 20.0, "retry_seconds": 20.0} | small | settings
+        settings = {"timeout_seconds": 20.0, "retry_seconds": 60.0} | small | settings
         return RemoteConfig(storage_options=options, **settings)
 
 
