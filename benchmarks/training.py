@@ -7,7 +7,7 @@ On a GPU, every variant of the step is timed in interleaved rounds, its gradient
 float32, and the fastest that agrees is trained for 500 steps with three seeds: its loss must be within the spread that
 the seeds make in eager training. On a CPU, only the default is timed, and the variants are compared on small frames.
 
-    python -m benchmarks.training            batch 128 on a GPU (8 minutes at most), 8 on a CPU
+    python -m benchmarks.training            batch 128 on a GPU (some minutes), 8 on a CPU
     python -m benchmarks.training --full     longer
     python -m benchmarks.training --quick    a small model, two steps: shows that it works
 """

@@ -80,8 +80,8 @@ class FrameReader(Protocol):
 
 
 _MAX_THREADS = {"none": 4, "lz4": 4}
-"""Threads that still help. On 16 cores, uncompressed files gave 27,000 windows/s to 4 threads and 22,300 to 16, lz4
-10,400 and 7,900; LZF and the RAM cache gained up to 16."""
+"""Threads that still help. On 16 cores, uncompressed files gave 21,400 windows/s to 4 threads and 6,000 to 16, lz4
+7,000 and 4,400; LZF and the RAM cache gained up to 16 (docs/codecs_and_cache.md)."""
 
 
 class ChunkReader:
