@@ -27,6 +27,8 @@ def encode_video(
         first = frames[0]
         height, width = first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)
         stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
+        # For fewer frames than it delays for B-frames, x265 returns times that it never set: the muxer refuses some.
+        stream.codec_context.max_b_frames = 0
         for name, value in attributes.items():
             setattr(stream.codec_context, name, value)
         for number, picture in enumerate([*frames, None]):
