@@ -22,9 +22,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from rich.console import Console
 
-from lewm_data.config import public_storage_options
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError, redact
+from lewm_data.loading.remote.config import public_storage_options
 from lewm_data.training.export import export
 from lewm_data.training.lewm import LeWMModule
 

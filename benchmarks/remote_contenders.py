@@ -16,8 +16,9 @@ import numpy as np
 from benchmarks import compiled_server
 from benchmarks.contenders.base import Settings, window_order
 from benchmarks.datasets import repeat_dataset
-from lewm_data.config import ConvertConfig, RemoteConfig
+from lewm_data.config import ConvertConfig
 from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, PIXELS, STATE
+from lewm_data.loading.remote.config import RemoteConfig
 
 HDF5, JPEG, LANCE = "frames.h5", "frames-jpeg.h5", "frames.lance"
 LABELS = {

@@ -19,15 +19,16 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from lewm_data.api import assess, convert, inspect, merge, preview, verify
-    from lewm_data.config import ConvertConfig, RemoteConfig
+    from lewm_data.config import ConvertConfig
     from lewm_data.datamodule import LeWMDataModule
     from lewm_data.loading.batches import whole_batch
     from lewm_data.loading.dataset import WindowDataset
+    from lewm_data.loading.remote.config import RemoteConfig
 
 _MODULES = {
     "ConvertConfig": "lewm_data.config",
     "LeWMDataModule": "lewm_data.datamodule",
-    "RemoteConfig": "lewm_data.config",
+    "RemoteConfig": "lewm_data.loading.remote.config",
     "WindowDataset": "lewm_data.loading.dataset",
     "assess": "lewm_data.api",
     "convert": "lewm_data.api",

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lewm_data.arguments import ProgressReporter, StrPath, merged_config, place_of, source_of
-from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig, RemoteConfig
+from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
 from lewm_data.conversion import merge as merging
 from lewm_data.conversion import pipeline
 from lewm_data.conversion.inspect import inspect_source
-from lewm_data.conversion.output import check_output
+from lewm_data.conversion.output import ConversionResult, check_output
 from lewm_data.conversion.plan import shortfalls
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy, advised_policy
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.paths import is_address, local_path
-from lewm_data.resources import Progress, available_memory_bytes
+from lewm_data.resources import Progress, available_memory_bytes, silent
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 
 if TYPE_CHECKING:
@@ -32,12 +33,8 @@ if TYPE_CHECKING:
     from lewm_data.viewing.preview import PreviewResult
 
 
-def _no_progress(what: str, done: int, total: int) -> None:
-    """Reports nothing."""
-
-
 def inspect(
-    source: StrPath, config: ConvertConfig | None = None, *, progress: Progress = _no_progress, **settings: Any
+    source: StrPath, config: ConvertConfig | None = None, *, progress: Progress = silent, **settings: Any
 ) -> InspectResult:
     """Reports what is wrong with a LeRobot dataset and what a conversion would take, without converting anything.
 
@@ -76,10 +73,10 @@ def convert(
     output: StrPath,
     config: ConvertConfig | None = None,
     *,
-    progress: Progress = _no_progress,
+    progress: Progress = silent,
     reporter: pipeline.Reporter | None = None,
     **settings: Any,
-) -> pipeline.ConversionResult:
+) -> ConversionResult:
     """Converts a LeRobot dataset to one HDF5 file.
 
     It resumes by itself after an interruption: finished shards stay in ``<output>.partial`` until the file is complete.
@@ -111,7 +108,7 @@ def verify(
     against: StrPath | None = None,
     *,
     remote: RemoteConfig | None = None,
-    progress: Progress = _no_progress,
+    progress: Progress = silent,
 ) -> VerifyResult:
     """Checks every checksum and invariant of a converted file, and compares it with its source on request.
 
@@ -150,7 +147,7 @@ def merge(
     overwrite: bool = False,
     allow_duplicates: bool = False,
     remote: RemoteConfig | None = None,
-    progress: Progress = _no_progress,
+    progress: Progress = silent,
 ) -> MergeResult:
     """Joins converted files into one by copying their stored chunks, without compressing anything again.
 
@@ -190,7 +187,7 @@ def preview(
     output: StrPath,
     config: PreviewConfig | None = None,
     *,
-    progress: Progress = _no_progress,
+    progress: Progress = silent,
     waiting: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> PreviewResult:
@@ -225,7 +222,7 @@ def assess(
     *,
     png: StrPath | None = None,
     overwrite: bool = False,
-    progress: Progress = _no_progress,
+    progress: Progress = silent,
     **settings: Any,
 ) -> Assessment:
     """Judges, without a GPU, whether a world model can learn from a recording.
@@ -274,13 +271,11 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Foo
     """Reads a converted file or a dataset as small arrays; and says which policy a conversion of it needs."""
     from lewm_data.quality.assess import reading
 
-    if is_address(source):
+    if is_address(source) or Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
         from lewm_data.loading.data_files import local_copy
 
         with local_copy(source, progress=progress) as copy:
             return reading.read_converted(copy, camera=config.camera, progress=progress), None
-    if Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
-        return reading.read_converted(Path(source), camera=config.camera, progress=progress), None
     settings = ConvertConfig(
         camera=config.camera,
         episodes=config.episodes,

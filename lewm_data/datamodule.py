@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import Compression, ConvertConfig, RemoteConfig, Resize
+from lewm_data.config import Compression, ConvertConfig, Resize
 from lewm_data.errors import redact
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.format.schema import ACTION, STATE
@@ -27,6 +27,7 @@ from lewm_data.loading.idle_windows import IdleWeight
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.provenance import DATASET_IDX, TASK, TASK_COLUMN, TASK_IDX
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.sampler import check_batch_size
 from lewm_data.loading.settings import check_converted, check_settings, list_of_names, plain_settings
 from lewm_data.loading.sources import Source, Sources

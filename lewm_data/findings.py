@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from lewm_data.catalog import CATALOG, Severity
+from lewm_data.errors import DirtyDataError
 from lewm_data.notation import episode_ranges
 
 DirtyEpisodePolicy = Literal["fail", "skip", "keep"]
@@ -217,6 +218,16 @@ def advised_policy(findings: Sequence[Finding], num_episodes: int) -> DirtyEpiso
     if not kept.refused and len(kept.dropped) < dropped and 2 * dropped > num_episodes:
         return "keep"
     return "skip" if dropped < num_episodes else None
+
+
+def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Finding]) -> DirtyDataError:
+    """Makes the error that refuses a dataset. It states the first reason and carries all findings."""
+    first = refused[0].sentence() if refused else "No episode has a frame for every row."
+    more = f" ({len(refused) - 1} more in the report)" if len(refused) > 1 else ""
+    return DirtyDataError(
+        f"{source}: refused: better no data than toxic data. {first}{more}",
+        [found.to_json() for found in findings],
+    )
 
 
 def _handling(found: Finding, policy: DirtyEpisodePolicy) -> Handling:

@@ -23,7 +23,7 @@ MAX_SHIFT = 1000
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> None:
-    """Refuses anything but a whole number.
+    """Refuses anything but a whole number that is large enough.
 
     Args:
         name: Name of the setting, for the message.
@@ -34,8 +34,7 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
         UsageError: It is no whole number, or too small; says what to write instead.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
-        if value < least:
-            raise UsageError(f"{name} is {value}, but must be {least} or more.")
+        check_least(name, int(value), least)
         return
     remedy = ""
     if isinstance(value, (list, tuple)):
@@ -45,14 +44,24 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
     raise UsageError(f"{name} is {value!r}, but must be one whole number, {least} or more.{remedy}")
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuses anything but one of some words.
+def check_least(name: str, value: float, least: float) -> None:
+    """Refuses NaN, and numbers that are too small.
+
+    Raises:
+        UsageError: Names the setting, its value and the smallest allowed one.
+    """
+    if not value >= least:
+        raise UsageError(f"{name} is {value}, but must be {least} or more.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuses anything but one of some choices.
 
     Raises:
         UsageError: It is none of them; names them.
     """
     if value not in choices:
-        raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
+        raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(map(str, choices))}.")
 
 
 def parse_image_size(image_size: int | str) -> tuple[int, int] | None:

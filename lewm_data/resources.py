@@ -16,6 +16,9 @@ import psutil
 Progress = Callable[[str, int, int], None]
 """A progress callback: what is being done, how much of it is done, and the total."""
 
+MAX_WORKERS = 16
+"""Most threads or processes that read one file."""
+
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
 _CGROUP_V1_CPU = Path("/sys/fs/cgroup/cpu")

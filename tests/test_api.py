@@ -156,7 +156,7 @@ def test_functions_keep_their_names_after_their_modules_are_loaded(small: Path, 
 
 def test_using_the_functions_loads_neither_torch_nor_lerobot() -> None:
     code = (
-        "import sys, lewm_data\n"
+        "import sys, lewm_data, lewm_data.loading.data_files, lewm_data.viewing.converted\n"
         "lewm_data.inspect, lewm_data.convert, lewm_data.verify, lewm_data.merge, lewm_data.ConvertConfig\n"
         "sys.exit(', '.join({'torch', 'lerobot', 'lightning'} & set(sys.modules)) or 0)"
     )

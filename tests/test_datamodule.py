@@ -19,11 +19,12 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from lewm_data.config import ConvertConfig, RemoteConfig
+from lewm_data.config import ConvertConfig
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import UsageError
 from lewm_data.findings import Finding
 from lewm_data.loading.normalizer import IMAGENET_MEAN, IMAGENET_STD
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore
 from tests.loading import ddp_script, files
 

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "drawing": set(),
     "notation": {"errors"},
     "catalog": set(),
-    "findings": {"notation", "catalog"},
+    "findings": {"errors", "notation", "catalog"},
     "resources": {"errors"},
     "locks": {"errors", "machine_errors"},
     "paths": {"errors", "machine_errors"},

@@ -20,12 +20,12 @@ from lewm_data.conversion.fingerprint import open_with, source_fingerprint
 from lewm_data.conversion.plan import Plan, cut_part, make_plan
 from lewm_data.conversion.sample import sample_frames
 from lewm_data.errors import DirtyDataError, SourceError
-from lewm_data.findings import Decision, Finding, decide
+from lewm_data.findings import Decision, Finding, decide, dirty_error
 from lewm_data.format.codecs import settle_quality
 from lewm_data.format.schema import EPISODE_IDX, ROW_DTYPES, STEP_IDX
 from lewm_data.notation import parse_part
 from lewm_data.quality.validate import validate
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.source.data_files import fetch_files
 from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
@@ -165,16 +165,6 @@ class Inspection:
         }
 
 
-def dirty_error(source: str, refused: Sequence[Finding], findings: Sequence[Finding]) -> DirtyDataError:
-    """Makes the error that refuses a dataset. It states the first reason and carries all findings."""
-    first = refused[0].sentence() if refused else "No episode has a frame for every row."
-    more = f" ({len(refused) - 1} more in the report)" if len(refused) > 1 else ""
-    return DirtyDataError(
-        f"{source}: refused: better no data than toxic data. {first}{more}",
-        [found.to_json() for found in findings],
-    )
-
-
 def refuse(inspection: Inspection, findings: Sequence[Finding]) -> NoReturn:
     """Refuses the dataset, because of what decoding found or because no episode is left.
 
@@ -190,7 +180,7 @@ def inspect_source(
     config: ConvertConfig,
     *,
     any_camera: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Inspection:
     """Reads metadata, rows and video headers, and decodes a few frames to make a plan.
 

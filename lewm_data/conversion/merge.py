@@ -24,7 +24,7 @@ from lewm_data.format.schema import DONE_RUN, EP_LEN, is_pixels, is_value
 from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
 from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.machine_errors import raise_machine_error
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 
 
 def file_shape(file: h5py.File, header: FileHeader) -> FileShape:
@@ -78,7 +78,7 @@ def merge(
     *,
     overwrite: bool = False,
     allow_duplicates: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> FileHeader:
     """Joins files of this format into one.
 

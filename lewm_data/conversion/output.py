@@ -1,4 +1,4 @@
-"""A conversion's output: its folder, its lock, its root attributes, and plain explanations of failures to write."""
+"""A conversion's output: its folder, lock and root attributes, why it cannot be written, and what came out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lewm_data
 from lewm_data.conversion.inspect import Inspection
+from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.errors import LewmDataError, OutputError, ResourceError
 from lewm_data.findings import Finding
 from lewm_data.format.codecs import settle_quality
@@ -20,9 +23,68 @@ from lewm_data.format.schema import ROW_DTYPES
 from lewm_data.format.writer import sync
 from lewm_data.locks import exclusive
 from lewm_data.machine_errors import machine_error, system_errno, system_reason
-from lewm_data.notation import parse_part
+from lewm_data.notation import count_of, parse_part
 from lewm_data.source.scale import SCALER_VERSION
 from lewm_data.source.selection import file_column
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ConversionResult:
+    """The outcome of a conversion.
+
+    Attributes:
+        path: The file.
+        header: Its root attributes.
+        num_episodes: Episodes in the file.
+        num_steps: Steps in the file.
+        found_while_decoding: The findings of the header that only decoding could show.
+        remarks: How each camera was shifted, and why; empty if no shift was asked for.
+        num_reused: Episodes whose frames were copied from an earlier conversion.
+        file_bytes: Size of the file, including the shards that stay next to it.
+        seconds: Time taken, including the inspection.
+        frames_per_second: Frames written per second of conversion; 0 if an earlier run had written all of them.
+        peak_memory_bytes: Highest resident memory of this process so far.
+    """
+
+    path: Path
+    header: FileHeader
+    num_episodes: int
+    num_steps: int
+    found_while_decoding: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
+    num_reused: int = 0
+    file_bytes: int
+    seconds: float
+    frames_per_second: float
+    peak_memory_bytes: int
+
+    def __repr__(self) -> str:
+        """One line: the file, what it holds, and what it took; and one for each camera that was to be shifted."""
+        line = (
+            f"{self.path}: {count_of(self.num_episodes, 'episode')}, {count_of(self.num_steps, 'step')}, "
+            f"{self.file_bytes / MEGABYTE:,.0f} MB in {self.seconds:,.1f} s ({self.frames_per_second:,.0f} frames/s, "
+            f"{self.peak_memory_bytes / MEGABYTE:,.0f} MB of memory at the peak)"
+        )
+        reused = [f"reuse: frames of {count_of(self.num_reused, 'episode')}"] * (self.num_reused > 0)
+        return "\n".join([line, *(f"shift: {remark}" for remark in self.remarks), *reused])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``lewm-data convert --json`` prints."""
+        return {
+            "path": str(self.path),
+            "num_episodes": self.num_episodes,
+            "num_steps": self.num_steps,
+            "columns": self.header.cameras,
+            "file_bytes": self.file_bytes,
+            "seconds": round(self.seconds, 3),
+            "frames_per_second": round(self.frames_per_second, 1),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "shifts": self.header.sources[0].shifts,
+            "num_reused": self.num_reused,
+            "dropped_episodes": list(self.header.dropped_episodes),
+            "findings": [found.to_json() for found in self.header.findings],
+            "fingerprint": self.header.fingerprint,
+        }
 
 
 def work_folder(output: Path) -> Path:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, inspect_source
 from lewm_data.conversion.join import join_shards
-from lewm_data.conversion.output import check_output, free_disk_bytes, output_place, work_folder
-from lewm_data.conversion.plan import MEGABYTE, cut_shards, memory_remedies, shortfalls
-from lewm_data.conversion.reuse import find_donor
+from lewm_data.conversion.output import ConversionResult, check_output, free_disk_bytes, output_place, work_folder
+from lewm_data.conversion.plan import cut_shards, memory_remedies, shortfalls
+from lewm_data.conversion.reuse import with_donor
 from lewm_data.conversion.shard import write_shard
 from lewm_data.conversion.watchdog import Heartbeat, raise_if_interrupted
 from lewm_data.conversion.work_folder import WorkFolder, kept_bytes, remove_leftovers
-from lewm_data.errors import DirtyDataError, FormatError, InterruptedConversionError, ResourceError, UsageError
-from lewm_data.findings import Finding
-from lewm_data.format.codecs import settle_quality
-from lewm_data.format.header import FileHeader
+from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
 from lewm_data.format.schema import ACTION
-from lewm_data.notation import count_of
-from lewm_data.paths import expand, is_file, local_path
+from lewm_data.paths import local_path
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 
 _MAX_COMPRESS_THREADS = 4
@@ -51,65 +45,6 @@ class Reporter:
 
     def waiting(self) -> None:
         """Another process is converting to the same output."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class ConversionResult:
-    """The outcome of a conversion.
-
-    Attributes:
-        path: The file.
-        header: Its root attributes.
-        num_episodes: Episodes in the file.
-        num_steps: Steps in the file.
-        found_while_decoding: The findings of the header that only decoding could show.
-        remarks: How each camera was shifted, and why; empty if no shift was asked for.
-        num_reused: Episodes whose frames were copied from an earlier conversion.
-        file_bytes: Size of the file, including the shards that stay next to it.
-        seconds: Time taken, including the inspection.
-        frames_per_second: Frames written per second of conversion; 0 if an earlier run had written all of them.
-        peak_memory_bytes: Highest resident memory of this process so far.
-    """
-
-    path: Path
-    header: FileHeader
-    num_episodes: int
-    num_steps: int
-    found_while_decoding: tuple[Finding, ...]
-    remarks: tuple[str, ...] = ()
-    num_reused: int = 0
-    file_bytes: int
-    seconds: float
-    frames_per_second: float
-    peak_memory_bytes: int
-
-    def __repr__(self) -> str:
-        """One line: the file, what it holds, and what it took; and one for each camera that was to be shifted."""
-        line = (
-            f"{self.path}: {count_of(self.num_episodes, 'episode')}, {count_of(self.num_steps, 'step')}, "
-            f"{self.file_bytes / MEGABYTE:,.0f} MB in {self.seconds:,.1f} s ({self.frames_per_second:,.0f} frames/s, "
-            f"{self.peak_memory_bytes / MEGABYTE:,.0f} MB of memory at the peak)"
-        )
-        reused = [f"reuse: frames of {count_of(self.num_reused, 'episode')}"] * (self.num_reused > 0)
-        return "\n".join([line, *(f"shift: {remark}" for remark in self.remarks), *reused])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object that ``lewm-data convert --json`` prints."""
-        return {
-            "path": str(self.path),
-            "num_episodes": self.num_episodes,
-            "num_steps": self.num_steps,
-            "columns": self.header.cameras,
-            "file_bytes": self.file_bytes,
-            "seconds": round(self.seconds, 3),
-            "frames_per_second": round(self.frames_per_second, 1),
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "shifts": self.header.sources[0].shifts,
-            "num_reused": self.num_reused,
-            "dropped_episodes": list(self.header.dropped_episodes),
-            "findings": [found.to_json() for found in self.header.findings],
-            "fingerprint": self.header.fingerprint,
-        }
 
 
 def convert(
@@ -154,7 +89,7 @@ def convert(
 
             inspection = inspect_source(source, config, progress=inspecting)
         inspection.refuse_if_dirty()
-        inspection = _with_donor(inspection, output)
+        inspection = with_donor(inspection, output)
         assert inspection.plan is not None
         problems = shortfalls(
             inspection.plan,
@@ -176,36 +111,6 @@ def convert(
         raise ResourceError(
             f"{source}: out of memory. {memory_remedies(config, 1)} Then run the same command again to resume."
         ) from error
-
-
-def _with_donor(inspection: Inspection, output: Path) -> Inspection:
-    """Looks for an earlier conversion to take frames from: the file named, or the output that is replaced.
-
-    Raises:
-        UsageError: The file named is not there or not of this format.
-    """
-    config = inspection.config
-    named = None if config.reuse is None else expand(config.reuse)
-    path = named or output
-    if not is_file(path):
-        if named is not None:
-            raise UsageError(f"--reuse {named}: no such file. Name a file that an earlier conversion made.")
-        return inspection
-    assert inspection.image_size is not None
-    try:
-        donor = find_donor(
-            path,
-            cameras=inspection.cameras,
-            size=inspection.image_size,
-            resize=config.resize,
-            compression=config.compression,
-            lossy_quality=settle_quality(config.compression, config.quality),
-        )
-    except FormatError:
-        if named is not None:
-            raise
-        return inspection  # it is about to be replaced, and may be anything
-    return dataclasses.replace(inspection, donor=donor)
 
 
 class _Conversion:

@@ -17,12 +17,14 @@ from typing import NamedTuple
 import h5py
 
 import lewm_data
+from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.merge import stored_frames
-from lewm_data.errors import DamagedChunkError, FormatError
-from lewm_data.format.codecs import StoredChunk
+from lewm_data.errors import DamagedChunkError, FormatError, UsageError
+from lewm_data.format.codecs import StoredChunk, settle_quality
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
+from lewm_data.paths import expand, is_file
 from lewm_data.source.decode import DecodeJob, JobEnd
 from lewm_data.source.scale import SCALER_VERSION
 
@@ -54,6 +56,36 @@ class Donor:
     def num_reused(self, header: FileHeader) -> int:
         """Episodes of a finished file whose frames were taken from this one."""
         return sum(digest in self.rows for record in header.sources for digest in record.digests)
+
+
+def with_donor(inspection: Inspection, output: Path) -> Inspection:
+    """Looks for an earlier conversion to take frames from: the file named, or the output that is replaced.
+
+    Raises:
+        UsageError: The file named is not there or not of this format.
+    """
+    config = inspection.config
+    named = None if config.reuse is None else expand(config.reuse)
+    path = named or output
+    if not is_file(path):
+        if named is not None:
+            raise UsageError(f"--reuse {named}: no such file. Name a file that an earlier conversion made.")
+        return inspection
+    assert inspection.image_size is not None
+    try:
+        donor = find_donor(
+            path,
+            cameras=inspection.cameras,
+            size=inspection.image_size,
+            resize=config.resize,
+            compression=config.compression,
+            lossy_quality=settle_quality(config.compression, config.quality),
+        )
+    except FormatError:
+        if named is not None:
+            raise
+        return inspection  # it is about to be replaced, and may be anything
+    return dataclasses.replace(inspection, donor=donor)
 
 
 def find_donor(

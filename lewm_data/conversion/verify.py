@@ -16,7 +16,7 @@ from lewm_data.conversion.loss import Loss
 from lewm_data.errors import LewmDataError, UsageError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, refuse_references
-from lewm_data.format.header import ColumnStatistics, FileHeader
+from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import broken_rules, storage_problems
 from lewm_data.format.schema import (
     ACTION,
@@ -30,9 +30,9 @@ from lewm_data.format.schema import (
     is_pixels,
     is_value,
 )
-from lewm_data.format.statistics import column_statistics, rows_at_once
+from lewm_data.format.statistics import ColumnStatistics, column_statistics, rows_at_once
 from lewm_data.machine_errors import raise_machine_error
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.source.open import open_source
 from lewm_data.source.scale import SCALER_VERSIONS
 from lewm_data.source.selection import NO_STATE, column_name
@@ -60,7 +60,7 @@ def verify_file(
     *,
     content: bool = True,
     alone: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[str]:
     """Checks every rule of the format and every checksum of a file.
 
@@ -94,7 +94,7 @@ def verify_file(
         return problems
 
 
-def verify_against(path: Path, source: str, *, progress: Progress = lambda what, done, total: None) -> AgainstSource:
+def verify_against(path: Path, source: str, *, progress: Progress = silent) -> AgainstSource:
     """Decodes the source again and compares every frame and every row with a file.
 
     Frames must be equal. Those of a lossy file must be as close to the source as encoding them again; see

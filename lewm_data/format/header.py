@@ -14,30 +14,12 @@ from lewm_data.findings import Finding
 from lewm_data.format.attributes import as_integers, as_list, as_object, hash_attributes, integer, number, parse
 from lewm_data.format.hdf5 import HDF5_ERRORS
 from lewm_data.format.schema import camera_name
+from lewm_data.format.statistics import ColumnStatistics
 from lewm_data.machine_errors import raise_machine_error
 from lewm_data.notation import MAX_IMAGE_SIDE
 
 ATTRIBUTES_CHECKSUM = "attributes_sha256"
 """Root attribute with the names of the others and a hash of their values: HDF5 has no checksum for attributes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ColumnStatistics:
-    """Statistics over all N steps of one numeric column, per dimension, in float64.
-
-    Attributes:
-        count: Steps that went in; NaN and infinite values are left out of the rest.
-        mean: Arithmetic mean, one value per flattened dimension.
-        std: Population standard deviation.
-        min: Smallest value.
-        max: Largest value.
-    """
-
-    count: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    min: tuple[float, ...]
-    max: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,7 +224,9 @@ class FileHeader:
                 for name, names in parse(attributes, "feature_names", dict).items()
             },
             tasks={int(index): str(text) for index, text in parse(attributes, "tasks", dict).items()},
-            statistics={name: _statistics(v) for name, v in parse(attributes, "statistics", dict).items()},
+            statistics={
+                name: ColumnStatistics.from_json(item) for name, item in parse(attributes, "statistics", dict).items()
+            },
             dirty_episode_policy=str(attributes["dirty_episode_policy"]),
             findings=tuple(_finding(item) for item in parse(attributes, "findings", list)),
             dropped_episodes=as_integers(parse(attributes, "dropped_episodes", list)),
@@ -294,16 +278,3 @@ def _finding(value: Any) -> Finding:
         return Finding.from_json(as_object(value))
     except TypeError as error:  # a field is missing
         raise ValueError(f"findings: {error}") from error
-
-
-def _statistics(value: Any) -> ColumnStatistics:
-    stated = as_object(value)
-    if not isinstance(stated["count"], int):
-        raise ValueError(f"statistics: count is {stated['count']!r}")
-    return ColumnStatistics(
-        count=stated["count"],
-        mean=tuple(as_list(stated["mean"])),
-        std=tuple(as_list(stated["std"])),
-        min=tuple(as_list(stated["min"])),
-        max=tuple(as_list(stated["max"])),
-    )

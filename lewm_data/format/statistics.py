@@ -4,15 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
 
-from lewm_data.format.header import ColumnStatistics
+from lewm_data.format.attributes import as_list, as_object
 from lewm_data.format.schema import is_value, rows_per_chunk
 
 _BLOCK_VALUES = 1 << 18
 """Values to read at once, unless one chunk has more: 2 MB in float64, and a few times that during a sum."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnStatistics:
+    """Statistics over all N steps of one numeric column, per dimension, in float64.
+
+    Attributes:
+        count: Steps that went in; NaN and infinite values are left out of the rest.
+        mean: Arithmetic mean, one value per flattened dimension.
+        std: Population standard deviation.
+        min: Smallest value.
+        max: Largest value.
+    """
+
+    count: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, value: Any) -> ColumnStatistics:
+        """Reads statistics from a file's root attributes, which may hold anything.
+
+        Raises:
+            KeyError: A field is missing.
+            ValueError: A field is malformed.
+        """
+        stated = as_object(value)
+        if not isinstance(stated["count"], int):
+            raise ValueError(f"statistics: count is {stated['count']!r}")
+        return cls(
+            count=stated["count"],
+            mean=tuple(as_list(stated["mean"])),
+            std=tuple(as_list(stated["std"])),
+            min=tuple(as_list(stated["min"])),
+            max=tuple(as_list(stated["max"])),
+        )
 
 
 def file_statistics(file: h5py.File) -> dict[str, ColumnStatistics]:

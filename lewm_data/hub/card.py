@@ -26,8 +26,37 @@ _MAX_DIMENSIONS = 64
 _MAX_TASKS = 20
 _MAX_RANGES = 20
 _MAX_LETTERS = 500
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_LARGER_SIZES = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
+_SIZES = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"]
+"""The Hub's size categories: up to three digits, then one more digit each."""
+
+
+_LOADING = """\
+## Load it
+
+```
+{pull}
+```
+
+In a Lightning trainer:
+
+```python
+from lewm_data import LeWMDataModule
+
+dm = LeWMDataModule(h5_path={name}, num_steps=4, frameskip=5)
+# trainer.fit(model, datamodule=dm)
+```
+
+In stable-worldmodel (importing the adapter registers the format; without it, leave out `format`):
+
+```python
+from pathlib import Path
+
+import lewm_data.adapters.stable_worldmodel
+from stable_worldmodel.data import load_dataset
+
+path = Path({name}).absolute()  # a relative path means its cache folder
+dataset = load_dataset(path, format="lewm", num_steps=4, frameskip=5)
+```"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,10 +148,7 @@ def _repo_name(path: Path) -> str:
 
 
 def _size_category(num_steps: int) -> str:
-    for limit, name in (*_SIZES, *_LARGER_SIZES):
-        if num_steps < limit:
-            return name
-    return "1B<n<10B"
+    return _SIZES[min(max(0, len(str(num_steps)) - 3), len(_SIZES) - 1)]
 
 
 def _title(facts: CardFacts, repo_id: str) -> Iterator[str]:
@@ -141,32 +167,8 @@ def _title(facts: CardFacts, repo_id: str) -> Iterator[str]:
 
 
 def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
-    yield "## Load it"
-    yield ""
-    yield "```"
-    yield shlex.join(["lewm-data", "pull", repo_id, facts.name])
-    yield "```"
-    yield ""
-    yield "In a Lightning trainer:"
-    yield ""
-    yield "```python"
-    yield "from lewm_data import LeWMDataModule"
-    yield ""
-    yield f"dm = LeWMDataModule(h5_path={json.dumps(facts.name)}, num_steps=4, frameskip=5)"
-    yield "# trainer.fit(model, datamodule=dm)"
-    yield "```"
-    yield ""
-    yield "In stable-worldmodel (importing the adapter registers the format; without it, leave out `format`):"
-    yield ""
-    yield "```python"
-    yield "from pathlib import Path"
-    yield ""
-    yield "import lewm_data.adapters.stable_worldmodel"
-    yield "from stable_worldmodel.data import load_dataset"
-    yield ""
-    yield f"path = Path({json.dumps(facts.name)}).absolute()  # a relative path means its cache folder"
-    yield 'dataset = load_dataset(path, format="lewm", num_steps=4, frameskip=5)'
-    yield "```"
+    pull = shlex.join(["lewm-data", "pull", repo_id, facts.name])
+    yield _LOADING.format(pull=pull, name=json.dumps(facts.name))
     yield ""
     needs = {"lzf": "", "none": "", "jpeg": ", after `lewm_data.format.jpeg_filter.register()`"}
     yield f"Plain `h5py` reads it too{needs.get(facts.header.compression, ', after `import hdf5plugin`')}."
@@ -287,7 +289,7 @@ def _row(*cells: str) -> str:
 
 def _text(text: str) -> str:
     """Escapes untrusted text, so that Markdown shows it as it is, also in a table or a list."""
-    line = _line(text)
+    line = " ".join(printable(text).split())[:_MAX_LETTERS]
     escaped = re.sub(r"[\\`*_\[\]<>|#!&~$@]|(?<=:)//|(?<=www)\.", lambda found: f"\\{found[0]}", line)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)  # the start of a list or an underline
 
@@ -295,7 +297,3 @@ def _text(text: str) -> str:
 def _code(text: str) -> str:
     """Untrusted text as inline code if it is an ordinary name, otherwise as escaped text."""
     return f"`{text}`" if re.fullmatch(r"[\w./:+-]{1,500}", text) else _text(text)
-
-
-def _line(text: str) -> str:
-    return " ".join(printable(text).split())[:_MAX_LETTERS]

@@ -25,7 +25,7 @@ from lewm_data.format.writer import replace_durably
 from lewm_data.hub.card import HDF5_SUFFIXES
 from lewm_data.notation import count_of
 from lewm_data.paths import local_path
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.source.hub import hub_errors
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def pull(
     file: str | None = None,
     checksums: bool = False,
     overwrite: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     waiting: Callable[[], None] = lambda: None,
 ) -> PullResult:
     """Downloads a converted file and checks it before it gets its name.

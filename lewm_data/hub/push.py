@@ -15,7 +15,7 @@ from lewm_data.errors import InterruptedConversionError, LewmDataError, OutputEr
 from lewm_data.hub.card import dataset_card, read_facts
 from lewm_data.notation import count_of
 from lewm_data.paths import local_path
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo
@@ -64,7 +64,7 @@ def push(
     *,
     public: bool = False,
     overwrite: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> PushResult:
     """Uploads a converted file as a dataset repo, with a card written from the file's own attributes.
 

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import h5py
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import DataFile, LocalFile
 from lewm_data.format.hdf5 import open_file, refuse_references, register_codecs
 from lewm_data.format.segments import find_segments
 from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.metadata_cache import cached_metadata, open_metadata, parts_of
 from lewm_data.loading.remote.reader import RemoteReader
 from lewm_data.loading.remote.remote_object import RemoteObject
 from lewm_data.machine_errors import machine_errors
 from lewm_data.paths import expand, is_address, is_file, is_folder
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 
 _DOWNLOAD_BYTES = 16 << 20
 _NUM_DOWNLOADS = 8
@@ -146,7 +146,7 @@ def local_copy(
     place: str | Path,
     folder: Path | None = None,
     remote: RemoteConfig | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Iterator[Path]:
     """Yields a path on this machine that holds a file, for code that needs one, such as ``merge``.
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import (
     ACTION,
@@ -27,6 +26,7 @@ from lewm_data.loading.columns import check_columns, default_columns, load_value
 from lewm_data.loading.goals import Goal, draws_from_torch
 from lewm_data.loading.provenance import DATASET_IDX, TASK, TASK_IDX, Numbering, number_files, task_texts
 from lewm_data.loading.readers import FrameRead
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore
 from lewm_data.loading.windows import WindowIndex
 from lewm_data.notation import count_of

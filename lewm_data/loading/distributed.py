@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lewm_data.resources import num_cpus
+from lewm_data.resources import MAX_WORKERS, num_cpus
 
 if TYPE_CHECKING:
     import lightning
-
-MAX_WORKERS = 16
 
 
 @dataclass(frozen=True, slots=True)

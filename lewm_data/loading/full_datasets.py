@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
 from lewm_data.format.compatibility import Member, check_joinable
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name, is_pixels
@@ -15,6 +14,7 @@ from lewm_data.format.segments import Column
 from lewm_data.loading.columns import default_columns
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.provenance import number_files
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore
 from lewm_data.notation import count_of, parse_image_size
 from lewm_data.resources import Progress

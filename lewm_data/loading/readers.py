@@ -21,10 +21,9 @@ from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import open_unlocked, register_codecs
 from lewm_data.format.segments import Segment, group_by_segment
-from lewm_data.loading.distributed import MAX_WORKERS
 from lewm_data.loading.shared_memory import NodeMemory
 from lewm_data.machine_errors import raise_machine_error
-from lewm_data.resources import allow_open_files
+from lewm_data.resources import MAX_WORKERS, allow_open_files
 
 type ReaderKind = Literal["chunks", "library", "remote", "memory", "shared_memory"]
 

@@ -18,6 +18,7 @@ from lewm_data.errors import UsageError
 from lewm_data.loading.idle_windows import Thinning
 from lewm_data.loading.mixture import Mixture
 from lewm_data.loading.permutation import derive_key, hash_u64, permute
+from lewm_data.notation import check_least
 
 _DRAWS_SALT = 0x6F_A1
 
@@ -61,12 +62,11 @@ class WindowOrder:
 
     def __post_init__(self) -> None:
         for name, value in (("num_windows", self.num_windows), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}, but must be 1 or more.")
+            check_least(name, value, 1)
         if not 0 <= self.rank < self.world_size:
             raise UsageError(f"rank is {self.rank}, but must lie in [0, {self.world_size}), the world size.")
-        if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
-            raise UsageError(f"steps_per_epoch is {self.steps_per_epoch}, but must be 1 or more.")
+        if self.steps_per_epoch is not None:
+            check_least("steps_per_epoch", self.steps_per_epoch, 1)
         if self.mixture is not None and self.mixture.num_draws != self.num_windows:
             raise UsageError(f"num_windows is {self.num_windows}, but the mixture has {self.mixture.num_draws} draws.")
 

@@ -11,7 +11,7 @@ from lewm_data.loading.episode_selection import parse_selections
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode
 from lewm_data.loading.statistics import PER_DATASET
-from lewm_data.notation import check_count
+from lewm_data.notation import check_choice, check_count
 
 _LEAST = {"num_steps": 1, "frameskip": 1, "batch_size": 1, "steps_per_epoch": 1, "num_workers": 0}
 _CHOICES: Mapping[str, tuple[object, ...]] = {
@@ -38,8 +38,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             f"idle_weight is {settings['idle_weight']}, but must lie in [0, 1]; 1 draws every window alike."
         )
     for name, choices in _CHOICES.items():
-        if settings[name] not in choices:
-            raise UsageError(f"{name} is {settings[name]!r}, but must be one of {', '.join(map(str, choices))}.")
+        check_choice(name, settings[name], choices)
 
 
 def check_converted(settings: Mapping[str, Any], source: str) -> None:

@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import DamagedChunkError, FormatError, UsageError
 from lewm_data.format.codecs import Bytes
 from lewm_data.format.hdf5 import read_values, wrap_hdf5_errors
@@ -24,7 +23,6 @@ from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import PIXELS, is_pixels
 from lewm_data.loading.data_files import make_reader, open_data_file
-from lewm_data.loading.distributed import MAX_WORKERS
 from lewm_data.loading.readers import (
     ChunkReader,
     FrameRead,
@@ -33,8 +31,9 @@ from lewm_data.loading.readers import (
     ResidentReader,
     UnreadableFrameError,
 )
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.shared_memory import NodeMemory
-from lewm_data.resources import Progress
+from lewm_data.resources import MAX_WORKERS, Progress
 
 
 class FrameStore:

@@ -14,7 +14,7 @@ from lewm_data.quality import checks
 from lewm_data.quality.clock import Frames, drift_remedy
 from lewm_data.quality.row_scan import RowScan
 from lewm_data.quality.video_checks import Spans, check_spans, check_video, frames_are_equal
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.source.episodes import Report
 from lewm_data.source.files import link_out
 from lewm_data.source.media import MediaError
@@ -30,7 +30,7 @@ def validate(
     state_dtype: StateDtype = "float32",
     min_episode_steps: int = 1,
     whole: bool = True,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Report:
     """Checks a dataset against the catalog of findings.
 

@@ -15,7 +15,7 @@ from lewm_data.findings import Verdict
 from lewm_data.format.writer import replace_durably
 from lewm_data.notation import count_of
 from lewm_data.paths import expand, is_address
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.viewing import html, sheet
 from lewm_data.viewing.converted import ConvertedFile
 from lewm_data.viewing.raw import RawDataset
@@ -71,7 +71,7 @@ def make_preview(
     output: Path,
     config: PreviewConfig,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     waiting: Callable[[], None] = lambda: None,
 ) -> PreviewResult:
     """Makes a preview of a dataset, before its conversion or after.
@@ -115,9 +115,7 @@ def make_preview(
     return PreviewResult(path=output, file_bytes=output.stat().st_size, preview=preview)
 
 
-def open_recording(
-    source: str, config: PreviewConfig, progress: Progress = lambda what, done, total: None
-) -> Recording:
+def open_recording(source: str, config: PreviewConfig, progress: Progress = silent) -> Recording:
     """Opens a dataset for a preview.
 
     Args:

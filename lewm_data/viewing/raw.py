@@ -16,7 +16,7 @@ from lewm_data.findings import Finding, decide
 from lewm_data.format.schema import ACTION, STATE, camera_name
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.reading import read_dataset
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader
 from lewm_data.source.metadata import LeRobotDataset, done_words
@@ -32,9 +32,7 @@ _UNREADABLE = (SourceError, ValueError, KeyError)
 class RawDataset:
     """A LeRobot dataset in a folder or on the Hub; implements ``recording.Recording``."""
 
-    def __init__(
-        self, source: str, *, min_episode_steps: int, progress: Progress = lambda what, done, total: None
-    ) -> None:
+    def __init__(self, source: str, *, min_episode_steps: int, progress: Progress = silent) -> None:
         """Inspects a dataset with all of its cameras.
 
         Args:

@@ -18,7 +18,7 @@ from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE, pixels_column
 from lewm_data.notation import parse_episodes
 from lewm_data.quality.assess.answers import answer
 from lewm_data.quality.assess.judge import judge
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.viewing.judgment import judgment
 from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
 from lewm_data.viewing.recording import Recording, verdict
@@ -70,7 +70,7 @@ class Preview:
 def summarize(
     recording: Recording,
     config: PreviewConfig,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     *,
     max_picture_bytes: int = MAX_PICTURE_BYTES,
 ) -> Preview:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.format.schema import ACTION, DONE
 from lewm_data.quality.assess.noise import moving_dimensions
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
 from lewm_data.viewing.recording import Recording, Rows
 from lewm_data.viewing.strips import evenly
@@ -47,7 +47,7 @@ class Survey:
     num_done: int
 
 
-def survey(recording: Recording, progress: Progress = lambda what, done, total: None) -> Survey:
+def survey(recording: Recording, progress: Progress = silent) -> Survey:
     """Reads all rows twice, holding one episode or one block of short episodes in memory.
 
     Args:

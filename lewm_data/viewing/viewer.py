@@ -24,7 +24,7 @@ from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION, DONE, STATE
 from lewm_data.format.writer import replace_durably
 from lewm_data.loading.store import FrameStore
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 
 SUFFIX = ".rrd"
 _FRAMES_AT_ONCE = 8
@@ -66,7 +66,7 @@ def view_episode(
     *,
     save: Path | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> ViewResult:
     """Shows an episode in Rerun's window, or saves it as a Rerun recording.
 

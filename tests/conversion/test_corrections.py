@@ -20,7 +20,8 @@ import lewm_data
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.corrections import judged_shift
 from lewm_data.conversion.merge import merge
-from lewm_data.conversion.pipeline import ConversionResult, convert
+from lewm_data.conversion.output import ConversionResult
+from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import DirtyDataError, UsageError
 from lewm_data.format.compatibility import source_episodes

@@ -17,7 +17,8 @@ import pytest
 
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import prepare, shard
-from lewm_data.conversion.pipeline import ConversionResult, convert
+from lewm_data.conversion.output import ConversionResult
+from lewm_data.conversion.pipeline import convert
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import FormatError, UsageError
 from lewm_data.source.decode import DecodeJob, Decoder

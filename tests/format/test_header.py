@@ -10,8 +10,9 @@ import pytest
 from lewm_data.config import FORMAT_VERSION
 from lewm_data.errors import FormatError
 from lewm_data.findings import Finding
-from lewm_data.format.header import ATTRIBUTES_CHECKSUM, ColumnStatistics, FileHeader, SourceRecord
+from lewm_data.format.header import ATTRIBUTES_CHECKSUM, FileHeader, SourceRecord
 from lewm_data.format.schema import camera_name, is_pixels, pixels_column
+from lewm_data.format.statistics import ColumnStatistics
 
 FINDING = Finding(
     code="rows_missing",

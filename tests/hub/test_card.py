@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 
 from lewm_data.errors import printable
 from lewm_data.findings import Finding
-from lewm_data.format.header import ColumnStatistics, FileHeader, SourceRecord
+from lewm_data.format.header import FileHeader, SourceRecord
+from lewm_data.format.statistics import ColumnStatistics
 from lewm_data.hub.card import CardFacts, dataset_card, read_facts
 from lewm_data.hub.push import push, source_licenses
 from tests.format.test_header import FINDING, HEADER

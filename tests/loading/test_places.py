@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lewm_data import WindowDataset
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import DamagedChunkError, FormatError, LewmDataError, UsageError
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
 from tests.loading.remote import object_store

@@ -13,7 +13,8 @@ import pytest
 
 from lewm_data.catalog import CATALOG
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.pipeline import ConversionResult, convert
+from lewm_data.conversion.output import ConversionResult
+from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DirtyDataError, UsageError
 from lewm_data.findings import Finding
 from lewm_data.format.header import FileHeader

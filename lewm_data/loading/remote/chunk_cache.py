@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import RemoteConfig
 from lewm_data.format.segments import Segment
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.remote_object import RemoteObject
 from lewm_data.paths import local_path
 from lewm_data.resources import cache_folder

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import UsageError
+from lewm_data.loading.remote.config import RemoteConfig
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -24,7 +24,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, ResourceError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.codecs import ChunkCodec
@@ -33,6 +32,7 @@ from lewm_data.format.schema import is_pixels
 from lewm_data.format.segments import Segment, find_segments
 from lewm_data.format.virtual import open_shard, shard_rows
 from lewm_data.loading.remote.chunk_cache import remote_folder
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.filesystems import ObjectIdentity
 from lewm_data.loading.remote.remote_object import RemoteObject
 from lewm_data.locks import exclusive

@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_data.config import RemoteConfig
 from lewm_data.format.codecs import Bytes, ChunkError
 from lewm_data.format.segments import Segment, group_by_segment
 from lewm_data.loading.readers import FrameRead, ReaderKind, UnreadableFrameError
 from lewm_data.loading.remote.chunk_cache import ChunkCache
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.crew import Crew
 from lewm_data.loading.remote.ranges import coalesce_ranges
 from lewm_data.loading.remote.remote_object import RemoteObject

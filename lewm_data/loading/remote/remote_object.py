@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import FormatError, UsageError, redact
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.hdf5 import open_hdf5
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.filesystems import (
     ObjectIdentity,
     call_options,

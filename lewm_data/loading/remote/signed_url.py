@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from lewm_data.config import RemoteConfig
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.range_client import RangeClient, RangeResponse, shared_client
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lewm_data.quality.assess.lag import Lag, find_lag
 from lewm_data.quality.assess.noise import change_over_noise, moving_dimensions
 from lewm_data.quality.assess.response import Response, find_response
 from lewm_data.quality.assess.visibility import GAP_SECONDS, Look, Visibility, find_visibility, learning_curve, look
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ class Answers:
     near_duplicates: tuple[tuple[int, int], ...]
 
 
-def answer(footage: Footage, progress: Progress = lambda what, done, total: None) -> Answers:
+def answer(footage: Footage, progress: Progress = silent) -> Answers:
     """Asks every question of one recording.
 
     Args:

@@ -14,7 +14,7 @@ from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, STATE, camera_name, is_pixels
 from lewm_data.quality.assess.footage import DECODED_SIZE, Footage, TrackBuilder
-from lewm_data.resources import Progress
+from lewm_data.resources import Progress, silent
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader, Report
 from lewm_data.source.metadata import LeRobotDataset
@@ -58,7 +58,7 @@ def read_dataset(
     skip: frozenset[int] = frozenset(),
     decode_threads: int = 0,
     max_frames: int = MAX_FRAMES,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Footage:
     """Reads a LeRobot dataset that was validated; episodes that cannot be read, or hold NaN, are left out.
 
@@ -137,7 +137,7 @@ def read_converted(
     *,
     camera: str | None = None,
     max_frames: int = MAX_FRAMES,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Footage:
     """Reads a converted file through HDF5, in blocks of rows; episodes that hold NaN are left out.
 

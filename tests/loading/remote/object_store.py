@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
-from lewm_data.config import RemoteConfig
+from lewm_data.loading.remote.config import RemoteConfig
 
 Fault = Literal["drop", "cut", "refuse", "forbid", "whole", "stall", "slow"] | None
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lewm_data.config import RemoteConfig
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore
 from tests.loading import files
 from tests.loading.test_store import read_all

@@ -22,10 +22,10 @@ import pytest
 import torch
 
 from lewm_data import LeWMDataModule, WindowDataset
-from lewm_data.config import RemoteConfig
 from lewm_data.errors import AccessError, DamagedChunkError, FormatError, ResourceError, UnreachableError, UsageError
 from lewm_data.loading.loader import WindowLoader
 from lewm_data.loading.remote import range_client
+from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.sampler import WindowOrder, WindowSampler
 from lewm_data.loading.store import FrameStore
 from tests.hub import StandIn, serve
