@@ -120,11 +120,13 @@ CATALOG: dict[str, Rule] = {
     "action_zero": Rule("warning", "An action of zeros teaches nothing; check the recording."),
     "state_frozen": Rule("warning", "The robot does not move or its sensors were not read; check the recording."),
     "dimension_still": Rule(
-        "warning", "Other judgments leave these dimensions out. If a joint should have moved, check its sensor."
+        "warning",
+        "No other judgment counts such a dimension. If the joint should have moved, check its motor and its sensor.",
     ),
     "robot_idle": Rule(
         "warning",
-        "Windows without motion teach nothing. See where it rests with lewm-data assess, and record less rest.",
+        "Windows without motion teach nothing. See where it rests with lewm-data assess; convert --trim_idle cuts what "
+        "is at the ends of episodes.",
     ),
     "done_run": Rule("warning", "An unbroken run of end flags is one end; it is written as the last step."),
     "done_mid_episode": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),

@@ -190,6 +190,12 @@ def episode_ranges(episodes: Iterable[int], most: int = 6) -> str:
     return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
 
 
+def output_name(source: str, suffix: str = ".h5") -> str:
+    """Names an output after its source: ``robots/so101_pick`` becomes ``so101_pick.h5``."""
+    name = source.rstrip("/").split("/")[-1]
+    return f"{name if name.strip('.') else 'dataset'}{suffix}"
+
+
 def count_of(number: int, what: str) -> str:
     """Writes a number of things: ``1 error``, ``2,000 errors``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -15,7 +15,7 @@ from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.findings import Finding, Verdict, decide
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name
-from lewm_data.notation import count_of
+from lewm_data.notation import count_of, output_name
 from lewm_data.source.metadata import done_words
 from lewm_data.source.selection import DEFAULT_KEYS
 
@@ -119,9 +119,9 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
         fits: Whether memory and disk suffice for the conversion.
     """
     source, config = inspection.source, inspection.config
-    name = source.rstrip("/").split("/")[-1] or "dataset"
-    output = f"{name}.h5"
-    look = Command(_line("preview", source, f"{name}.html"), "look at the findings and their frames")
+    output = output_name(source)
+    look = Command(_line("preview", source, output_name(source, ".html")), "look at the findings and their frames")
+    judge = Command(_line("assess", source, *_read_by(config)), "see whether a world model can learn from it")
     commands = []
 
     def convert(purpose: str, **changes: str) -> None:
@@ -139,12 +139,14 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
     elif not fits or inspection.dataset is None or not inspection.kept_rows():
         pass
     elif choice:
+        commands.append(judge)
         others = "" if config.cameras is None else " as 'pixels', with the others"
         for key in inspection.dataset.cameras[:_MAX_CAMERAS]:
             convert(f"{camera_name(key)}{others or ' alone'}", camera=camera_name(key))
         if not others:
             convert(f"{_first_camera(inspection)} as 'pixels', with the others", **choice, cameras="all")
     else:
+        commands.append(judge)
         if inspection.decision.findings:
             commands.append(look)
         convert("convert the dataset")
@@ -177,6 +179,12 @@ def setting_flags(config: ConvertConfig) -> list[str]:
         else:
             flags += [f"--{field.name}", _listed(value) if isinstance(value, tuple) else f"{value}"]
     return flags
+
+
+def _read_by(config: ConvertConfig) -> list[str]:
+    """The flags that say what to read; ``assess`` judges all cameras, so that they can be compared."""
+    settings = {name: getattr(config, name) for name in ("episodes", "action", "state", "revision")}
+    return [word for name, value in settings.items() if value is not None for word in (f"--{name}", str(value))]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -45,15 +45,16 @@ def test_a_clean_dataset_is_converted_and_compared_by_the_commands(
     inspection = inspected(recorded, camera="front", image_size="24x32", min_episode_steps=1)
     assert verdict(inspection)[:2] == ("good", "Clean, and ready to convert.")
     commands = next_commands(inspection)
-    assert [shlex.split(command.line)[1] for command in commands] == ["convert", "verify"]
-    assert [typed(command) for command in commands] == [0, 0]
+    assert [shlex.split(command.line)[1] for command in commands] == ["assess", "convert", "verify"]
+    assert [typed(command) for command in commands] == [0, 0, 0]
 
 
 def test_warnings_do_not_stop_a_conversion(recorded: Path) -> None:
     inspection = inspected(recorded, camera="front")
     judged = verdict(inspection)
     assert judged[:2] == ("good", "Ready to convert; 4 warnings will be recorded in the file.")
-    assert [shlex.split(command.line)[1] for command in next_commands(inspection)] == ["preview", "convert", "verify"]
+    typed = [shlex.split(command.line)[1] for command in next_commands(inspection)]
+    assert typed == ["assess", "preview", "convert", "verify"]
 
 
 def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, typed: Callable[[Command], int]) -> None:
@@ -61,6 +62,7 @@ def test_several_cameras_are_offered_one_by_one_and_together(recorded: Path, typ
     assert verdict(inspection)[:2] == ("fair", "Choose a camera: front or top could each be 'pixels'.")
     commands = next_commands(inspection)
     assert [command.purpose for command in commands] == [
+        "see whether a world model can learn from it",
         "front alone",
         "top alone",
         "front as 'pixels', with the others",

@@ -129,11 +129,17 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     console.print(styled((f"{symbol} {verdict.sentence}", _STYLES[verdict.level])))
 
 
-def show_commands(console: Console, commands: Sequence[Command]) -> None:
-    """Prints commands to type, each on a line of its own that the terminal may wrap and the mouse can copy."""
+def show_commands(console: Console, commands: Sequence[Command], *, in_order: bool = False) -> None:
+    """Prints commands to type, each on a line of its own that the terminal may wrap and the mouse can copy.
+
+    Args:
+        console: The console.
+        commands: The commands.
+        in_order: Whether they follow each other; otherwise, one of them is to be chosen.
+    """
     if not commands:
         return
-    console.print("Next:" if len(commands) == 1 else "Next, one of:", style="dim", highlight=False)
+    console.print("Next:" if in_order or len(commands) == 1 else "Next, one of:", style="dim", highlight=False)
     for command in commands:
         purpose = " ".join(command.purpose.split())  # a camera's name must not end the comment
         console.print(styled("  ", (f"# {purpose}", "dim")))
@@ -169,4 +175,4 @@ def show_assessment(console: Console, assessment: Assessment) -> None:
     if assessment.findings:
         console.print()
     show_verdict(console, Verdict(_LEVELS[assessment.verdict], assessment.sentence))
-    show_commands(console, [Command(*step) for step in assessment.next_steps])
+    show_commands(console, [Command(*step) for step in assessment.next_steps], in_order=True)

@@ -13,6 +13,7 @@ from lewm_data.notation import count_of
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.idle import find_idle
 from lewm_data.quality.assess.noise import moving_dimensions
+from lewm_data.quality.assess.still import num_still, still_words
 
 MAX_SAMPLE_STEPS = 50_000
 """Steps that are kept for it: 8 MB for an arm of six joints."""
@@ -76,9 +77,14 @@ class MotionSample:
         found = []
         columns = {name: self._column(name, episodes, len(episode)) for name in (ACTION, STATE)}
         moving = {name: moving_dimensions(values, episode, fps) for name, values in columns.items()}
-        for name, moves in moving.items():
-            if moves.any() and not moves.all():  # where none moves, a finding of each episode says so
-                found.append(_still(name, moves, names.get(name, ())))
+        still = {  # where none moves, a finding of each episode says so
+            name: _still(moves, names.get(name, ()))
+            for name, moves in moving.items()
+            if moves.any() and not moves.all()
+        }
+        if still:
+            words = f"{count_of(num_still(still), 'dimension')} at rest: {still_words(still)}"
+            found.append(finding("dimension_still", expected="dimensions that move more than their noise", found=words))
         if any(moves.any() for moves in moving.values()):
             found += _idle(columns, episode, np.array(episodes, np.int64), fps)
         return found
@@ -88,15 +94,9 @@ class MotionSample:
         return np.concatenate(parts) if parts else np.empty((num_steps, 0))
 
 
-def _still(column: str, moves: NDArray[np.bool_], names: Sequence[str]) -> Finding:
+def _still(moves: NDArray[np.bool_], names: Sequence[str]) -> list[str]:
     still = np.flatnonzero(~moves).tolist()
-    named = [names[place] if len(names) == len(moves) else f"number {place}" for place in still]
-    more = ", ..." if len(named) > _MAX_NAMES else ""
-    return finding(
-        "dimension_still",
-        expected=f"{column} that moves more than its noise in each of {count_of(len(moves), 'dimension')}",
-        found=f"{count_of(len(still), 'dimension')} at rest: {', '.join(named[:_MAX_NAMES])}{more}",
-    )
+    return [names[place] if len(names) == len(moves) else f"number {place}" for place in still]
 
 
 def _idle(

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.answers import CameraAnswers
-from lewm_data.quality.assess.assessment import Assessment
+from lewm_data.quality.assess.assessment import IN_STEP_FRAMES, Assessment
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
 from lewm_data.quality.assess.judge import LAG_FRAMES
+from lewm_data.quality.assess.still import num_still, still_words
 from lewm_data.quality.assess.visibility import BLIND, SEES
 
 Level = Literal["good", "fair", "bad"]
@@ -22,9 +23,7 @@ SHORT = {"ready": "Ready to train on", "fixable": "Fix it first", "record_again"
 CANNOT_TELL = "cannot tell"
 
 _MAX_LAG = 4.0
-_IN_STEP = 0.5
 _MAX_JOINTS = 12
-_MAX_NAMES = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,13 +120,13 @@ def _cards(assessment: Assessment) -> Iterator[Card]:
     if answers.cameras:
         yield _frameskip(assessment)
     yield _episodes(assessment)
-    still = [f"{column} {name}" for column, names in answers.still_dimensions.items() for name in names]
-    names = [*still[:_MAX_NAMES], *(["..."] if len(still) > _MAX_NAMES else [])]
+    still = num_still(answers.still_dimensions)
+    counts = "It counts" if still == 1 else "They count"
     yield Card(
         question="Which dimensions never move?",
-        answer=count_of(len(still), "dimension") if still else "all move",
+        answer=count_of(still, "dimension") if still else "all move",
         codes=("dimension_still",),
-        note=f"{', '.join(names)}. They do not count in any other answer." if still else "",
+        note=f"{still_words(answers.still_dimensions)}. {counts} in no other answer." if still else "",
     )
 
 
@@ -166,16 +165,17 @@ def _lag(cameras: dict[str, CameraAnswers]) -> Card:
             gauges.append(Gauge(label=name, text=CANNOT_TELL))
             continue
         side = "late" if lag.frames > 0 else "early"
-        text = f"{abs(lag.frames):.1f} frames {side} ({lag.low:+.1f} to {lag.high:+.1f})"
-        if abs(lag.frames) < _IN_STEP:
-            text = f"in step ({lag.low:+.1f} to {lag.high:+.1f})"
+        between = f"{_tenths(lag.low)} to {_tenths(lag.high)}"
+        text = f"{abs(lag.frames):.1f} frames {side} ({between})"
+        if abs(lag.frames) < IN_STEP_FRAMES:
+            text = f"in step ({between})"
         gauges.append(Gauge(label=name, text=text, value=lag.frames, low=lag.low, high=lag.high))
     known = [camera.lag.frames for camera in cameras.values() if camera.lag.frames is not None]
     worst = max(known, key=abs, default=None)
     answer = CANNOT_TELL
     if worst is not None:
         answer = f"yes, by {abs(worst):.1f} frames" if abs(worst) >= LAG_FRAMES else "by less than a frame"
-        answer = "in step" if abs(worst) < _IN_STEP else answer
+        answer = "in step" if abs(worst) < IN_STEP_FRAMES else answer
     return Card(
         question="Is a camera out of step with the joints?",
         answer=answer,
@@ -185,6 +185,11 @@ def _lag(cameras: dict[str, CameraAnswers]) -> Card:
         mark=0.0,
         note="Motion in the picture against motion of the joints, in frames. To the right: the picture is late.",
     )
+
+
+def _tenths(frames: float) -> str:
+    """A signed number with one decimal, without a minus sign before zero."""
+    return f"{round(frames, 1) + 0.0:+.1f}"
 
 
 def _idle(assessment: Assessment) -> Card:
@@ -212,7 +217,9 @@ def _response(assessment: Assessment) -> Card:
     for name, joint in list(response.joints.items())[:_MAX_JOINTS]:
         words = f"after {count_of(joint.lag_steps, 'step')}, gain {joint.gain:.2f}"
         if joint.offset is not None and joint.offset_share is not None:
-            words += f", offset {joint.offset:+.3g} ({joint.offset_share:.0%} of its range)"
+            share = f"{joint.offset_share:.0%}"
+            is_tiny = share == "0%"
+            words += ", no offset" if is_tiny else f", offset {joint.offset:+.3g} ({share} of its range)"
         gauges.append(Gauge(label=name, text=words))
     if response.action_is_state:
         answer = "action and state are the same"

@@ -51,7 +51,7 @@ class RawDataset:
         self.findings: list[Finding] = list(inspection.decision.findings)
         self.frame_size = inspection.image_size
         self.name = dataset.repo_id if dataset else Path(source).name
-        self.handle = self.name
+        self.handle = _handle(source, self.name)
         self.fps = dataset.fps if dataset else 1.0
         self.numbers = dataset.episodes.index if dataset else np.empty(0, np.int64)
         self.source_numbers = self.numbers
@@ -169,6 +169,12 @@ class RawDataset:
         decision = decide(new, self._config.dirty_episode_policy)
         self.findings += decision.findings
         self.refused |= decision.refused
+
+
+def _handle(source: str, name: str) -> str:
+    """The source as it was given; of an absolute path, the dataset's name alone."""
+    is_relative = not source.startswith("~") and not Path(source).is_absolute()
+    return source.rstrip("/") if is_relative and source.strip("./") else name
 
 
 def _dimensions(dataset: LeRobotDataset | None) -> dict[str, tuple[str, ...]]:

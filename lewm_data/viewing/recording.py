@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.findings import Finding, Verdict, advised_policy
-from lewm_data.notation import count_of
+from lewm_data.notation import count_of, output_name
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.resources import Progress
 
@@ -27,7 +27,8 @@ class Recording(Protocol):
 
     Attributes:
         name: The dataset's name, without a path.
-        handle: What to pass to a command or to the data module, without a folder.
+        handle: What to pass to a command or to the data module. An absolute path would tell others about this
+            machine, so that only its last part is here.
         is_converted: Whether this is a converted file.
         refused: Whether a conversion with the default settings refuses the dataset.
         fps: Steps per second.
@@ -105,7 +106,7 @@ def verdict(recording: Recording) -> Verdict:
             return Verdict("fair", f"Whole, with {count_of(num_warnings, 'warning')} worth a look.", open_it)
         return Verdict("good", "Clean: the conversion found nothing wrong.", open_it)
     camera = f" --camera {shlex.quote(next(iter(recording.cameras.values())))}" if len(recording.cameras) > 1 else ""
-    convert = f"lewm-data convert {source} OUTPUT.h5{camera}"
+    convert = f"lewm-data convert {source} {shlex.quote(output_name(recording.handle))}{camera}"
     if recording.refused:
         policy = advised_policy(recording.findings, len(recording.numbers))
         command = f"{convert} --dirty_episode_policy {policy}" if policy else f"lewm-data inspect {source}"

@@ -101,7 +101,7 @@ def summarize(
         "version": lewm_data.__version__,
         "name": recording.name,
         "isConverted": recording.is_converted,
-        "verdict": verdict(recording)._asdict(),
+        "verdict": _verdict(recording, judged),
         "judgment": judged,
         "facts": recording.facts,
         "fps": recording.fps,
@@ -123,6 +123,14 @@ def summarize(
         "still": {"seconds": STILL_SECONDS, "deviations": STILL_DEVIATIONS},
     }
     return Preview(data=data, pictures=book.pictures)
+
+
+def _verdict(recording: Recording, judged: dict[str, Any] | None) -> dict[str, Any]:
+    """The verdict on the findings. What to type next depends on the judgment, too, where there is one."""
+    found = verdict(recording)
+    if judged is not None and found.level != "bad" and not recording.is_converted:
+        found = found._replace(next=judged["nextSteps"][0]["line"] if judged["nextSteps"] else "")
+    return found._asdict()
 
 
 def _judge(recording: Recording, config: PreviewConfig, progress: Progress) -> dict[str, Any] | None:

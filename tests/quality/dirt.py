@@ -736,8 +736,8 @@ def _row_dirt() -> list[Dirt]:
             ),
             episode=None,
             file=None,
-            expected="state that moves more than its noise",
-            found="1 dimension at rest: joint_5",
+            expected="dimensions that move more than their noise",
+            found="1 dimension at rest: joint_5 in state",
         ),
         dirt(
             "robot_idle",

@@ -45,7 +45,7 @@ def test_a_third_at_rest_is_seen_though_a_dead_joint_jitters() -> None:
     share = int(idle.found.split("%")[0].split()[-1])
     assert 31 <= share <= 36
     still = [one.found for one in found if one.code == "dimension_still"]
-    assert still == ["1 dimension at rest: grip"] * 2  # of action and of state
+    assert still == ["1 dimension at rest: grip in action and state"]
 
 
 def test_an_episode_at_rest_throughout_is_named() -> None:

@@ -68,8 +68,11 @@ def make_judgment(
         fps=20.0,
         verdict=verdict,
         next_steps=(
-            NextStep("lewm-data convert recording OUTPUT.h5 --camera wrist", "convert it"),
-            NextStep("python train.py --data.h5_path OUTPUT.h5 --data.frameskip 5", "train"),
+            NextStep("lewm-data convert recording recording.h5 --camera wrist", "convert it"),
+            NextStep(
+                "python train.py --config configs/so101.yaml --data.h5_path recording.h5 --data.frameskip 5",
+                "train on a GPU",
+            ),
         ),
         findings=findings,
         answers=answers,

@@ -85,7 +85,7 @@ def test_untrusted_text_stays_text(tmp_path: Path) -> None:
 def test_commands_to_paste_are_quoted(recorded: Path, tmp_path: Path) -> None:
     root = shutil.copytree(recorded, tmp_path / "mine; rm -rf $HOME")
     data = Page(make_preview(str(root), tmp_path / "raw.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
-    assert shlex.split(data["verdict"]["next"])[:4] == ["lewm-data", "convert", root.name, "OUTPUT.h5"]
+    assert shlex.split(data["verdict"]["next"])[:4] == ["lewm-data", "convert", root.name, f"{root.name}-96.h5"]
     files.write(tmp_path / 'a"+evil().h5', (8,))
     data = Page(make_preview(str(tmp_path / 'a"+evil().h5'), tmp_path / "file.html", PreviewConfig()).path).data
     assert data["verdict"]["next"] == 'LeWMDataModule(h5_path="a\\"+evil().h5")'
@@ -138,7 +138,7 @@ def test_a_finding_comes_with_its_frame(recorded: Path, copy_of: Callable, tmp_p
     assert page.data["verdict"]["level"] == "bad"
     assert (
         page.data["verdict"]["next"]
-        == "lewm-data convert recorded OUTPUT.h5 --camera front --dirty_episode_policy skip"
+        == "lewm-data convert recorded recorded.h5 --camera front --dirty_episode_policy skip"
     )
 
 
@@ -290,3 +290,19 @@ def test_the_judgment_can_be_left_out(converted: Path, tmp_path: Path) -> None:
     assert made.to_dict()["judgment"] is None
     judged = make_preview(str(converted), tmp_path / "judged.html", PreviewConfig())
     assert Page(judged.path).data["judgment"]["verdict"] == judged.to_dict()["judgment"] == "fixable"
+
+
+def test_a_relative_folder_is_typed_as_it_was_given(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").symlink_to(recorded.parent)
+    monkeypatch.chdir(tmp_path)
+    source = f"mine/{recorded.name}"
+    data = Page(make_preview(source, tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
+    assert shlex.split(data["verdict"]["next"])[:3] == ["lewm-data", "convert", source]
+
+
+def test_the_page_names_one_command_to_type_next(recorded: Path, tmp_path: Path) -> None:
+    data = Page(make_preview(str(recorded), tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
+    steps = data["judgment"]["nextSteps"]
+    assert data["verdict"]["next"] == (steps[0]["line"] if steps else "")

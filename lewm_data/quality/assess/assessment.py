@@ -13,6 +13,9 @@ from lewm_data.quality.assess.answers import Answers, CameraAnswers
 
 Level = Literal["ready", "fixable", "record_again"]
 
+IN_STEP_FRAMES = 0.5
+"""A camera whose lag is smaller counts as in step, since a lag is known to about half a frame."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssessFinding:
@@ -138,13 +141,13 @@ class Assessment:
                 if seen.score is None
                 else f"shows the robot with a score of {seen.score:.2f}"
             )
-            late = "cannot tell whether it is late" if lag.frames is None else f"late by {lag.frames:+.1f} frames"
-            pairs.append((f"camera {name}", f"{sees}; {late}"))
+            pairs.append((f"camera {name}", f"{sees}; {_step_words(lag.frames)}"))
         predictable = answers.excitation.action_r2_from_state
         if predictable is not None:
-            pairs.append(("habit", f"{predictable:.0%} of the coming actions follow from the state"))
+            pairs.append(("actions", f"{predictable:.0%} follows from the state, and the rest is new"))
         skip = answers.frameskip.recommended
-        pairs.append(("frameskip", "cannot tell" if skip is None else f"{skip} would show the actions best"))
+        known = f"{skip} would show the actions best"
+        pairs.append(("frameskip", "cannot tell which is best" if skip is None else known))
         return pairs
 
     def __repr__(self) -> str:
@@ -162,6 +165,15 @@ _SENTENCES: dict[Level, str] = {
     "fixable": "A world model can learn from this recording, and better once its findings are corrected.",
     "record_again": "Record again, or record more, before you pay for training.",
 }
+
+
+def _step_words(lag_frames: float | None) -> str:
+    """Says whether a camera is in step with the joints; a lag is known to about half a frame."""
+    if lag_frames is None:
+        return "cannot tell whether it is in step"
+    if abs(lag_frames) < IN_STEP_FRAMES:
+        return "in step with the joints"
+    return f"{abs(lag_frames):.1f} frames {'late' if lag_frames > 0 else 'early'}"
 
 
 def _camera(camera: CameraAnswers) -> dict[str, float | None]:

@@ -62,6 +62,7 @@ class Footage:
         state: (N, S) float64; S is 0 where the recording has no state.
         names: ``action`` and ``state`` to the names of their dimensions.
         cameras: Name of each camera to what it shows.
+        frame_height: Height of the stored frames of a converted file; None before a conversion.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Footage:
     state: NDArray[np.float64]
     names: dict[str, tuple[str, ...]]
     cameras: dict[str, CameraTrack] = field(default_factory=dict)
+    frame_height: int | None = None
 
     @property
     def num_episodes(self) -> int:

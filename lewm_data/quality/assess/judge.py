@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.findings import DirtyEpisodePolicy
-from lewm_data.notation import count_of
+from lewm_data.notation import count_of, output_name
 from lewm_data.quality.assess.answers import Answers
 from lewm_data.quality.assess.assessment import AssessFinding, Assessment, Level, NextStep
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
 from lewm_data.quality.assess.response import MIN_FOLLOWING
+from lewm_data.quality.assess.still import num_still, still_words
 from lewm_data.quality.assess.visibility import BLIND, SEES
 
 LAG_FRAMES = 0.95
@@ -30,6 +31,9 @@ REPEATED_SHARE = 0.1
 NOISE_RATIO = 1.1
 FEW_EPISODES = 5
 STILL_RISING = 0.05
+LAPTOP_SIZE = 96
+"""Height and width of the frames that ``configs/laptop.yaml`` trains on."""
+
 GOOD_SCORE = 0.3
 """More episodes are only asked for while the score still rises and is below this."""
 
@@ -71,7 +75,7 @@ def judge(
         num_steps=len(footage.episode),
         fps=footage.fps,
         verdict=verdict,
-        next_steps=tuple(_next_steps(answers, codes, source, verdict, policy))[:3],
+        next_steps=tuple(_next_steps(answers, codes, source, verdict, policy, footage.frame_height)),
         findings=findings,
         answers=answers,
     )
@@ -91,15 +95,16 @@ def shifts(answers: Answers) -> dict[str, int]:
 
 def _findings(footage: Footage, answers: Answers, frameskip: int) -> Iterator[AssessFinding]:
     yield from _about_idling(footage, answers)
-    for column, names in answers.still_dimensions.items():
-        if names:
-            yield AssessFinding(
-                code="dimension_still",
-                found=f"{count_of(len(names), 'dimension')} of {column} never {'moves' if len(names) == 1 else 'move'} "
-                f"above noise: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
-                expected=f"a range of more than 8 times the noise in every dimension of {column}",
-                remedy="They are left out of every other judgment. If a joint should have moved, check its sensor.",
-            )
+    if still := num_still(answers.still_dimensions):
+        yield AssessFinding(
+            code="dimension_still",
+            found=f"{count_of(still, 'dimension')} never {'moves' if still == 1 else 'move'} above noise: "
+            f"{still_words(answers.still_dimensions)}",
+            expected="a range of more than 8 times the noise in every dimension",
+            remedy="No other judgment counts "
+            + ("it. If the joint" if still == 1 else "them. If such a joint")
+            + " should have moved, check its motor and its sensor.",
+        )
     yield from _about_cameras(answers)
     yield from _about_actions(answers)
     yield from _about_frameskip(answers, frameskip)
@@ -252,9 +257,14 @@ def _about_episodes(footage: Footage, answers: Answers) -> Iterator[AssessFindin
 
 
 def _next_steps(
-    answers: Answers, codes: set[str], source: str, verdict: Level, policy: DirtyEpisodePolicy | None
+    answers: Answers,
+    codes: set[str],
+    source: str,
+    verdict: Level,
+    policy: DirtyEpisodePolicy | None,
+    frame_height: int | None,
 ) -> Iterator[NextStep]:
-    """Commands to paste."""
+    """Up to three commands to paste, in this order."""
     quoted = shlex.quote(source)
     if verdict == "record_again":
         yield NextStep(f"lewm-data preview {quoted} preview.html", "look at the recording")
@@ -268,14 +278,26 @@ def _next_steps(
         flags.append(f"--shift {shlex.quote(f'{best}={shift:+d}')}")
     if codes & {"idle_head", "idle_tail"}:
         flags.append("--trim_idle")
-    is_file = source.endswith((".h5", ".hdf5"))
-    if flags or not is_file:
-        target = "DATASET" if is_file else quoted
-        line = " ".join(["lewm-data convert", target, "OUTPUT.h5", *flags])
-        yield NextStep(line, "convert it")
-    data = quoted if is_file and not flags else "OUTPUT.h5"
+    if not source.endswith((".h5", ".hdf5")):
+        small, full = (shlex.quote(output_name(source, suffix)) for suffix in (f"-{LAPTOP_SIZE}.h5", ".h5"))
+        convert = ["lewm-data convert", quoted]
+        yield NextStep(
+            " ".join([*convert, small, f"--image_size {LAPTOP_SIZE}", *flags]), "convert it with small frames"
+        )
+        yield _training(small, answers, on_laptop=True)
+        yield NextStep(" ".join([*convert, full, *flags]), "convert it for a GPU, if the small model learns")
+    elif flags:
+        yield NextStep(" ".join(["lewm-data convert DATASET OUTPUT.h5", *flags]), "convert its dataset again")
+        yield _training("OUTPUT.h5", answers)
+    else:
+        yield _training(quoted, answers, on_laptop=frame_height == LAPTOP_SIZE)
+
+
+def _training(data: str, answers: Answers, *, on_laptop: bool = False) -> NextStep:
     skip = answers.frameskip.recommended
-    yield NextStep(f"python train.py --data.h5_path {data}" + (f" --data.frameskip {skip}" if skip else ""), "train")
+    name, purpose = ("laptop", "try a small model on a laptop") if on_laptop else ("so101", "train on a GPU")
+    line = f"python train.py --config configs/{name}.yaml --data.h5_path {data}"
+    return NextStep(line + (f" --data.frameskip {skip}" if skip else ""), purpose)
 
 
 def _numbers(footage: Footage, hit: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -200,6 +200,7 @@ def read_converted(
                 for column in (ACTION, STATE)
             },
             cameras={name: builders[column].track(start) for column, name in columns.items()},
+            frame_height=header.image_height,
         )
 
 

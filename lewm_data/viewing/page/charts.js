@@ -39,7 +39,7 @@ function histogram({ name, counts, low, high, note, kind, unit = "", moves = tru
   const at = low + ((high - low) * (most + 0.5)) / counts.length;
   const label = `Histogram of ${name}, from ${short(low)} to ${short(high)}${unit}, most values near ${short(at)}. ${note}`;
   return el("figure", { class: "small" },
-    el("figcaption", {}, el("b", {}, name), !moves && low !== high && noiseBadge([kind]), el("span", {}, note)),
+    el("figcaption", {}, el("b", {}, breakable(name)), !moves && low !== high && noiseBadge([kind]), el("span", {}, note)),
     low === high ? el("p", { class: "quiet" }, `always ${short(low)}${unit}`) : chart(56, label, bars(counts, 56, kind)),
     low === high ? null : el("div", { class: "axis", "aria-hidden": "true" },
       el("span", {}, `${within(low, low, high)}${unit}`), el("span", {}, `${within(high, low, high)}${unit}`)));

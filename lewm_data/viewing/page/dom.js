@@ -19,6 +19,9 @@ const el = (tag, attributes = {}, ...children) => fill(document.createElement(ta
 const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
+// A long name may break after its dots and underscores, rather than before its last letter.
+const breakable = (name) => String(name).split(/(?<=[._])/).flatMap((part, place) => (place ? [el("wbr"), part] : [part]));
+
 const plural = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
 const count = (number) => number.toLocaleString("en");
 

@@ -40,7 +40,7 @@ function card({ question, answer, gauges, scale, mark: limit, note, isFlawed }) 
 
 // One measured value: its label, its place on a line, and the value in words.
 function gauge({ label, text, value, low, high }, scale, limit) {
-  const row = [el("dt", {}, label)];
+  const row = [el("dt", {}, breakable(label))];
   if (scale) {
     const place = (number) => 100 * Math.max(0, Math.min(1, (number - scale[0]) / (scale[1] - scale[0])));
     const [from, to] = low === null || high === null ? [place(Math.max(0, scale[0])), place(value ?? 0)] : [place(low), place(high)];

@@ -116,7 +116,7 @@ function curvePlot(p, detail, name, lines) {
     const place = Math.min(detail.numPoints - 1, Math.round((step / last) * (detail.numPoints - 1)));
     now.replaceChildren(...lines.map((line) => el("span", { class: line.column }, within(value(line, line.shares[place]), low, high))));
   };
-  const element = el("figure", { class: "small" }, el("figcaption", {}, el("b", {}, name),
+  const element = el("figure", { class: "small" }, el("figcaption", {}, el("b", {}, breakable(name)),
     !moves && noiseBadge(lines.map((line) => line.column)), now), picture,
     el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}, `${within(low, low, high)} to ${within(high, low, high)}`), el("span", {}, seconds(last))));
   return { element, point };

@@ -42,7 +42,11 @@ def test_a_good_recording_is_ready(arm: Footage, answers: Answers) -> None:
     found = judge(arm, answers, source="arm", frameskip=5)
     assert found.verdict == "ready"
     assert codes(found) == set()
-    assert found.next_steps[0].line == "lewm-data convert arm OUTPUT.h5"
+    assert [step.line.split(" --data.frameskip")[0] for step in found.next_steps] == [
+        "lewm-data convert arm arm-96.h5 --image_size 96",
+        "python train.py --config configs/laptop.yaml --data.h5_path arm-96.h5",
+        "lewm-data convert arm arm.h5",
+    ]
     data = found.to_dict()
     assert data["cameras"]["top"]["visibility"] > 0.5
     assert abs(data["cameras"]["top"]["lag_frames"]) < 0.3
@@ -68,7 +72,7 @@ def test_a_whole_shift_names_its_correction(arm: Footage, answers: Answers) -> N
     assert codes(found) == {"camera_lag"}
     assert shifts(found.answers) == {"top": 2}
     assert "Convert with --shift top=+2" in found.findings[0].remedy
-    assert found.next_steps[0].line == "lewm-data convert arm OUTPUT.h5 --shift top=+2"
+    assert found.next_steps[0].line == "lewm-data convert arm arm-96.h5 --image_size 96 --shift top=+2"
     assert found.verdict == "fixable"
 
 
@@ -89,6 +93,8 @@ def test_a_dead_joint_with_jitter_hides_no_rest() -> None:
     found = assessed(replace(with_dead, cameras={}))
     assert found.to_dict()["still_dimensions"] == {"action": [], "state": ["dead"]}
     assert {"dimension_still", "idle_head"} <= codes(found)
+    [one] = [finding.found for finding in found.findings if finding.code == "dimension_still"]
+    assert one == "1 dimension never moves above noise: dead in state"
     assert any("--trim_idle" in finding.remedy for finding in found.findings)
 
 
