@@ -49,7 +49,7 @@ def fit(path: Path, folder: Path, module: LeWMModule, **settings: Any) -> lightn
     return trainer
 
 
-@pytest.mark.parametrize("cameras", ["all", "wrist"])
+@pytest.mark.parametrize("cameras", [pytest.param("all", marks=pytest.mark.slow), "wrist"])
 def test_a_model_of_two_cameras_trains_and_is_diagnosed(two_cameras: Path, tmp_path: Path, cameras: str) -> None:
     module, diagnostics = small_lewm(cameras=cameras), Diagnostics(max_frames=40, horizon=2)
     trainer = fit(two_cameras, tmp_path, module, callbacks=[diagnostics])

@@ -75,8 +75,17 @@ def whole(dots: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, flo
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("stop_after", [3, 6, 7])
+@pytest.mark.parametrize(
+    ("number", "stop_after"),
+    [
+        (signal.SIGINT, 3),
+        (signal.SIGTERM, 6),
+        (signal.SIGINT, 7),
+        pytest.param(signal.SIGTERM, 3, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 6, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 7, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_run_continues_exactly(
     dots: Path, tmp_path: Path, whole: dict[int, float], stop_after: int, number: signal.Signals
 ) -> None:
