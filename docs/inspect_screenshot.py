@@ -23,7 +23,7 @@ from rich.console import Console  # noqa: E402
 from rich.terminal_theme import MONOKAI  # noqa: E402
 
 import lewm_data  # noqa: E402
-from lewm_data.cli.tables import show_commands, show_inspection, show_verdict  # noqa: E402
+from lewm_data.cli.display import show_commands, show_inspection, show_verdict  # noqa: E402
 from lewm_data.report import next_commands  # noqa: E402
 from tests.quality import dirt  # noqa: E402
 from tests.recording import record_v3  # noqa: E402

@@ -16,6 +16,7 @@ from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.augment import Augmentation
 from lewm_data.loading.batches import Batch
+from lewm_data.loading.columns import DATASET_IDX, TASK, TASK_COLUMN, TASK_IDX
 from lewm_data.loading.data_record import check_accepted
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.distributed import DistributedInfo
@@ -25,7 +26,6 @@ from lewm_data.loading.full_datasets import check_matches_request, dirty_episode
 from lewm_data.loading.goals import Goal
 from lewm_data.loading.idle_windows import IdleWeight
 from lewm_data.loading.loader import WorkerType
-from lewm_data.loading.provenance import DATASET_IDX, TASK, TASK_COLUMN, TASK_IDX
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.sampler import check_batch_size

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lewm_data import report
+from lewm_data.conversion.comparison import Loss
 from lewm_data.conversion.inspect import Inspection
-from lewm_data.conversion.loss import Loss
 from lewm_data.errors import VerificationError
 from lewm_data.findings import Finding, Verdict, group_findings
 from lewm_data.notation import count_of

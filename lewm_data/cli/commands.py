@@ -18,8 +18,8 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from lewm_data.arguments import place_of
+from lewm_data.cli.display import StderrConsole, show_done, styled
 from lewm_data.cli.parser import parse
-from lewm_data.cli.tables import StderrConsole, show_done, styled
 from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
 from lewm_data.conversion.watchdog import catch_signals
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, LewmDataError, ResourceError, UsageError
@@ -90,8 +90,7 @@ def _config[T: (AssessConfig, ConvertConfig, PreviewConfig)](cls: type[T], optio
 
 def _inspect(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data import api
-    from lewm_data.cli.progress import ConversionDisplay
-    from lewm_data.cli.tables import show_commands, show_inspection, show_verdict
+    from lewm_data.cli.display import ConversionDisplay, show_commands, show_inspection, show_verdict
     from lewm_data.report import next_commands
 
     with ConversionDisplay(console) as display:
@@ -107,8 +106,7 @@ def _inspect(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
 
 def _assess(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data import api
-    from lewm_data.cli.progress import StagedProgress
-    from lewm_data.cli.tables import show_assessment
+    from lewm_data.cli.display import StagedProgress, show_assessment
 
     with StagedProgress(console) as progress:
         result = api.assess(
@@ -126,8 +124,7 @@ def _assess(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 
 def _convert(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data import api
-    from lewm_data.cli.progress import ConversionDisplay
-    from lewm_data.cli.tables import show_findings
+    from lewm_data.cli.display import ConversionDisplay, show_findings
     from lewm_data.findings import Finding
     from lewm_data.notation import count_of
     from lewm_data.report import duration, size
@@ -157,7 +154,7 @@ def _convert(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
 
 def _verify(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data import api
-    from lewm_data.cli.progress import StagedProgress
+    from lewm_data.cli.display import StagedProgress
 
     with StagedProgress(console) as progress:
         result = api.verify(options.file, options.against, progress=progress)
@@ -170,7 +167,7 @@ def _verify(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 
 def _merge(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data import api
-    from lewm_data.cli.progress import StagedProgress
+    from lewm_data.cli.display import StagedProgress
 
     *inputs, output = options.files
     if not inputs:
@@ -189,7 +186,7 @@ def _merge(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 
 def _preview(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
     from lewm_data import api
-    from lewm_data.cli.progress import ConversionDisplay
+    from lewm_data.cli.display import ConversionDisplay
 
     with ConversionDisplay(console) as display:
         result = api.preview(
@@ -205,7 +202,7 @@ def _preview(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
 
 
 def _view(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
-    from lewm_data.cli.progress import StagedProgress
+    from lewm_data.cli.display import StagedProgress
     from lewm_data.notation import count_of
     from lewm_data.viewing.viewer import view_episode
 
@@ -220,8 +217,7 @@ def _view(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 
 
 def _push(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
-    from lewm_data.cli.progress import StagedProgress, quiet_hub_bars
-    from lewm_data.cli.tables import show_commands
+    from lewm_data.cli.display import StagedProgress, quiet_hub_bars, show_commands
     from lewm_data.hub.push import push
     from lewm_data.report import Command, size
 
@@ -239,8 +235,7 @@ def _push(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
 
 
 def _pull(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]:
-    from lewm_data.cli.progress import ConversionDisplay, quiet_hub_bars
-    from lewm_data.cli.tables import show_commands
+    from lewm_data.cli.display import ConversionDisplay, quiet_hub_bars, show_commands
     from lewm_data.hub.pull import pull
     from lewm_data.report import Command, size
 

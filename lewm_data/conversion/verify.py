@@ -10,9 +10,8 @@ import h5py
 import numpy as np
 
 from lewm_data.config import ConvertConfig
-from lewm_data.conversion.comparison import Comparison
+from lewm_data.conversion.comparison import Comparison, Loss
 from lewm_data.conversion.inspect import Inspection, inspect_source
-from lewm_data.conversion.loss import Loss
 from lewm_data.errors import LewmDataError, UsageError
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, refuse_references
@@ -98,7 +97,7 @@ def verify_against(path: Path, source: str, *, progress: Progress = silent) -> A
     """Decodes the source again and compares every frame and every row with a file.
 
     Frames must be equal. Those of a lossy file must be as close to the source as encoding them again; see
-    ``lewm_data.conversion.loss``.
+    ``lewm_data.conversion.comparison``.
 
     Args:
         path: The file.

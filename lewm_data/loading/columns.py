@@ -1,8 +1,10 @@
-"""Which columns of a file a batch has, and their values in memory, frames apart."""
+"""The columns of a batch, frames apart: those of the file, and those that say where a window comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,104 @@ from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, DONE, EPISODE_IDX, STATE, STEP_IDX, is_pixels
-from lewm_data.loading.provenance import DATASET_IDX, PROVENANCE, TASK, TASK_IDX, Numbering, provenance_values
 from lewm_data.loading.store import FrameStore
+
+DATASET_IDX = "dataset_idx"
+TASK_IDX = "task_idx"
+TASK = "task"
+TASK_COLUMN = "task_index"
+"""LeRobot's name of each step's task; ``--extra_columns task_index`` stores it."""
+
+PROVENANCE = (DATASET_IDX, EPISODE_IDX, STEP_IDX, TASK_IDX, TASK)
+"""Columns that a batch can have on request, whether or not the file stores them. ``schema`` describes them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Numbering:
+    """How a file's episodes and tasks are numbered among those of several files.
+
+    Attributes:
+        dataset: Position of the file among the files.
+        first_episode: Number of its first episode.
+        tasks: Number of each task of all files to its text.
+        task_numbers: The file's own number of each of its tasks to its number among those of all files.
+    """
+
+    dataset: int = 0
+    first_episode: int = 0
+    tasks: Mapping[int, str] = field(default_factory=dict)
+    task_numbers: Mapping[int, int] = field(default_factory=dict)
+
+
+def number_files(stores: Sequence[FrameStore]) -> list[Numbering]:
+    """Numbers the episodes and tasks of several files.
+
+    Episodes count on from file to file. The tasks of a single file keep their numbers; those of several files are
+    numbered by their texts, in the order in which they appear.
+    """
+    own = [store.header.tasks if store.header is not None else {} for store in stores]
+    if len(stores) == 1:
+        tasks = dict(own[0])
+        numbers = [{index: index for index in tasks}]
+    else:
+        texts = dict.fromkeys(itertools.chain.from_iterable(found.values() for found in own))
+        tasks = dict(enumerate(texts))
+        number_of = {text: number for number, text in tasks.items()}
+        numbers = [{index: number_of[text] for index, text in found.items()} for found in own]
+    starts = itertools.accumulate((len(store.ep_len) for store in stores), initial=0)
+    return [
+        Numbering(dataset=dataset, first_episode=start, tasks=tasks, task_numbers=task_numbers)
+        for dataset, (start, task_numbers) in enumerate(zip(starts, numbers, strict=False))
+    ]
+
+
+def provenance_values(store: FrameStore, name: str, numbering: Numbering) -> NDArray[np.int32]:
+    """A column of provenance with one number per step of a file.
+
+    Args:
+        store: The file.
+        name: ``episode_idx``, ``step_idx`` or ``task_idx``.
+        numbering: How its episodes and tasks are numbered.
+
+    Returns:
+        (N,) int32.
+
+    Raises:
+        UsageError: The file does not say which task a step belongs to.
+    """
+    if name == EPISODE_IDX:
+        episodes = np.arange(len(store.ep_len)) + numbering.first_episode
+        return np.repeat(episodes, store.ep_len).astype(np.int32)
+    if name == STEP_IDX:
+        return (np.arange(store.num_rows) - np.repeat(store.ep_offset, store.ep_len)).astype(np.int32)
+    if TASK_COLUMN in store.columns:
+        stored, row = np.unique(store.read_column(TASK_COLUMN).reshape(store.num_rows), return_inverse=True)
+    elif len(numbering.task_numbers) == 1:  # so every step belongs to it
+        stored, row = np.array([*numbering.task_numbers]), np.zeros(store.num_rows, np.int64)
+    else:
+        raise UsageError(
+            f"{store.path}: the file does not store the task of each step. Convert the dataset with "
+            f"--extra_columns {TASK_COLUMN}, or leave {TASK_IDX} and {TASK} out of columns."
+        )
+    without_text = [int(index) for index in stored if int(index) not in numbering.task_numbers]
+    if without_text:
+        raise UsageError(
+            f"{store.path}: task_index {without_text[0]} has no text in the file. Record it in the dataset's "
+            f"meta/tasks and convert again, or leave {TASK_IDX} and {TASK} out of columns; {TASK_COLUMN} itself is a "
+            "column like any other."
+        )
+    numbers = np.array([numbering.task_numbers[int(index)] for index in stored], np.int32)
+    return numbers[row]
+
+
+def task_texts(tasks: Mapping[int, str], task_idx: Any) -> list[str]:
+    """The text of each window's task.
+
+    Args:
+        tasks: Number to text.
+        task_idx: (B, T) tensor of numbers; the first kept frame decides.
+    """
+    return [tasks[number] for number in task_idx[:, 0].tolist()]
 
 
 def default_columns(store: FrameStore) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import torch
 from lewm_data.errors import UsageError
 from lewm_data.loading.episode_selection import episodes_text
 from lewm_data.loading.episode_split import SIDES, Side
+from lewm_data.loading.file_split import SideEpisodes
 from lewm_data.loading.normalizer import Normalizer
-from lewm_data.loading.split_sides import SideEpisodes
 from lewm_data.loading.splits import Splits
 from lewm_data.notation import episode_ranges, parse_episodes
 

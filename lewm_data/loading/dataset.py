@@ -22,9 +22,18 @@ from lewm_data.format.schema import (
 )
 from lewm_data.loading.batches import Batch, BatchDataset, Layout
 from lewm_data.loading.batches import whole_batch as whole_batch  # offered next to the dataset that needs it
-from lewm_data.loading.columns import check_columns, default_columns, load_values
+from lewm_data.loading.columns import (
+    DATASET_IDX,
+    TASK,
+    TASK_IDX,
+    Numbering,
+    check_columns,
+    default_columns,
+    load_values,
+    number_files,
+    task_texts,
+)
 from lewm_data.loading.goals import Goal, draws_from_torch
-from lewm_data.loading.provenance import DATASET_IDX, TASK, TASK_IDX, Numbering, number_files, task_texts
 from lewm_data.loading.readers import FrameRead
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore

@@ -11,9 +11,8 @@ from lewm_data.errors import UsageError
 from lewm_data.format.compatibility import Member, check_joinable
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name, is_pixels
 from lewm_data.format.segments import Column
-from lewm_data.loading.columns import default_columns
+from lewm_data.loading.columns import default_columns, number_files
 from lewm_data.loading.dataset import WindowDataset
-from lewm_data.loading.provenance import number_files
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.store import FrameStore
 from lewm_data.notation import count_of, parse_image_size

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import columns_of_batch, is_pixels
-from lewm_data.loading.provenance import DATASET_IDX
+from lewm_data.loading.columns import DATASET_IDX
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

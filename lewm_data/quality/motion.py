@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.findings import Finding, finding
+from lewm_data.format.motion import moving_dimensions
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.idle import find_idle
-from lewm_data.quality.assess.noise import moving_dimensions
 from lewm_data.quality.assess.still import num_still, still_words
 
 MAX_SAMPLE_STEPS = 50_000

@@ -25,10 +25,10 @@ from lewm_data.training.latents import (
     encode_episodes,
     errors,
     moving_state,
+    plan_ranks,
     roll_out,
 )
 from lewm_data.training.metrics import effective_rank, ridge_r2
-from lewm_data.training.planning import plan_ranks
 from lewm_data.training.verdict import Run, cautions, judge, next_steps
 
 if TYPE_CHECKING:

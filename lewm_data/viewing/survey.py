@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.conversion.watchdog import raise_if_interrupted
+from lewm_data.format.motion import moving_dimensions
 from lewm_data.format.schema import ACTION, DONE
-from lewm_data.quality.assess.noise import moving_dimensions
 from lewm_data.resources import Progress, silent
 from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
 from lewm_data.viewing.recording import Recording, Rows

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lewm_data.cli.tables import StderrConsole, show_commands, show_done, show_findings, show_verdict
+from lewm_data.cli.display import StderrConsole, show_commands, show_done, show_findings, show_verdict
 from lewm_data.errors import printable
 from lewm_data.findings import Finding, Verdict
 from lewm_data.report import Command

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from lewm_data.training import report
-from lewm_data.training.progress import Progress, clock
-from lewm_data.training.report import TrainingReport
+from lewm_data.training.report import Progress, TrainingReport, clock
 
 
 @pytest.mark.parametrize(("seconds", "num_lines"), [(0.0, 3), (1000.0, 0)])

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.format.motion import moving_dimensions
 from lewm_data.quality.assess.excitation import Excitation, find_excitation, near_duplicates
 from lewm_data.quality.assess.footage import CameraTrack, Footage
 from lewm_data.quality.assess.frameskip import FrameskipAdvice, find_frameskip
 from lewm_data.quality.assess.idle import Idleness, find_idle
 from lewm_data.quality.assess.lag import Lag, find_lag
-from lewm_data.quality.assess.noise import change_over_noise, moving_dimensions
 from lewm_data.quality.assess.response import Response, find_response
-from lewm_data.quality.assess.visibility import GAP_SECONDS, Look, Visibility, find_visibility, learning_curve, look
+from lewm_data.quality.assess.visibility import (
+    GAP_SECONDS,
+    Look,
+    Visibility,
+    change_over_noise,
+    find_visibility,
+    learning_curve,
+    look,
+)
 from lewm_data.resources import Progress, silent
 
 

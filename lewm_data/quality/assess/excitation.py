@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.format.motion import moving_dimensions
 from lewm_data.quality.assess.footage import Footage, episode_blocks
-from lewm_data.quality.assess.noise import moving_dimensions
 from lewm_data.quality.assess.response import sample_steps
 from lewm_data.quality.assess.ridge import leave_one_episode_out
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.format.motion import moving_dimensions
 from lewm_data.quality.assess.features import frame_features, motion_features
 from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
-from lewm_data.quality.assess.noise import moving_dimensions
 from lewm_data.quality.assess.response import sample_steps
 from lewm_data.quality.assess.ridge import centered_by_episode, from_another_episode, leave_one_episode_out
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.format.motion import moving_dimensions, noise_floor, value_range
 from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
-from lewm_data.quality.assess.noise import moving_dimensions, noise_floor, value_range
 
 MIN_IDLE_SECONDS = 0.5
 """A shorter rest is part of a movement, such as its turning point."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_data.format.motion import moving_dimensions, value_range
 from lewm_data.quality.assess.footage import Footage, episode_blocks
-from lewm_data.quality.assess.noise import moving_dimensions, value_range
 from lewm_data.quality.assess.ridge import centered_by_episode, from_another_episode, leave_one_episode_out
 
 MAX_RESPONSE_STEPS = 15

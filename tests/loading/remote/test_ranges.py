@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.loading.remote.ranges import coalesce_ranges
+from lewm_data.loading.remote.reader import coalesce_ranges
 
 CHUNKS = st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 300)), max_size=40)
 

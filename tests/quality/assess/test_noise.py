@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lewm_data.quality.assess.noise import change_over_noise, moving_dimensions, noise_floor
+from lewm_data.format.motion import moving_dimensions, noise_floor
+from lewm_data.quality.assess.visibility import change_over_noise
 
 FPS = 30.0
 EPISODE = np.repeat(np.arange(4), 300)

@@ -14,8 +14,7 @@ import pytest
 from rich.console import Console
 
 from lewm_data.catalog import CATALOG, LEAVE_OUT
-from lewm_data.cli.progress import StagedProgress
-from lewm_data.cli.tables import MAX_GROUPS, show_commands, show_findings, show_verdict
+from lewm_data.cli.display import MAX_GROUPS, StagedProgress, show_commands, show_findings, show_verdict
 from lewm_data.findings import Verdict, finding
 from lewm_data.report import Command
 

@@ -4,7 +4,7 @@ import pytest
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.episode_split import SplitRule
-from lewm_data.loading.split_sides import SourceContent, named_episodes
+from lewm_data.loading.file_split import SourceContent, named_episodes
 
 CONTENTS = {
     "me/a": SourceContent(
