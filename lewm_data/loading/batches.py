@@ -49,6 +49,11 @@ class BatchDataset(Dataset[Batch], ABC):
     def layout(self) -> Layout:
         """Shape of one window and dtype of each column, as ``fill`` takes them. Frames are (T, H, W, 3)."""
 
+    @property
+    def uses_draws(self) -> bool:
+        """Whether ``fill`` uses ``draws``, so that loaders need to compute them."""
+        return True
+
     @abstractmethod
     def fill(
         self,

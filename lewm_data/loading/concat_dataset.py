@@ -41,6 +41,11 @@ class ConcatDataset(BatchDataset):
         """See ``BatchDataset``."""
         return self.datasets[0].layout()
 
+    @property
+    def uses_draws(self) -> bool:
+        """See ``BatchDataset``."""
+        return any(dataset.uses_draws for dataset in self.datasets)
+
     def fill(
         self,
         windows: NDArray[np.int64],

@@ -144,6 +144,11 @@ class WindowDataset(BatchDataset):
             layout[GOAL_STEPS] = (), np.dtype(np.int64)
         return layout
 
+    @property
+    def uses_draws(self) -> bool:
+        """See ``BatchDataset``."""
+        return self.goal is not None
+
     def fill(
         self,
         windows: NDArray[np.int64],

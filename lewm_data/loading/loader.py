@@ -177,7 +177,8 @@ class WindowLoader:
 
     def _read(self, epoch: int, position: int) -> Batch:
         order = self.batch_sampler.order
-        windows, draws = order.batch(epoch, position), order.draws(epoch, position)
+        windows = order.batch(epoch, position)
+        draws = order.draws(epoch, position) if self.dataset.uses_draws else None
         with self.dataset.add_batch_context(windows):
             return self.dataset.read(windows, empty_pinned if self._pin_memory else self._pool.empty, draws)
 

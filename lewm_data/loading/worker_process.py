@@ -104,7 +104,8 @@ def _answer(
 ) -> int | dict[str, NDArray[Any]] | BaseException:
     place, epoch, position = task
     try:
-        windows, draws = order.batch(epoch, position), order.draws(epoch, position)
+        windows = order.batch(epoch, position)
+        draws = order.draws(epoch, position) if dataset.uses_draws else None
         with dataset.add_batch_context(windows):
             if place is None:
                 batch = {

@@ -157,6 +157,20 @@ def test_each_epoch_draws_other_goals_in_training_and_the_same_in_validation():
     np.testing.assert_array_equal(in_order.draws(0, 0), in_order.draws(1, 0))
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_loader_without_goals_computes_no_draws(written, monkeypatch, together):
+    def refuse(*args):
+        raise AssertionError("draws were computed")
+
+    monkeypatch.setattr(WindowOrder, "draws", refuse)
+    plain, with_goals = (WindowDataset(written.path, columns=["state"], goal=goal) for goal in (None, "uniform"))
+    parts = [[dataset.restrict([0]), dataset.restrict([1])] for dataset in (plain, with_goals)]
+    without, needing = map(ConcatDataset, parts) if together else (plain, with_goals)
+    assert batches_of(without, num_workers=1)
+    with pytest.raises(AssertionError, match="draws were computed"):
+        batches_of(needing, num_workers=1)
+
+
 def test_ranks_draw_for_their_own_windows():
     ranks = [WindowOrder(num_windows=50, batch_size=5, rank=rank, world_size=2) for rank in range(2)]
     alone = WindowOrder(num_windows=50, batch_size=10)
