@@ -19,6 +19,7 @@ from lewm_data.conversion import pipeline
 from lewm_data.conversion.inspect import inspect_source
 from lewm_data.conversion.output import ConversionResult, check_output
 from lewm_data.conversion.plan import shortfalls
+from lewm_data.conversion.reuse import with_donor
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy, advised_policy
@@ -46,7 +47,7 @@ def inspect(
 
     Raises:
         SourceError: There is no dataset, or it cannot be reached.
-        UsageError: A setting is invalid, or names a camera or column that does not exist.
+        UsageError: A setting is invalid, or names a camera, column or file that does not exist.
 
     Example:
         >>> import lewm_data
@@ -59,6 +60,8 @@ def inspect(
     )
     problems: list[str] = []
     if inspection.plan is not None:
+        inspection = with_donor(inspection)
+        assert inspection.plan is not None
         problems = shortfalls(
             inspection.plan,
             config=inspection.config,

@@ -199,3 +199,13 @@ def output_name(source: str, suffix: str = ".h5") -> str:
 def count_of(number: int, what: str) -> str:
     """Writes a number of things: ``1 error``, ``2,000 errors``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Formats a duration, such as ``2 min 5 s``."""
+    rounded = max(1, round(seconds))
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"

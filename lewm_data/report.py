@@ -15,7 +15,7 @@ from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEGABYTE, Plan
 from lewm_data.findings import Finding, Verdict, decide
 from lewm_data.format.schema import ACTION, PIXELS, STATE, camera_name
-from lewm_data.notation import count_of, output_name
+from lewm_data.notation import count_of, duration, output_name
 from lewm_data.source.metadata import done_words
 from lewm_data.source.selection import DEFAULT_KEYS
 
@@ -79,7 +79,8 @@ def plan_facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "output", size(plan.output_bytes)
     yield "disk", f"{size(plan.temporary_bytes)} at the peak{shards}"
     yield "memory", f"{size(plan.peak_memory_bytes)} at the peak"
-    yield "time", f"about {duration(plan.seconds)}"
+    reused = f", with {plan.reused_frames:,} of the frames reused" if plan.reused_frames else ""
+    yield "time", f"about {duration(plan.seconds)}{reused}"
 
 
 def verdict(inspection: Inspection, shortfalls: Sequence[str] = ()) -> Verdict:
@@ -195,16 +196,6 @@ def size(num_bytes: float) -> str:
     """Formats a number of bytes, such as ``1,150 MB`` or ``28.4 GB``."""
     megabytes = num_bytes / MEGABYTE
     return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:,.1f} GB"
-
-
-def duration(seconds: float) -> str:
-    """Formats a duration, such as ``2 min 5 s``."""
-    rounded = max(1, round(seconds))
-    if rounded < 60:
-        return f"{rounded} s"
-    if rounded < 3600:
-        return f"{rounded // 60} min {rounded % 60} s"
-    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
 def _line(*words: str) -> str:

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "locks": {"errors", "machine_errors"},
     "paths": {"errors", "machine_errors"},
     "background": {"errors"},
-    "progress_bar": {"errors", "resources"},
+    "progress_bar": {"errors", "notation", "resources"},
     "config": GROUND,
     "format": {*GROUND, "config"},
     "source": {*GROUND, "config", "format"},

@@ -7,6 +7,7 @@ Exit status: 0 done; 1 unexpected; 2 usage; 3 dirty data refused; 4 not enough m
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -19,11 +20,15 @@ from rich.console import Console
 
 from lewm_data.arguments import place_of
 from lewm_data.cli.display import StderrConsole, show_done, styled
-from lewm_data.cli.parser import parse
+from lewm_data.cli.parser import CommandLineError, parse
 from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
 from lewm_data.conversion.watchdog import catch_signals
 from lewm_data.errors import DirtyDataError, InterruptedConversionError, LewmDataError, ResourceError, UsageError
 from lewm_data.paths import expand, local_path
+
+_NO_MEMORY = b"out of memory. Close other programs, then run the same command again."
+_NO_MEMORY_JSON = b'{"error": {"type": "ResourceError", "message": "%b", "status": 4}}\n' % _NO_MEMORY
+"""Made beforehand, because there is no memory left to make them when they are needed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None and sys.getfilesystemencoding() != "utf-8":  # LC_ALL=C with PYTHONUTF8=0
         command = [sys.executable, "-m", "lewm_data", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
+    given = sys.argv[1:] if arguments is None else arguments
     status = 0
     try:
-        parsed = parse(sys.argv[1:] if arguments is None else arguments)
+        parsed = parse(given)
         options = parsed[parsed.subcommand]
         if parsed.subcommand == "completion":
             from lewm_data.cli.parser import completion_script
@@ -43,15 +49,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with catch_signals():
                 status, result = _run(parsed.subcommand, options)
             if options.json:
-                print(json.dumps(result, indent=2, default=str))
+                print(_as_json(result))
         if sys.stdout is not None:  # None if the parent process closed it
             sys.stdout.flush()
+    except CommandLineError as error:
+        status = UsageError.exit_status
+        if "--json" in given:
+            print(_as_json({"error": _error_json(UsageError(error.sentence))}))
     except BrokenPipeError:  # the reader of our output has left; the work is done all the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MemoryError:  # a console would need memory
-        os.write(sys.stderr.fileno(), b"error: out of memory. Close other programs, then run the same command again.\n")
+        os.write(sys.stderr.fileno(), b"error: %b\n" % _NO_MEMORY)
         status = ResourceError.exit_status
+        if "--json" in given and sys.stdout is not None:
+            os.write(sys.stdout.fileno(), _NO_MEMORY_JSON)
     sys.exit(status)
+
+
+def _as_json(result: object) -> str:
+    """The result as strict JSON, which has no numbers such as NaN: they become null."""
+    return json.dumps(_finite(result), indent=2, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _run(command: str, options: Namespace) -> tuple[int, dict[str, Any]]:
@@ -126,8 +151,8 @@ def _convert(options: Namespace, console: Console) -> tuple[int, dict[str, Any]]
     from lewm_data import api
     from lewm_data.cli.display import ConversionDisplay, show_findings
     from lewm_data.findings import Finding
-    from lewm_data.notation import count_of
-    from lewm_data.report import duration, size
+    from lewm_data.notation import count_of, duration
+    from lewm_data.report import size
 
     try:
         with ConversionDisplay(console) as display:

@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, get_args
 
@@ -31,6 +32,18 @@ _SWITCHES = {f"--{field.name}" for field in dataclasses.fields(ConvertConfig) if
 """Flags that need no value. ``--trim_idle true``, as in a YAML file, means the same as ``--trim_idle``."""
 
 
+class CommandLineError(SystemExit):
+    """A mistake on the command line, which has been printed to stderr.
+
+    Attributes:
+        sentence: The mistake in one sentence.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(UsageError.exit_status)
+        self.sentence = sentence
+
+
 class Parser(ArgumentParser):
     """Reports a mistake in one sentence, where argparse would print twenty lines of usage first."""
 
@@ -39,7 +52,8 @@ class Parser(ArgumentParser):
         within = re.search(r"arguments are required: (\w+)\.", message)
         command = f"{self.prog} {within[1]}" if within else self.prog
         sentence = printable(self._sentence(message))
-        self.exit(UsageError.exit_status, f"error: {sentence}\nSee: {command} --help\n")
+        self._print_message(f"error: {sentence}\nSee: {command} --help\n", sys.stderr)
+        raise CommandLineError(sentence)
 
     def _sentence(self, message: str) -> str:
         if missing := re.search(r"arguments are required: (.*)", message):

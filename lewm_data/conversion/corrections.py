@@ -54,6 +54,12 @@ class Corrections:
     findings: tuple[Finding, ...] = ()
     num_frames_seen: int = 0
 
+    @property
+    def dropped(self) -> frozenset[int]:
+        """episode_index of each episode that the corrections leave nothing of."""
+        dropped = (found.episode for found in self.findings if found.handling == "dropped")
+        return frozenset(index for index in dropped if index is not None)
+
     def steps(self, episode: int, length: int) -> range:
         """The steps of an episode that are converted.
 
@@ -74,6 +80,7 @@ def find_corrections(
     config: ConvertConfig,
     *,
     dropped: frozenset[int],
+    part: frozenset[int],
     progress: Progress,
 ) -> Corrections:
     """Decides how each episode is corrected. Measures only what the settings leave open.
@@ -84,6 +91,9 @@ def find_corrections(
         cameras: Frame column to LeRobot camera key.
         config: The settings.
         dropped: episode_index of each episode that is left out anyway.
+        part: episode_index of each episode that this run converts. Idle steps are looked for in these and in the few
+            that are judged together with them, so that the parts find what a whole conversion finds. Shifts are
+            measured on all episodes.
         progress: Called after each episode that is looked at.
     """
     requested = choose_shifts(dataset, cameras, config)
@@ -110,12 +120,14 @@ def find_corrections(
     measured = [column for column, shift in requested.items() if shift == AUTO]
     kept_steps: dict[int, range] = {}
     footage: Footage | None = None
-    groups = _groups(lengths, len(cameras)) if config.trim_idle else []
+    every_group = _groups(lengths, len(cameras)) if config.trim_idle else []
+    groups = [group for group in every_group if part.intersection(group)]
     for group in groups:
         num_frames = sum(lengths[index] for index in group) * len(cameras)
         footage = read(tuple(cameras), group, max_frames=2 * num_frames)  # whole episodes, and all of them
-        kept_steps |= _kept_steps(footage, config.min_episode_steps)
-    if measured and lengths and len(groups) != 1:
+        found_steps = _kept_steps(footage, config.min_episode_steps)
+        kept_steps |= {index: steps for index, steps in found_steps.items() if index in part}
+    if measured and lengths and len(every_group) != 1:
         footage = read(measured, list(lengths))
     shifts, remarks = {}, []
     for column, shift in requested.items():
@@ -129,13 +141,14 @@ def find_corrections(
         if shift:
             shifts[column] = shift
     found = Corrections(shifts=shifts, kept_steps=kept_steps)
+    own = {index: length for index, length in lengths.items() if index in part}
     largest = max((sum(lengths[index] for index in group) * len(cameras) for group in groups), default=0)
     return Corrections(
         shifts=shifts,
         kept_steps=kept_steps,
         is_active=True,
         remarks=tuple(remarks),
-        findings=tuple(_findings(found, lengths, config.min_episode_steps)),
+        findings=tuple(_findings(found, own, config.min_episode_steps)),
         num_frames_seen=max(largest, min(MAX_FRAMES, sum(lengths.values()) * len(measured))),
     )
 

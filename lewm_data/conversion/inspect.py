@@ -72,7 +72,17 @@ class Inspection:
             UsageError: The settings ask for more parts than there are episodes.
         """
         assert self.dataset is not None
-        dropped = self.decision.dropped
+        index, dropped = self.dataset.episodes.index.tolist(), self.decision.dropped
+        return [row for row in self.part_rows() if index[row] not in dropped]
+
+    def part_rows(self) -> list[int]:
+        """Rows of the part that is asked for, before corrections, which each task measures only for its own part.
+
+        Raises:
+            UsageError: The settings ask for more parts than there are episodes.
+        """
+        assert self.dataset is not None
+        dropped = self.decision.dropped - self.corrections.dropped
         rows = [row for row, index in enumerate(self.dataset.episodes.index.tolist()) if index not in dropped]
         if self.config.shard is None or not rows:
             return rows
@@ -131,12 +141,15 @@ class Inspection:
         if self.decision.refused:
             raise dirty_error(self.source, refused, self.decision.findings)
         if not self.kept_rows():
-            cause = f"the policy '{self.config.dirty_episode_policy}' drops"
-            if any(found.handling == "dropped" for found in self.corrections.findings):
+            cause, count = f"the policy '{self.config.dirty_episode_policy}' drops", len(self.decision.dropped)
+            if self.corrections.dropped:
                 asked = ["--shift"] * (self.config.shift is not None) + ["--trim_idle"] * self.config.trim_idle
                 cause = f"{' and '.join(asked)} {'leave' if len(asked) > 1 else 'leaves'} nothing of"
+            part, remedy = "", ""
+            if self.config.shard is not None and self.part_rows():
+                part, remedy, count = f" of part {self.config.shard}", " Ask for fewer parts.", len(self.part_rows())
             raise DirtyDataError(
-                f"{self.source}: no episode is left, since {cause} all {len(self.decision.dropped)}. See the findings.",
+                f"{self.source}: no episode{part} is left, since {cause} all {count}. See the findings.{remedy}",
                 [found.to_json() for found in self.decision.findings],
             )
 
@@ -256,13 +269,11 @@ def _with_corrections(inspection: Inspection, progress: Progress) -> Inspection:
         inspection.cameras,
         inspection.config,
         dropped=decision.dropped,
+        part=frozenset(dataset.episodes.index[inspection.part_rows()].tolist()),
         progress=progress,
     )
-    cut_away = frozenset(
-        found.episode for found in corrections.findings if found.handling == "dropped" and found.episode is not None
-    )
     decision = decision._replace(
-        findings=(*decision.findings, *corrections.findings), dropped=decision.dropped | cut_away
+        findings=(*decision.findings, *corrections.findings), dropped=decision.dropped | corrections.dropped
     )
     return dataclasses.replace(inspection, decision=decision, corrections=corrections)
 

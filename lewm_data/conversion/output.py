@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lewm_data
+from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection
 from lewm_data.conversion.plan import MEGABYTE
 from lewm_data.errors import LewmDataError, OutputError, ResourceError
@@ -179,6 +180,11 @@ def _existing_parent(output: Path) -> Path:
     return parent
 
 
+def part_name(config: ConvertConfig) -> str:
+    """The header's ``part`` under some settings: ``i/n``, or empty for a whole dataset."""
+    return "/".join(map(str, parse_part(config.shard))) if config.shard else ""
+
+
 def file_header(
     inspection: Inspection,
     *,
@@ -231,5 +237,5 @@ def file_header(
         findings=tuple(findings),
         dropped_episodes=tuple(sorted(dropped)),
         fingerprint=inspection.fingerprint,
-        part="/".join(map(str, parse_part(config.shard))) if config.shard else "",
+        part=part_name(config),
     )

@@ -11,15 +11,24 @@ from typing import Any
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import Inspection, inspect_source
 from lewm_data.conversion.join import join_shards
-from lewm_data.conversion.output import ConversionResult, check_output, free_disk_bytes, output_place, work_folder
+from lewm_data.conversion.output import (
+    ConversionResult,
+    check_output,
+    free_disk_bytes,
+    output_place,
+    part_name,
+    work_folder,
+)
 from lewm_data.conversion.plan import cut_shards, memory_remedies, shortfalls
 from lewm_data.conversion.reuse import with_donor
 from lewm_data.conversion.shard import write_shard
 from lewm_data.conversion.watchdog import Heartbeat, raise_if_interrupted
-from lewm_data.conversion.work_folder import WorkFolder, kept_bytes, remove_leftovers
-from lewm_data.errors import DirtyDataError, InterruptedConversionError, ResourceError
+from lewm_data.conversion.work_folder import WorkFolder, kept_bytes, remove_leftovers, used_shard_bytes
+from lewm_data.errors import DirtyDataError, FormatError, InterruptedConversionError, ResourceError
+from lewm_data.format.hdf5 import open_file
+from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION
-from lewm_data.paths import local_path
+from lewm_data.paths import is_file, local_path
 from lewm_data.resources import available_memory_bytes, num_cpus, peak_memory_bytes
 
 _MAX_COMPRESS_THREADS = 4
@@ -100,7 +109,10 @@ def convert(
         if problems:
             raise ResourceError(f"{source} does not fit. " + " ".join(problems))
         kept = f"Finished shards are kept in {work_folder(output)}, and the next run continues from them."
-        with output_place(output, overwrite=config.overwrite, waiting=reporter.waiting, kept=kept):
+        with output_place(output, overwrite=True, waiting=reporter.waiting, kept=kept):
+            if not config.overwrite and (header := _made_meanwhile(inspection, output)) is not None:
+                return _existing_result(output, header, started)
+            check_output(output, overwrite=config.overwrite)
             reporter.planned(inspection)
             return _Conversion(inspection, output, reporter, started).run()
     except KeyboardInterrupt:
@@ -111,6 +123,34 @@ def convert(
         raise ResourceError(
             f"{source}: out of memory. {memory_remedies(config, 1)} Then run the same command again to resume."
         ) from error
+
+
+def _made_meanwhile(inspection: Inspection, output: Path) -> FileHeader | None:
+    """Header of the output if another process has just made it from the same source with the same settings."""
+    if not is_file(output):
+        return None
+    try:
+        with open_file(output) as file:
+            header = FileHeader.from_attributes(file.attrs, path=str(output))
+    except FormatError:
+        return None
+    is_same = (header.fingerprint, header.part) == (inspection.fingerprint, part_name(inspection.config))
+    return header if is_same else None
+
+
+def _existing_result(output: Path, header: FileHeader, started: float) -> ConversionResult:
+    """The result for a file that another process has made."""
+    return ConversionResult(
+        path=output,
+        header=header,
+        num_episodes=sum(len(record.episodes) for record in header.sources),
+        num_steps=header.statistics[ACTION].count,
+        found_while_decoding=(),
+        file_bytes=output.stat().st_size + used_shard_bytes(output),
+        seconds=time.perf_counter() - started,
+        frames_per_second=0.0,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
 
 
 class _Conversion:

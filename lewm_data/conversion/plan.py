@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,8 @@ class Plan:
         output_bytes: Size of the finished file.
         temporary_bytes: Peak disk usage, including the output.
         peak_memory_bytes: Resident memory of the process.
-        seconds: Time that the conversion takes.
+        seconds: Time that the conversion takes. Frames that are reused take none.
+        reused_frames: Frames that are expected to be copied from an earlier conversion.
     """
 
     num_episodes: int
@@ -84,10 +85,16 @@ class Plan:
     temporary_bytes: int
     peak_memory_bytes: int
     seconds: float
+    reused_frames: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary."""
         return asdict(self)
+
+    def reusing(self, num_frames: int) -> Plan:
+        """The same plan if so many of its frames are copied from an earlier conversion."""
+        share = 1 - num_frames / max(self.num_frames, 1)
+        return replace(self, reused_frames=num_frames, seconds=self.seconds * share)
 
 
 def make_plan(

@@ -8,6 +8,7 @@ report. Its stored chunks are then copied, with their checksums checked. Rows ar
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -26,10 +27,14 @@ from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
 from lewm_data.paths import expand, is_file
 from lewm_data.source.decode import DecodeJob, JobEnd
+from lewm_data.source.digest import FrameDigests
 from lewm_data.source.scale import SCALER_VERSION
 
 _EVENT_BYTES = 1 << 20
 """Stored frames are passed on in parts of about this size."""
+
+_MAX_COMPARED = 8
+"""Episodes whose digests are compared for a plan."""
 
 
 class StoredFrames(NamedTuple):
@@ -46,11 +51,13 @@ class Donor:
     Attributes:
         path: The file.
         rows: Digest of each episode's frames to its rows in the file.
+        digests: The source's episode_index to the digest of its frames.
         reason: Why nothing of it can be used; empty if something may be.
     """
 
     path: Path
     rows: dict[str, range] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
     reason: str = ""
 
     def num_reused(self, header: FileHeader) -> int:
@@ -58,23 +65,29 @@ class Donor:
         return sum(digest in self.rows for record in header.sources for digest in record.digests)
 
 
-def with_donor(inspection: Inspection, output: Path) -> Inspection:
-    """Looks for an earlier conversion to take frames from: the file named, or the output that is replaced.
+def with_donor(inspection: Inspection, output: Path | None = None) -> Inspection:
+    """Looks for an earlier conversion to take frames from, and leaves those frames out of the plan's time.
+
+    Args:
+        inspection: The inspection, with a plan.
+        output: The output, whose frames are used if it is replaced and the settings name no other file.
 
     Raises:
-        UsageError: The file named is not there or not of this format.
+        UsageError: The file named is not there.
+        FormatError: The file named is not of this format.
     """
     config = inspection.config
     named = None if config.reuse is None else expand(config.reuse)
     path = named or output
-    if not is_file(path):
+    if path is None or not is_file(path):
         if named is not None:
             raise UsageError(f"--reuse {named}: no such file. Name a file that an earlier conversion made.")
         return inspection
     assert inspection.image_size is not None
+    assert inspection.plan is not None
     try:
         donor = find_donor(
-            path,
+            path.absolute(),  # the nodes of a cluster have working folders of their own
             cameras=inspection.cameras,
             size=inspection.image_size,
             resize=config.resize,
@@ -85,7 +98,30 @@ def with_donor(inspection: Inspection, output: Path) -> Inspection:
         if named is not None:
             raise
         return inspection  # it is about to be replaced, and may be anything
-    return dataclasses.replace(inspection, donor=donor)
+    plan = inspection.plan.reusing(_expected_frames(donor, inspection))
+    return dataclasses.replace(inspection, donor=donor, plan=plan)
+
+
+def _expected_frames(donor: Donor, inspection: Inspection) -> int:
+    """Estimates the number of frames that will be copied, without reading the whole source.
+
+    Candidates are the episodes that the donor holds under the same number and with as many steps. Of a few of them, the
+    digests are compared; as large a share of all candidates is expected to be unchanged.
+    """
+    dataset = inspection.dataset
+    assert dataset is not None
+    alike = {}
+    for index, row in inspection.rows_by_episode().items():
+        digest = donor.digests.get(index, "")
+        if len(donor.rows.get(digest, ())) == inspection.num_steps(row) > 0:
+            alike[row] = digest
+    if not alike:
+        return 0
+    looked = list(alike)[:: math.ceil(len(alike) / _MAX_COMPARED)]
+    with inspection.episode_reader() as reader, FrameDigests(dataset.root) as digests:
+        num_same = sum(digests.of(reader.read(dataset.episode(row)).jobs) == alike[row] for row in looked)
+    num_steps = sum(inspection.num_steps(row) for row in alike)
+    return round(num_steps * num_same / len(looked)) * len(inspection.cameras)
 
 
 def find_donor(
@@ -129,7 +165,12 @@ def find_donor(
         if len(digests) != len(lengths):
             return Donor(path=path, reason="no digests of its episodes")
         rows = (range(stop - length, stop) for length, stop in zip(lengths, accumulate(lengths), strict=True))
-        return Donor(path=path, rows={digest: part for digest, part in zip(digests, rows, strict=True) if digest})
+        episodes = [index for record in header.sources for index in record.episodes]
+        return Donor(
+            path=path,
+            rows={digest: part for digest, part in zip(digests, rows, strict=True) if digest},
+            digests={index: digest for index, digest in zip(episodes, digests, strict=True) if digest},
+        )
 
 
 class DonorReader:

@@ -235,6 +235,11 @@ def kept_bytes(output: Path) -> int:
     return sum(map(shard_bytes, folders))
 
 
+def used_shard_bytes(output: Path) -> int:
+    """Size of the shards that a finished output reads from; 0 if it has none."""
+    return sum(shard_bytes(folder) for folder in _shards_folders(output) if _is_in_use(output, folder))
+
+
 def shard_bytes(folder: Path) -> int:
     """Size of the shards in a folder."""
     size = 0

@@ -22,6 +22,18 @@ ATTRIBUTES_CHECKSUM = "attributes_sha256"
 """Root attribute with the names of the others and a hash of their values: HDF5 has no checksum for attributes."""
 
 
+READING = "reading"
+"""Root attribute of files whose frames neither h5py nor hdf5plugin decodes: how to read them."""
+
+_HOW_TO_READ = {
+    "jpeg": (
+        "h5py fails on the frames until HDF5 filter 32019 is registered: from lewm_data.format import jpeg_filter; "
+        "jpeg_filter.register(). Without lewm_data: mask, data = dataset.id.read_direct_chunk((row, 0, 0, 0)). Without "
+        "its last 4 bytes, data is a JPEG stream, or the raw frame if mask is odd."
+    )
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceRecord:
     """Where a run of consecutive episodes came from.
@@ -143,6 +155,8 @@ class FileHeader:
         attributes = {
             key: value if isinstance(value, (int, float, str)) else json.dumps(value) for key, value in plain.items()
         }
+        if self.compression in _HOW_TO_READ:
+            attributes[READING] = _HOW_TO_READ[self.compression]
         checksum = {"of": sorted(attributes), "sha256": hash_attributes(attributes, sorted(attributes))}
         return {**attributes, ATTRIBUTES_CHECKSUM: json.dumps(checksum)}
 

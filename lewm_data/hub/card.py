@@ -172,6 +172,8 @@ def _loading(facts: CardFacts, repo_id: str) -> Iterator[str]:
     yield ""
     needs = {"lzf": "", "none": "", "jpeg": ", after `lewm_data.format.jpeg_filter.register()`"}
     yield f"Plain `h5py` reads it too{needs.get(facts.header.compression, ', after `import hdf5plugin`')}."
+    if facts.header.compression == "jpeg":
+        yield "Where lewm_data is not installed, the file's root attribute `reading` says how to decode its frames."
     if facts.header.lossy_quality:
         yield ""
         yield f"**The frames are lossy** ({_text(facts.header.codec_words)}): not the pixels of the recording."

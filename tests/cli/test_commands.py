@@ -158,6 +158,45 @@ def test_errors_are_json_too(recorded: Path, tmp_path: Path, capsys: pytest.Capt
     assert "has 2 cameras" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["convert", "source", "--json"], "OUTPUT is missing"),
+        (["convert", "source", "out.h5", "--compresion", "lz4", "--json"], "there is no --compresion"),
+        (["verify", "a.h5", "b.h5", "--json"], "there is no b.h5"),
+    ],
+)
+def test_a_typing_mistake_is_json_too(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(*arguments, capsys=capsys)
+    error = json.loads(out)["error"]
+    assert (status, error["status"], error["type"]) == (2, 2, "UsageError")
+    assert words in error["message"]
+    assert words in err
+
+
+def test_json_has_no_numbers_that_are_not_json(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"mean": float("nan"), "range": (float("-inf"), 2.5), "deep": [{"max": float("inf")}]}
+    monkeypatch.setitem(cli._COMMANDS, "verify", lambda options, console: (0, found))
+    _, out, _ = run("verify", small, "--json", capsys=capsys)
+    assert json.loads(out, parse_constant=pytest.fail) == {
+        "mean": None, "range": [None, 2.5], "deep": [{"max": None}]
+    }  # fmt: skip
+
+
+def test_exhausted_memory_is_json_too(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def exhaust(options: object, console: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(cli._COMMANDS, "verify", exhaust)
+    status, out, err = run("verify", small, "--json", capsys=capfd)
+    assert (status, json.loads(out)["error"]["status"]) == (4, 4)
+    assert err.startswith("error: out of memory.")
+
+
 def test_dirty_data_is_status_3_with_a_table(
     recorded: Path, copy_of, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

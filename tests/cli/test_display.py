@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lewm_data import progress_bar
 from lewm_data.catalog import CATALOG, LEAVE_OUT
 from lewm_data.cli.display import MAX_GROUPS, StagedProgress, show_commands, show_findings, show_verdict
 from lewm_data.findings import Verdict, finding
@@ -101,6 +102,23 @@ def test_progress_leaves_no_trace_in_a_log() -> None:
             for done in range(4):
                 progress(what, done, 3)
     assert out.getvalue() == ""
+
+
+def test_a_log_says_now_and_then_how_far_a_long_stage_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now)
+    console, out = shown()
+    with StagedProgress(console) as progress:
+        for second in range(101):
+            now = float(second)
+            progress("convert", 400 + 10 * second, 1400, "episode [b]3[/b]", "frames")
+        for done in range(3):
+            progress("join shards", done, 2)
+    assert out.getvalue().splitlines() == [
+        "convert: 700 of 1,400 frames, episode [b]3[/b], 10 frames/s, 1 min 10 s left",
+        "convert: 1,000 of 1,400 frames, episode [b]3[/b], 10 frames/s, 40 s left",
+        "convert: 1,300 of 1,400 frames, episode [b]3[/b], 10 frames/s, 10 s left",
+    ]
 
 
 def test_a_log_file_has_no_control_characters(recorded: Path) -> None:

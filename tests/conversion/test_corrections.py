@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import lewm_data
 from lewm_data.config import ConvertConfig
+from lewm_data.conversion import corrections
 from lewm_data.conversion.corrections import judged_shift
 from lewm_data.conversion.merge import merge
 from lewm_data.conversion.output import ConversionResult
@@ -27,6 +28,7 @@ from lewm_data.errors import DirtyDataError, UsageError
 from lewm_data.format.compatibility import source_episodes
 from lewm_data.format.header import FileHeader
 from lewm_data.quality.assess.lag import Lag
+from lewm_data.quality.assess.reading import read_dataset
 from tests.conversion.test_pipeline import assert_equal_contents, header_of
 from tests.recording import EPISODE_LENGTHS, camera_key, edit_parquet, picture, read_camera, read_code, record_v3
 
@@ -369,6 +371,34 @@ def test_an_episode_that_is_wholly_idle_is_dropped_and_recorded(late_arm: Path, 
     assert (found.code, found.episode, found.handling) == ("episode_cut_away", 3, "dropped")
     assert found.found == f"{LENGTH} steps without motion"
     assert verify_against(result.path, str(late_arm))[:2] == ([], result.num_steps)
+
+
+def test_a_part_looks_for_idle_steps_in_its_own_episodes_and_finds_what_a_whole_conversion_finds(
+    late_arm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def look(dataset: Any, *arguments: Any, skip: frozenset[int], **options: Any) -> Any:
+        looked.extend(index for index in dataset.episodes.index.tolist() if index not in skip)
+        return read_dataset(dataset, *arguments, skip=skip, **options)
+
+    monkeypatch.setattr(corrections, "read_dataset", look)
+    monkeypatch.setattr(corrections, "MAX_FRAMES", LENGTH)  # of one episode
+    chosen = {"trim_idle": True, "shift": "front=+2"}
+    whole = run(late_arm, tmp_path / "whole.h5", **chosen)
+    assert looked == [0, 1, 2, 3, 4]
+    paths = [tmp_path / f"{number}.h5" for number in range(2)]
+    for path, shard, expected in zip(paths, ("0/2", "1/2"), ([0, 1], [2, 3, 4]), strict=True):
+        looked.clear()
+        run(late_arm, path, **chosen, shard=shard)
+        assert looked == expected
+    merge(paths, tmp_path / "merged.h5")
+    assert_equal_contents(tmp_path / "merged.h5", whole.path)
+    assert header_of(tmp_path / "merged.h5") == whole.header
+    with pytest.raises(
+        DirtyDataError, match=r"no episode of part 3/5 is left, since --shift and --trim_idle .* all 1\."
+    ):
+        run(late_arm, tmp_path / "idle.h5", **chosen, shard="3/5")
 
 
 def test_a_recording_in_which_nothing_moves_is_refused(long_images: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import lewm_data
 from lewm_data.config import COMPRESSIONS, ConvertConfig
 from lewm_data.conversion import pipeline
+from lewm_data.conversion.output import ConversionResult
 from lewm_data.conversion.pipeline import Reporter, convert
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import (
@@ -249,6 +250,40 @@ def test_other_settings_start_anew(recorded: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
+@pytest.mark.parametrize("layout", ["single", "sharded"])
+def test_a_second_process_waits_and_takes_the_file_that_the_first_made(
+    layout: str, recorded: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.h5"
+    config = ConvertConfig(camera="front", image_size=32, layout=layout, shard_bytes=20_000)
+    others: list[ConversionResult] = []
+
+    class Second(Reporter):
+        """Converts to the same output while the first one is about to take the lock."""
+
+        def inspecting(self, what: str, done: int, total: int) -> None:
+            if not others:
+                others.append(convert(str(recorded), output, config))
+
+    mine = convert(str(recorded), output, config, reporter=Second())
+    [other] = others
+    assert (mine.header, mine.num_episodes, mine.num_steps) == (other.header, other.num_episodes, other.num_steps)
+    assert (mine.file_bytes, mine.frames_per_second) == (other.file_bytes, 0)
+
+
+def test_a_second_process_of_other_settings_keeps_the_file_that_the_first_made(recorded: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.h5"
+
+    class Second(Reporter):
+        def inspecting(self, what: str, done: int, total: int) -> None:
+            if not output.exists():
+                convert(str(recorded), output, ConvertConfig(camera="front", image_size=32))
+
+    with pytest.raises(OutputError, match="exists already"):
+        convert(str(recorded), output, ConvertConfig(camera="front", image_size=48), reporter=Second())
+    assert contents(output)["pixels"].shape == (STEPS, 32, 32, 3)
+
+
 def test_an_existing_output_is_kept_without_overwrite(recorded: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
     output.write_bytes(b"precious")
@@ -312,7 +347,7 @@ def test_too_little_memory_or_disk_is_refused(recorded: Path, tmp_path: Path, mo
 def test_a_second_process_waits_and_then_finds_the_output(recorded: Path, tmp_path: Path) -> None:
     first_in, go_on = threading.Event(), threading.Event()
     waited: list[bool] = []
-    errors: list[BaseException] = []
+    results: list[ConversionResult] = []
 
     class First(Reporter):
         def planned(self, inspection: object) -> None:
@@ -327,10 +362,7 @@ def test_a_second_process_waits_and_then_finds_the_output(recorded: Path, tmp_pa
     config = ConvertConfig(camera="front", image_size=32)
 
     def run(reporter: Reporter) -> None:
-        try:
-            convert(str(recorded), tmp_path / "out.h5", config, reporter=reporter)
-        except OutputError as error:
-            errors.append(error)
+        results.append(convert(str(recorded), tmp_path / "out.h5", config, reporter=reporter))
 
     first = threading.Thread(target=run, args=(First(),))
     first.start()
@@ -340,7 +372,8 @@ def test_a_second_process_waits_and_then_finds_the_output(recorded: Path, tmp_pa
     first.join()
     second.join()
     assert waited == [True]
-    assert [type(error) for error in errors] == [OutputError]  # the second one finds it made
+    assert len({result.header.fingerprint for result in results}) == 1
+    assert sorted(result.frames_per_second > 0 for result in results) == [False, True]  # one of them converted
     assert verify_file(tmp_path / "out.h5") == []
     assert os.listdir(tmp_path) == ["out.h5"]
 

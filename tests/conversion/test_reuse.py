@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import lewm_data
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion import prepare, shard
 from lewm_data.conversion.output import ConversionResult
@@ -221,6 +222,28 @@ def test_a_file_to_reuse_must_be_one_of_ours(recorded: Path, tmp_path: Path) -> 
         run(recorded, tmp_path / "new.h5", reuse=str(tmp_path / "text.h5"))
     run(recorded, tmp_path / "text.h5", overwrite=True)
     assert verify_file(tmp_path / "text.h5") == []
+
+
+def test_the_planned_time_leaves_out_what_is_reused(recorded_images: Path, copy_of: Any, tmp_path: Path) -> None:
+    root = copy_of(recorded_images)
+    settings: dict[str, Any] = {"camera": "front", "image_size": 32, "min_episode_steps": 1}
+    first = run(root, tmp_path / "a.h5", episodes="0:3").path
+
+    def plan(**more: Any) -> dict[str, Any]:
+        found = lewm_data.inspect(root, **settings | more).inspection.plan
+        assert found is not None
+        return found.to_dict()
+
+    known = sum(EPISODE_LENGTHS[:3])
+    assert plan()["reused_frames"] == 0
+    grown = plan(reuse=str(first))
+    assert (grown["reused_frames"], grown["num_frames"]) == (known, sum(EPISODE_LENGTHS))
+    whole = plan(reuse=str(run(root, tmp_path / "b.h5").path))
+    assert (whole["reused_frames"], whole["seconds"]) == (sum(EPISODE_LENGTHS), 0)
+    assert plan(reuse=str(first), image_size=64)["reused_frames"] == 0
+    for row in (0, 7, 19):  # of each episode
+        repaint(root, row)
+    assert plan(reuse=str(first))["reused_frames"] == 0
 
 
 def test_a_trainer_passes_the_earlier_file_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from lewm_data.format.jpeg_filter import filter_parameters, register
 from lewm_data.loading.store import FrameStore
@@ -33,6 +35,24 @@ def test_h5py_needs_the_filter_and_the_loader_does_not(tmp_path: Path) -> None:
         f"{code}; import numpy; assert (frames == numpy.load(sys.argv[2])).all()", written.path, tmp_path / "frames.npy"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_header_says_how_other_programs_read_the_frames(tmp_path: Path) -> None:
+    written = files.write(tmp_path / "a.h5", [9], codec="jpeg")
+    raw = 0
+    with h5py.File(written.path) as file:
+        assert "read_direct_chunk((row, 0, 0, 0))" in file.attrs["reading"]
+        for row, expected in enumerate(written.data["pixels"]):
+            mask, stored = file["pixels"].id.read_direct_chunk((row, 0, 0, 0))
+            raw += mask % 2
+            if mask % 2:
+                frame = np.frombuffer(stored[:-4], np.uint8).reshape(expected.shape)
+            else:
+                frame = np.asarray(Image.open(io.BytesIO(stored[:-4])))
+            np.testing.assert_array_equal(frame, expected)
+    assert 0 < raw < 9
+    with h5py.File(files.write(tmp_path / "b.h5", [9], codec="lzf").path) as file:
+        assert "reading" not in file.attrs
 
 
 def test_h5py_writes_what_the_loader_reads(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_the_card_of_a_lossy_file_says_so() -> None:
     assert "| codec of the frames | `jpeg` of quality 80, lossy |" in text
     assert "**The frames are lossy** (jpeg of quality 80, lossy): not the pixels of the recording." in text
     assert "after `lewm_data.format.jpeg_filter.register()`" in text
+    assert "root attribute `reading` says how" in text
     assert "lossy" not in card()
 
 

@@ -81,10 +81,18 @@ class ChunkCache:
     def for_part(cls, part: Segment[RemoteObject], config: RemoteConfig) -> ChunkCache | None:
         """Opens the cache of a part. Returns None where it is turned off, or impossible on this disk (logged).
 
+        It is off too for an object whose store does not show changes: its chunks could be those of an older object.
+
         Removes the files of older versions of the same object, and as many of other objects as the limit requires,
         least recently used first.
         """
         if not config.chunk_cache_bytes:
+            return None
+        if not part.file.identity.is_known:
+            logger.warning(
+                "%s: the chunk cache is off, since its server reports neither ETag nor time of changes.",
+                part.file,
+            )
             return None
         address = _digest(part.file.key)
         version = _digest(repr(part.file.identity))

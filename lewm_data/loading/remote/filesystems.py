@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _ETAG_KEYS = ("ETag", "etag", "e_tag")
 _VERSION_KEYS = (
-    *_ETAG_KEYS, "VersionId", "generation", "md5Hash", "content_md5", "Content-MD5", "blob_id",
+    *_ETAG_KEYS, "VersionId", "generation", "md5Hash", "content_md5", "Content-MD5", "Digest", "blob_id", "sha",
     "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created",
+    "modified", "modify", "modificationTime", "last_write_time",
 )  # fmt: skip
 """Keys under which filesystems report what changes with an object's content."""
 
@@ -46,6 +47,11 @@ class ObjectIdentity:
     size_bytes: int
     version: str
     etag: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a change of the content shows. Otherwise, nothing may be cached beyond the open object."""
+        return bool(self.version)
 
     @classmethod
     def from_info(cls, where: str, info: Mapping[str, Any]) -> ObjectIdentity:

@@ -47,7 +47,8 @@ _INDEX = "chunks"
 def cached_metadata(obj: RemoteObject, config: RemoteConfig) -> Path:
     """The local copy of an object's metadata. Reads it from the object where there is none, or an outdated one.
 
-    Where the cache folder cannot be written to, the copy lies in a temporary folder until this process ends.
+    Where the cache folder cannot be written to, or the store does not show whether the object has changed since, the
+    copy lies in a temporary folder until this process ends.
 
     Args:
         obj: The object.
@@ -63,7 +64,7 @@ def cached_metadata(obj: RemoteObject, config: RemoteConfig) -> Path:
     """
     name = f"{hashlib.sha256(obj.key.encode()).hexdigest()[:32]}.metadata.h5"
     reasons = []
-    for folder in _folders(config):
+    for folder in _folders(config, is_lasting=obj.identity.is_known):
         path = folder / name
         if _is_current(path, obj):
             return path
@@ -122,10 +123,11 @@ def parts_of(metadata: h5py.File, column: str, obj: RemoteObject) -> list[Segmen
     return parts
 
 
-def _folders(config: RemoteConfig) -> Iterator[Path]:
-    """Where the copy may lie: the cache folder, else a folder that goes with this process."""
-    with contextlib.suppress(OSError, RuntimeError):  # a read-only disk, or no home directory
-        yield remote_folder(config)
+def _folders(config: RemoteConfig, *, is_lasting: bool) -> Iterator[Path]:
+    """Where the copy may lie: if it may last, the cache folder, else a new folder that goes with this process."""
+    if is_lasting:
+        with contextlib.suppress(OSError, RuntimeError):  # a read-only disk, or no home directory
+            yield remote_folder(config)
     with contextlib.suppress(OSError):
         folder = tempfile.mkdtemp(prefix="lewm_data-remote-")
         atexit.register(_remove_own, os.getpid(), folder)

@@ -76,6 +76,22 @@ def test_each_chunk_is_requested_once_even_after_reopening(tmp_path, put, reques
         assert (sum(requested) == 0) == (number > 0)
 
 
+@pytest.mark.parametrize("cache", ["chunks and metadata", "metadata"])
+def test_nothing_is_cached_of_an_object_whose_changes_do_not_show(tmp_path, put, monkeypatch, caplog, cache):
+    info = MemoryFileSystem.info
+    monkeypatch.setattr(
+        CountingFileSystem, "info", lambda self, path, **options: {**info(self, path, **options), "created": None}
+    )
+    for seed in (0, 1):
+        written = files.write(tmp_path / f"{seed}.h5", codec="none", seed=seed)
+        address = put(written.path)
+        store = FrameStore(address, remote=config(tmp_path, 1 << 30 if "chunks" in cache else 0))
+        np.testing.assert_array_equal(read_all(store), written.data["pixels"])
+        np.testing.assert_array_equal(store.read_column("action", 0, store.num_rows), written.data["action"])
+    assert (tmp_path / "0.h5").stat().st_size == (tmp_path / "1.h5").stat().st_size
+    assert ("the chunk cache is off" in caplog.text) == ("chunks" in cache)
+
+
 def test_two_stores_share_one_cache(tmp_path, put, requested):
     written = files.write(tmp_path / "a.h5")
     address = put(written.path)
