@@ -104,7 +104,7 @@ def _heartbeat_path(path: Path) -> Path:
 
 
 def _take_heartbeat(path: Path) -> Callable[[], None] | None:
-    token = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)})
+    token = json.dumps({"host": _process_space(), "pid": os.getpid(), "token": secrets.token_hex(8)})
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
@@ -179,6 +179,12 @@ def _has_died_here(holder: str) -> bool:
         host, pid = str(facts["host"]), int(facts["pid"])
     except (ValueError, KeyError, TypeError):  # not written in full yet
         return False
-    if host != socket.gethostname():
-        return False
-    return not psutil.pid_exists(pid)
+    return host == _process_space() and not psutil.pid_exists(pid)
+
+
+def _process_space() -> str:
+    """Names the space in which process ids are unique: containers, and machines, can share a host name."""
+    names = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # not on macOS
+        names += [os.readlink("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id").read_text().strip()]
+    return " ".join(names)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -114,12 +116,13 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, locks: str) 
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("host", ["another-machine", f"{socket.gethostname()} pid:[7] another-container"])
 @pytest.mark.parametrize("locks", ["none"], indirect=True)
-def test_a_heartbeat_that_stops_on_another_machine_is_taken_over_and_one_that_goes_on_is_not(
-    tmp_path: Path, locks: str
+def test_a_heartbeat_that_stops_elsewhere_is_taken_over_and_one_that_goes_on_is_not(
+    tmp_path: Path, locks: str, host: str
 ) -> None:
     path = tmp_path / "a.lock"
-    other = '{"host": "another-machine", "pid": 1, "token": "x"}'
+    other = json.dumps({"host": host, "pid": 1 << 22, "token": "x"})  # no process here has this number
     (tmp_path / "a.lock.held").write_text(other)
     stop = threading.Event()
 
@@ -137,7 +140,7 @@ def test_a_heartbeat_that_stops_on_another_machine_is_taken_over_and_one_that_go
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    assert not entered.wait(2.5)
+    assert not entered.wait(1.5)
     assert (tmp_path / "a.lock.held").read_text() == other
     stop.set()
     beating.join()

@@ -65,6 +65,10 @@ class Parser(ArgumentParser):
         if slip := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             choices = re.findall(r"'(.*?)'", slip[2])
             return f"there is no {slip[1]}.{_suggestion(slip[1], choices)} Choose from: {', '.join(choices)}."
+        if absent := re.search(r"(?:File does not exist|Path is not a file): '(.*?)'", message):
+            return f"config is {absent[1]!r}, but there is no such file."
+        if slip := re.search(r"(?:Problems parsing config|Parser key \"config\"): (.*)", message, re.DOTALL):
+            return f"config is not valid YAML or JSON: {' '.join(slip[1].split())}."
         key = re.search(r'key "(.*?)"', message)
         name = key[1].rpartition(".")[2] if key else "a value"
         if wrong := _LITERAL.search(message):

@@ -164,6 +164,8 @@ def test_errors_are_json_too(recorded: Path, tmp_path: Path, capsys: pytest.Capt
         (["convert", "source", "--json"], "OUTPUT is missing"),
         (["convert", "source", "out.h5", "--compresion", "lz4", "--json"], "there is no --compresion"),
         (["verify", "a.h5", "b.h5", "--json"], "there is no b.h5"),
+        (["inspect", "source", "--config", "none.yaml", "--json"], "none.yaml', but there is no such file"),
+        (["inspect", "source", "--config", "a: [", "--json"], "config is not valid YAML or JSON"),
     ],
 )
 def test_a_typing_mistake_is_json_too(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
