@@ -15,7 +15,7 @@ from lewm_data.quality.assess.excitation import near_duplicates
 from lewm_data.quality.assess.footage import Footage, episode_blocks
 from lewm_data.quality.assess.idle import find_idle
 from lewm_data.quality.assess.judge import judge, shifts
-from lewm_data.quality.assess.lag import find_lag
+from lewm_data.quality.assess.lag import find_lag, num_independent
 from lewm_data.quality.assess.response import find_response
 from lewm_data.quality.assess.visibility import BLIND, SEES, find_visibility, look
 
@@ -63,6 +63,30 @@ def test_a_shift_is_found_within_a_third_of_a_frame(arm: Footage, frames: float)
     shifted = delayed(arm, frames)
     lag = find_lag(shifted, shifted.cameras["top"])
     assert lag.frames == pytest.approx(frames, abs=0.33)
+
+
+def test_a_joint_that_the_camera_does_not_show_leaves_the_lag_alone(arm: Footage) -> None:
+    hidden = make_arm(Arm(seed=3, num_episodes=arm.num_episodes, length=len(arm.episode) // arm.num_episodes)).state
+    early = np.roll(arm.state, -6, axis=0)  # joints that would move the picture six frames later, if it showed them
+    names = {**arm.names, "state": tuple(f"joint {number}" for number in range(9))}
+    footage = replace(arm, state=np.concatenate([arm.state, hidden, early], axis=1), names=names)
+    assert find_lag(footage, arm.cameras["top"]).frames == pytest.approx(0, abs=0.3)
+
+
+def test_episodes_that_repeat_one_path_are_not_evidence_of_a_narrow_interval() -> None:
+    habit = make_arm(Arm(seed=1, habit=True, length=120))
+    lag = find_lag(habit, habit.cameras["top"])
+    assert lag.low is not None
+    assert lag.high is not None
+    assert lag.high - lag.low >= 1
+
+
+def test_repeated_speeds_count_as_one_episode_and_unrelated_ones_as_many() -> None:
+    random = np.random.default_rng(0)
+    speeds = [speed - speed.mean() for speed in random.normal(size=(10, 400))]
+    assert num_independent([speeds[0]] * 10) == pytest.approx(1)
+    assert num_independent(speeds) == pytest.approx(10, rel=0.1)
+    assert num_independent([speeds[0], speeds[1][:200]]) == pytest.approx(2, rel=0.1)
 
 
 def test_a_whole_shift_names_its_correction(arm: Footage, answers: Answers) -> None:
