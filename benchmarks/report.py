@@ -33,6 +33,7 @@ BENCHMARKS = (
     "inspection",
     "assess_faults",
     "assess_prediction",
+    "assess_cost",
     "remote",
 )
 END = "<!-- end of results -->"
