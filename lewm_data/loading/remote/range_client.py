@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from lewm_data.loading.remote.connection_pool import MAX_IDLE_SECONDS, ConnectionPool, Origin
 
-_MAX_HEAD_BYTES = 8 << 10
+MAX_HEAD_BYTES = 8 << 10
+"""A response's head may take so many bytes."""
 _ALL = {socket.socket: socket.MSG_WAITALL}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -97,7 +98,9 @@ class RangeClient:
             timeout_seconds=timeout_seconds, max_idle=max_idle, max_idle_seconds=max_idle_seconds
         )
 
-    def read(self, url: str, start: int, stop: int, *, etag: str = "") -> RangeResponse | None:
+    def read(
+        self, url: str, start: int, stop: int, *, etag: str = "", memory: bytearray | None = None
+    ) -> RangeResponse | None:
         """Requests the bytes [start, stop) once.
 
         Args:
@@ -106,6 +109,8 @@ class RangeClient:
             stop: First byte after the range.
             etag: The version that is wanted, quotes included: the server refuses when the object has another one.
                 Empty takes any version. A server may ignore this, so compare the response's ``etag``.
+            memory: Receives the response, head included: ``MAX_HEAD_BYTES`` more than the range, or longer. The
+                returned bytes lie in it. None takes new memory.
 
         Returns:
             The bytes, or None where the server sends anything but exactly those bytes: a refusal, a redirection, the
@@ -119,19 +124,21 @@ class RangeClient:
         fields = f"Range: bytes={start}-{stop - 1}\r\n"
         if etag and not etag.startswith("W/"):  # HTTP never matches a weak one
             fields += f"If-Match: {etag}\r\n"
+        if memory is None:
+            memory = bytearray(MAX_HEAD_BYTES + stop - start)
         request = head + fields.encode("latin-1") + b"\r\n"
         while (idle := self._pool.take(origin)) is not None:
             try:
-                return self._exchange(origin, idle, request, start, stop - start)
+                return self._exchange(origin, idle, request, start, stop - start, memory)
             except _HungUpError:
                 continue  # the server closed it while it was idle
             except TimeoutError:
                 self._pool.drop(origin)  # a firewall may have silently dropped every idle connection
                 raise
-        return self._exchange(origin, self._pool.connect(origin), request, start, stop - start)
+        return self._exchange(origin, self._pool.connect(origin), request, start, stop - start, memory)
 
     def _exchange(
-        self, origin: Origin, connection: socket.socket, request: bytes, start: int, num_bytes: int
+        self, origin: Origin, connection: socket.socket, request: bytes, start: int, num_bytes: int, memory: bytearray
     ) -> RangeResponse | None:
         """Sends one request and receives its response.
 
@@ -140,11 +147,10 @@ class RangeClient:
         """
         is_reusable = False
         try:
-            memory = bytearray(_MAX_HEAD_BYTES + num_bytes)
-            data = memoryview(memory)
+            data = memoryview(memory)[: MAX_HEAD_BYTES + num_bytes]
             received = _send(connection, request, data)
             while (end := memory.find(b"\r\n\r\n", 0, received)) < 0:
-                if received > _MAX_HEAD_BYTES:
+                if received > MAX_HEAD_BYTES:
                     return None
                 received += _receive(connection, data[received:])
             head, first = _Head.parse(bytes(data[:end])), end + 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,31 @@ from lewm_data.loading.readers import FrameRead, ReaderKind, UnreadableFrameErro
 from lewm_data.loading.remote.chunk_cache import ChunkCache
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.crew import Crew
+from lewm_data.loading.remote.range_client import MAX_HEAD_BYTES
 from lewm_data.loading.remote.remote_object import RemoteObject
 
 _CACHED_CHUNKS_PER_JOB = 64
 _MAX_CHECKS_AT_ONCE = 16
+_MAX_KEPT_BYTES = 1 << 20
+"""What a thread keeps between requests: 64 threads keep 64 MiB at most."""
+
+
+class _ReceiveMemory(threading.local):
+    """Each thread's memory for responses. New memory for each of them would be cleared and mapped page by page."""
+
+    memory = bytearray()
+
+    def take(self, num_bytes: int) -> bytearray | None:
+        """Memory for a range and the head of its response, the same for each call; None where that is too much."""
+        needed = MAX_HEAD_BYTES + num_bytes
+        if needed > _MAX_KEPT_BYTES:
+            return None
+        if len(self.memory) < needed:
+            self.memory = bytearray(1 << (needed - 1).bit_length())
+        return self.memory
+
+
+_receive_memory = _ReceiveMemory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +73,7 @@ class _PartRead:
     out: Bytes
     verify: bool
     confirmations: list[bool] = field(default_factory=list)
-    uncached: list[tuple[int, int, memoryview]] = field(default_factory=list)
+    uncached: list[tuple[int, int, bytes]] = field(default_factory=list)
 
     def jobs(self, crew: Crew) -> list[Callable[[], None]]:
         """Independent jobs for a crew: one for each request, and one for every few cached chunks."""
@@ -81,7 +103,7 @@ class _PartRead:
         """Caches the remaining chunks. Call this when the object is known to be unchanged."""
         if self.cache is not None:
             for row, offset, stored in self.uncached:
-                self.cache.put(row, offset, stored)
+                self.cache.put(row, offset, memoryview(stored))
 
     def _read_cached(self, crew: Crew, chunks: list[int]) -> None:
         assert self.cache is not None
@@ -95,7 +117,7 @@ class _PartRead:
 
     def _fetch(self, crew: Crew, start: int, stop: int, chunks: list[int]) -> None:
         with crew.waiting():
-            read = self.part.file.read(start, stop)
+            read = self.part.file.read(start, stop, memory=_receive_memory.take(stop - start))
         self.confirmations.append(read.is_same_version)
         data = memoryview(read.data)
         for chunk in chunks:
@@ -105,7 +127,7 @@ class _PartRead:
             if self.cache is not None and read.is_same_version:
                 self.cache.put(row, offset, stored)
             elif self.cache is not None:
-                self.uncached.append((row, offset, stored))
+                self.uncached.append((row, offset, bytes(stored)))  # the thread's next request overwrites it
 
     def _location(self, chunk: int) -> tuple[int, int, int]:
         """Row in the part, first byte and size of a chunk."""

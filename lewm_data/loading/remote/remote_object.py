@@ -154,8 +154,14 @@ class RemoteObject:
 
             return FrameIndex.scan(dataset, count)
 
-    def read(self, start: int, stop: int) -> RangeRead:
+    def read(self, start: int, stop: int, *, memory: bytearray | None = None) -> RangeRead:
         """Reads the bytes [start, stop). Retries where connections drop or the store fails.
+
+        Args:
+            start: First byte.
+            stop: First byte after the range.
+            memory: Where the bytes may be received, ``MAX_HEAD_BYTES`` longer than the range or more. The result may
+                lie in it. None takes new memory.
 
         Raises:
             UnreachableError: The store does not answer.
@@ -165,7 +171,9 @@ class RemoteObject:
 
         def attempt(fs: AbstractFileSystem, path: str) -> RangeRead:
             try:
-                response = None if self._signed is None else self._signed.read(start, stop, etag=self.identity.etag)
+                response = None
+                if self._signed is not None:
+                    response = self._signed.read(start, stop, etag=self.identity.etag, memory=memory)
                 if response is None:
                     return RangeRead(read_range(fs, path, start, stop, self.config), self._is_immutable)
                 return RangeRead(response.data, bool(response.etag) and response.etag == self.identity.etag)

@@ -38,13 +38,14 @@ class SignedUrl:
         self._url, self._signed_at = "", float("-inf")
         self._has_worked = False
 
-    def read(self, start: int, stop: int, *, etag: str) -> RangeResponse | None:
+    def read(self, start: int, stop: int, *, etag: str, memory: bytearray | None = None) -> RangeResponse | None:
         """Requests the bytes [start, stop) once.
 
         Args:
             start: First byte.
             stop: First byte after the range.
             etag: The version that is wanted; empty takes any.
+            memory: See ``RangeClient.read``.
 
         Returns:
             The bytes, or None where s3fs must make the request: it handles redirections, proxies, other certificates
@@ -59,7 +60,7 @@ class SignedUrl:
             return None
         try:
             url = self._current_url()
-            response = None if url is None else client.read(url, start, stop, etag=etag)
+            response = None if url is None else client.read(url, start, stop, etag=etag, memory=memory)
         except OSError:
             if self._has_worked:
                 raise

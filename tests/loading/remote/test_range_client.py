@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from lewm_data.loading.remote.range_client import RangeClient
+from lewm_data.loading.remote.range_client import MAX_HEAD_BYTES, RangeClient
 from tests.loading.remote.folder_server import serve as serve_folder
 
 DATA = np.random.default_rng(0).bytes(5000)
@@ -100,6 +100,20 @@ def bytes_of(client: RangeClient, url: str, start: int, stop: int) -> bytes:
     response = client.read(url, start, stop)
     assert response is not None
     return bytes(response.data)
+
+
+def test_one_memory_receives_one_response_after_another() -> None:
+    def in_pieces(start: int, stop: int) -> list[bytes]:
+        whole = answer(start, stop)
+        return [whole[:7], whole[7:-3], whole[-3:]]
+
+    client, memory = RangeClient(timeout_seconds=20), bytearray(MAX_HEAD_BYTES + 50)
+    with scripted(in_pieces) as server:
+        for start, stop in ((0, 50), (20, 25), (3, 53), (7, 8)):
+            response = client.read(server.url, start, stop, memory=memory)
+            assert response is not None
+            assert response.data.obj is memory
+            assert bytes(response.data) == bytes_of(client, server.url, start, stop)
 
 
 def test_the_wanted_version_is_sent_and_the_received_version_returned() -> None:
