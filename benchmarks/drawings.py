@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.blocks import CAMERA, CURVES, DRAWN, chunk_name, loaders
 from benchmarks.charts import GROUPS, Bar, Line, Panel, draw_bars, draw_panels, draw_points
 from benchmarks.harness import Spread
+from benchmarks.remote_table import delay
 from benchmarks.tables import Result, count
 
 _NOT_CHARTED = ("cached_batch", "swm_on_lzf_plain")
@@ -166,6 +167,21 @@ def _assess_prediction(result: Result, folder: Path, machine: str) -> None:
     )  # fmt: skip
 
 
+def _remote(result: Result, folder: Path, machine: str) -> None:
+    bars = []
+    for part in result["parts"]:
+        for row in sorted(part["rows"], key=lambda row: -row["windows_per_second"]["median"]):
+            group = "ours" if row["name"].startswith("ours") else "peer"
+            bars.append(Bar(f"{row['label']}; {delay(part)}", group, Spread(**row["windows_per_second"])))
+    settings = result["settings"]
+    draw_bars(
+        folder / "remote.png", bars, show=count,
+        title=f"From object storage: windows of {settings['num_steps']} frames, batch {settings['batch_size']}",
+        axis="windows per second, log scale (line: slowest to fastest round)", groups=GROUPS | {"ours": "lewm_data"},
+        note=f"{result['source']}; {machine}",
+    )  # fmt: skip
+
+
 _CHARTS: Mapping[str, Callable[[Result, Path, str], None]] = {
     "throughput": _throughput,
     "conversion": _conversion,
@@ -173,6 +189,7 @@ _CHARTS: Mapping[str, Callable[[Result, Path, str], None]] = {
     "scaling": _scaling,
     "training": _training,
     "assess_prediction": _assess_prediction,
+    "remote": _remote,
 }
 
 

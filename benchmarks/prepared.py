@@ -77,7 +77,7 @@ def prepare(
     once(done.lerobot, lambda out: repeat_dataset(source.resolve(), out, times, camera=camera))
     once(done.ours("none"), lambda out: _convert(done, out))
     for codec in COMPRESSIONS:
-        once(done.ours(codec), lambda out, codec=codec: _recode(done.ours("none"), out, codec))  # type: ignore[misc]
+        once(done.ours(codec), lambda out, codec=codec: recode(done.ours("none"), out, codec))  # type: ignore[misc]
     once(done.raw, lambda out: _write_raw(done, out))
     if "swm_hdf5" in peers:
         once(done.their_hdf5, lambda out: _write_their_hdf5(done, out))
@@ -95,7 +95,7 @@ def _convert(prepared: Prepared, out: Path) -> None:
     shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
 
 
-def _recode(source: Path, out: Path, codec: str) -> None:
+def recode(source: Path, out: Path, codec: str) -> None:
     """Writes a file again with another codec, as a conversion would, without decoding the video again."""
     import h5py
 

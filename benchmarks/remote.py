@@ -3,9 +3,10 @@
 nginx serves the files on loopback as an S3 bucket, without and with a delay before each response, as a distant store
 has it. Every contender draws the same windows in the same shuffled order with the same number of threads or processes.
 First, their windows are compared with those of a plain h5py loop over the local file, those of lossy files by PSNR.
-Rounds are interleaved, and ratios taken round by round.
+Rounds are interleaved, and ratios taken round by round. After each round, everything rests until the workers have
+read ahead what they may, so that no contender works in another's round, and each request belongs to a window.
 
-    python -m benchmarks.remote            converts about 8,000 frames at the first run
+    python -m benchmarks.remote            8 minutes on two cores; the first run also converts about 8,000 frames
     python -m benchmarks.remote --quick    small and short: shows that it works; its numbers mean nothing
 """
 
@@ -20,21 +21,48 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from benchmarks import compiled_server
 from benchmarks.comparison import compare, reference_windows
 from benchmarks.contenders.base import Arrays, Settings
-from benchmarks.harness import Round, Spread, interleaved, log, machine, measure_round, ratios, versions
-from benchmarks.remote_contenders import HDF5, LABELS, LOSSY, PEER, Contender, make_contenders, prepare
-from benchmarks.remote_table import table
+from benchmarks.drawings import draw
+from benchmarks.harness import (
+    Round,
+    Spread,
+    interleaved,
+    log,
+    machine,
+    measure_round,
+    ratios,
+    tree_cpu_seconds,
+    versions,
+)
+from benchmarks.remote_contenders import (
+    CACHED,
+    FILES,
+    HDF5,
+    LABELS,
+    LOSSY,
+    PEER,
+    Contender,
+    make_contenders,
+    prepare,
+    stored_bytes,
+)
+from benchmarks.remote_table import remote_blocks
+from benchmarks.tables import PLACE
 from lewm_data.format.schema import ACTION, PIXELS, STATE
 
 HERE = Path(__file__).parent
+DEFAULT_DELAYS_MS = (0.0, 20.0)
+MAX_SETTLE_SECONDS = 30.0
 LEAST_DB = 25.0
 """Of lossy frames: far above the PSNR of two different frames, below that of any of the contenders."""
 
@@ -43,6 +71,17 @@ def arrays(batch: Any) -> Arrays:
     """A batch for comparison."""
     found = {name: batch[name].numpy() for name in (PIXELS, ACTION, STATE)}
     return found | {PIXELS: found[PIXELS].transpose(0, 1, 3, 4, 2)}
+
+
+def settle() -> None:
+    """Waits until this process and its children rest: they use less than a tenth of one processor."""
+    deadline = time.monotonic() + MAX_SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        before = tree_cpu_seconds()
+        time.sleep(0.3)
+        if tree_cpu_seconds() - before < 0.03:
+            return
+    log(f"the workers did not come to rest in {MAX_SETTLE_SECONDS:g} s")
 
 
 def _num_waits() -> int:
@@ -67,7 +106,9 @@ class Running:
 
     def first_windows(self, num_windows: int) -> Arrays:
         """The first windows of the order."""
-        return {name: values[:num_windows].copy() for name, values in arrays(next(self._batches)).items()}
+        first = {name: values[:num_windows].copy() for name, values in arrays(next(self._batches)).items()}
+        settle()
+        return first
 
     def time_round(self, *, seconds: float, warmup_seconds: float) -> Round:
         """One round."""
@@ -84,6 +125,7 @@ class Running:
         multiple = self._contender.num_in_work
         done = measure_round(sizes, seconds=seconds, warmup_seconds=warmup_seconds, multiple=multiple)
         waits = _num_waits() - waits
+        settle()
         requests, num_bytes = (now - then for now, then in zip(self._store.traffic(), before, strict=True))
         self.traffic.append((requests / num_windows, num_bytes / num_windows, waits / num_windows))
         return done
@@ -99,16 +141,17 @@ def run(
     *,
     num_workers: int,
     latency_seconds: float,
+    names: Sequence[str],
     num_rounds: int,
     num_checked: int,
     timing: dict[str, float],
 ) -> dict[str, Any]:
-    """Compares and times every contender behind one delay."""
+    """Compares and times contenders behind one delay."""
     reference = reference_windows(folder / HDF5, num_checked, settings)
     caches = Path(tempfile.mkdtemp(prefix="lewm_data-remote-"))
     try:
         with compiled_server.serve(folder, latency_seconds=latency_seconds) as store:
-            contenders = make_contenders(store.endpoint, settings, caches, num_workers)
+            contenders = make_contenders(store.endpoint, settings, caches, num_workers, names)
             compared: dict[str, str] = {}
             with contextlib.ExitStack() as stack:
                 running = {name: Running(contender, store) for name, contender in contenders.items()}
@@ -133,6 +176,8 @@ def run(
             }
     finally:
         shutil.rmtree(caches, ignore_errors=True)
+    with h5py.File(folder / HDF5) as file:
+        num_frames = len(file[PIXELS])
     rates = {name: [done.windows_per_second for done in rounds[name]] for name in contenders}
     return {
         "latency_seconds": latency_seconds,
@@ -147,6 +192,8 @@ def run(
                 ),
                 "open_seconds": round(contenders[name].open_seconds, 3),
                 "compared": compared[name],
+                "is_lossy": name in LOSSY,
+                "bytes_per_frame": round(stored_bytes(folder / FILES[name]) / num_frames),
                 "requests_per_window": traffic[name][0],
                 "kilobytes_per_window": round(traffic[name][1] / 1000, 1),
                 "waits_per_window": traffic[name][2],
@@ -169,13 +216,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_workers", type=int, default=2, help="threads or processes that load")
     parser.add_argument("--latency_ms", type=float, nargs="+", help="delays before each response (0 and 20)")
     parser.add_argument("--rounds", type=int, help="rounds of each contender (3)")
-    parser.add_argument("--seconds", type=float, help="least counted seconds of a round (5)")
-    parser.add_argument("--warmup_seconds", type=float, help="least seconds before them (2)")
+    parser.add_argument("--seconds", type=float, help="least counted seconds of a round (3)")
+    parser.add_argument("--warmup_seconds", type=float, help="least seconds before them (1)")
     parser.add_argument("--output", type=Path, help="JSON to write (benchmarks/results/remote.json)")
     options = parser.parse_args(arguments)
     full = {
-        "frames": 8000, "image_size": 224, "batch_size": 256, "latency_ms": [0, 20], "rounds": 3, "seconds": 5.0,
-        "warmup_seconds": 2.0,
+        "frames": 8000, "image_size": 224, "batch_size": 256, "latency_ms": DEFAULT_DELAYS_MS, "rounds": 3,
+        "seconds": 3.0, "warmup_seconds": 1.0,
     }  # fmt: skip
     quick = {
         "frames": 300, "image_size": 64, "batch_size": 16, "latency_ms": [0], "rounds": 2, "seconds": 0.5,
@@ -195,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log(f"Nothing was measured: {compiled_server.HINT}")
         return 2
     settings = Settings(batch_size=options.batch_size)
-    circumstances = machine()
+    circumstances, began = machine(), time.perf_counter()
     options.data.mkdir(parents=True, exist_ok=True)
     folder = prepare(
         options.source, options.data, camera=options.camera, num_frames=options.frames, image_size=options.image_size
@@ -207,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings,
             num_workers=options.num_workers,
             latency_seconds=latency / 1000,
+            # What the local cache holds is not asked of the store, whatever the delay.
+            names=[name for name in LABELS if name != CACHED or latency == options.latency_ms[0]],
             num_rounds=options.rounds,
             num_checked=min(8, settings.batch_size),
             timing=timing,
@@ -225,11 +274,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **dataclasses.asdict(settings), **timing, "rounds": options.rounds, "num_workers": options.num_workers
         },
         "parts": parts,
+        "seconds": round(time.perf_counter() - began, 1),
         "load_at_end": round(os.getloadavg()[0], 2),
     }  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(table(result))
+    partial = options.output.with_name(f"{options.output.name}.partial")
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(options.output)
+    draw("remote", result, options.output.parent)
+    print("\n\n".join(text for _, text in remote_blocks(result) if PLACE not in text))
     return 0
 
 

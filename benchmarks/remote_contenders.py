@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,23 +15,26 @@ import numpy as np
 
 from benchmarks import compiled_server
 from benchmarks.contenders.base import Settings, window_order
-from benchmarks.datasets import repeat_dataset
+from benchmarks.datasets import once, repeat_dataset
+from benchmarks.prepared import recode
 from lewm_data.config import ConvertConfig
 from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, PIXELS, STATE
 from lewm_data.loading.remote.config import RemoteConfig
 
 HDF5, JPEG, LANCE = "frames.h5", "frames-jpeg.h5", "frames.lance"
+PEER, CACHED = "lance", "ours_cached"
 LABELS = {
     "ours_thread": "lewm_data (LZF, lossless), threads",
     "ours_process": "lewm_data (LZF, lossless), processes",
     "ours_jpeg_thread": "lewm_data (JPEG, lossy), threads",
     "ours_jpeg_process": "lewm_data (JPEG, lossy), processes",
-    "ours_cached": "lewm_data (LZF, lossless), threads, every chunk in the local cache",
-    "lance": "stable-worldmodel's LanceDataset (JPEG, lossy), processes",
+    CACHED: "lewm_data (LZF, lossless), threads, every chunk in the local cache",
+    PEER: "stable-worldmodel's LanceDataset (JPEG, lossy), processes",
     "hdf5": "stable-worldmodel's HDF5Dataset (our LZF file), processes",
 }
-PEER = "lance"
 LOSSY = ("ours_jpeg_thread", "ours_jpeg_process", "lance")
+FILES = dict.fromkeys(LABELS, HDF5) | dict.fromkeys(LOSSY, JPEG) | {PEER: LANCE}
+"""The file or folder that each contender reads."""
 
 
 class Contender(Protocol):
@@ -181,8 +184,10 @@ def open_hdf5(options: dict[str, Any], settings: Settings) -> Any:
     )
 
 
-def make_contenders(endpoint: str, settings: Settings, folder: Path, num_workers: int) -> dict[str, Contender]:
-    """Opens every contender."""
+def make_contenders(
+    endpoint: str, settings: Settings, folder: Path, num_workers: int, names: Sequence[str]
+) -> dict[str, Contender]:
+    """Opens contenders by name."""
     options = {"endpoint_url": endpoint, "key": "me", "secret": "secret"}
 
     def ours(cache: str, **given: Any) -> Ours:
@@ -191,45 +196,54 @@ def make_contenders(endpoint: str, settings: Settings, folder: Path, num_workers
     def peer(open_dataset: Callable[[], Any], start: str, batch_size: int) -> Peer:
         return Peer(open_dataset, settings, num_workers=num_workers, start=start, batch_size=batch_size)
 
-    contenders: dict[str, Contender] = {
-        "ours_thread": ours("thread"),
-        "ours_process": ours("process", worker_type="process"),
-        "ours_jpeg_thread": ours("jpeg-thread", name=JPEG),
-        "ours_jpeg_process": ours("jpeg-process", name=JPEG, worker_type="process"),
-        "ours_cached": ours("cached", is_cached=True),
-        "lance": peer(lambda: open_lance(endpoint, settings), "spawn", settings.batch_size),
+    contenders: dict[str, Callable[[], Contender]] = {
+        "ours_thread": lambda: ours("thread"),
+        "ours_process": lambda: ours("process", worker_type="process"),
+        "ours_jpeg_thread": lambda: ours("jpeg-thread", name=JPEG),
+        "ours_jpeg_process": lambda: ours("jpeg-process", name=JPEG, worker_type="process"),
+        CACHED: lambda: ours("cached", is_cached=True),
+        "lance": lambda: peer(lambda: open_lance(endpoint, settings), "spawn", settings.batch_size),
         # Its rate does not depend on the batch: a batch of 256 windows would take 15 seconds.
-        "hdf5": peer(lambda: open_hdf5(options, settings), "fork", min(4, settings.batch_size)),
+        "hdf5": lambda: peer(lambda: open_hdf5(options, settings), "fork", min(4, settings.batch_size)),
     }
-    return contenders
+    return {name: contenders[name]() for name in names}
 
 
 def prepare(source: Path, data: Path, *, camera: str, num_frames: int, image_size: int) -> Path:
-    """Converts a recording to LZF, JPEG and Lance, once; returns the folder that holds all."""
-    import h5py
-
-    from lewm_data.conversion.pipeline import convert
-
+    """Converts a recording to LZF, and that file to JPEG and Lance, once; returns the folder that holds all."""
     total = json.loads((source / "meta" / "info.json").read_text())["total_frames"]
     times = -(-num_frames // total)
     folder = data / f"remote-{source.name}-{camera}-x{times}-{image_size}"
-    path, lance = folder / HDF5, folder / LANCE
-    for name, codec in ((HDF5, "lzf"), (JPEG, "jpeg")):
-        if not (folder / name).exists():
-            with tempfile.TemporaryDirectory(dir=data) as temporary:
-                dataset = repeat_dataset(source.resolve(), Path(temporary) / "lerobot", times, camera=camera)
-                config = ConvertConfig(camera=camera, image_size=image_size, compression=codec)  # type: ignore[arg-type]
-                convert(str(dataset), folder / name, config)
-    if not lance.exists():
-        with warnings.catch_warnings(action="ignore"):
-            from stable_worldmodel.data.formats.lance import LanceWriter
-        with h5py.File(path) as file:
-            episodes = (
-                {name: list(file[name][start : start + length]) for name in (PIXELS, ACTION, STATE)}
-                for start, length in zip(file[EP_OFFSET][:], file[EP_LEN][:], strict=True)
-            )
-            with tempfile.TemporaryDirectory(dir=data) as temporary:
-                with LanceWriter(Path(temporary) / LANCE, mode="overwrite") as writer:
-                    writer.write_episodes(episodes)
-                shutil.move(Path(temporary) / LANCE, lance)
+    config = ConvertConfig(camera=camera, image_size=image_size, compression="lzf")
+    once(folder / HDF5, lambda out: _convert(source.resolve(), out, times, config))
+    once(folder / JPEG, lambda out: recode(folder / HDF5, out, "jpeg"))
+    once(folder / LANCE, lambda out: _write_lance(folder / HDF5, out))
     return folder
+
+
+def stored_bytes(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def _convert(source: Path, out: Path, times: int, config: ConvertConfig) -> None:
+    from lewm_data.conversion.pipeline import convert
+
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        dataset = repeat_dataset(source, Path(temporary) / "lerobot", times, camera=str(config.camera))
+        convert(str(dataset), out, config)
+
+
+def _write_lance(source: Path, out: Path) -> None:
+    import h5py
+
+    with warnings.catch_warnings(action="ignore"):
+        from stable_worldmodel.data.formats.lance import LanceWriter
+    with h5py.File(source) as file, tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        episodes = (
+            {name: list(file[name][start : start + length]) for name in (PIXELS, ACTION, STATE)}
+            for start, length in zip(file[EP_OFFSET][:], file[EP_LEN][:], strict=True)
+        )
+        with LanceWriter(Path(temporary) / LANCE, mode="overwrite") as writer:
+            writer.write_episodes(episodes)
+        shutil.move(Path(temporary) / LANCE, out)

@@ -32,5 +32,10 @@ def test_all_readers_return_the_same_windows(
     assert all(row["windows_per_second"]["median"] > 0 for row in rows.values())
     assert rows["ours_jpeg_thread"]["kilobytes_per_window"] < rows["ours_thread"]["kilobytes_per_window"]
     assert rows["ours_cached"]["requests_per_window"] < rows["ours_thread"]["requests_per_window"]
-    assert set(blocks("remote", result)) == {"conditions", "table"}
+    lossy = {name: row for name, row in rows.items() if row["is_lossy"]}
+    assert set(lossy) == {"ours_jpeg_thread", "ours_jpeg_process", "lance"}
+    assert all(row["compared"].endswith(" dB") for row in lossy.values())
+    assert rows["ours_jpeg_thread"]["bytes_per_frame"] < rows["ours_thread"]["bytes_per_frame"]
+    assert set(blocks("remote", result)) == {"chart", "conditions", "summary", "table"}
+    assert (tmp_path / "remote.png").stat().st_size > 0
     assert "stable-worldmodel's LanceDataset (JPEG, lossy), processes" in capsys.readouterr().out
