@@ -21,7 +21,7 @@ from lewm_data.format.hdf5 import HDF5_ERRORS, first_line, open_file, wrap_hdf5_
 from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
 from lewm_data.format.schema import DONE_RUN, EP_LEN, is_pixels, is_value
-from lewm_data.format.virtual import open_shard, shard_problems, shard_rows
+from lewm_data.format.virtual import check_shards, open_shard, shard_rows
 from lewm_data.format.writer import FileShape, FileWriter
 from lewm_data.machine_errors import raise_machine_error
 from lewm_data.resources import Progress, silent
@@ -142,9 +142,7 @@ def _look_at(path: Path) -> _Input:
     with wrap_hdf5_errors(path), open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
         structure = read_structure(file, str(path), header)
-        for frames in (file[name] for name in header.cameras if file[name].is_virtual):
-            for problem in shard_problems(LocalFile.at(path), frames, header.fingerprint):
-                raise FormatError(f"{path}: {problem}.")
+        check_shards(LocalFile.at(path), file, header)
         return _Input(
             path=path,
             header=header,

@@ -143,3 +143,26 @@ def shard_problems(file: DataFile, dataset: h5py.Dataset, fingerprint: str) -> I
             yield f"{column!r}: its shard cannot be read: {error}"
     if missing := missing_rows(shards, len(dataset)):
         yield f"{column!r}: no shard holds the rows from {missing[0]} to {missing[1]}"
+
+
+def check_shards(file: DataFile, opened: h5py.File, header: FileHeader) -> None:
+    """Checks that every frame is there, before code reads a file through HDF5, which reads missing shards as zeros.
+
+    Args:
+        file: The file.
+        opened: The same file, open.
+        header: Its header.
+
+    Raises:
+        FormatError: A shard is missing, belongs to another conversion, or lacks frames.
+    """
+    for frames in (opened[name] for name in header.cameras if name in opened and opened[name].is_virtual):
+        for problem in shard_problems(file, frames, header.fingerprint):
+            raise FormatError(f"{file}: {problem.rstrip('.')}.")
+
+
+def shard_names(opened: h5py.File) -> list[str]:
+    """Names of the shards that an open file reads from, relative to its folder; empty if it is not virtual."""
+    columns = (item for item in opened.values() if isinstance(item, h5py.Dataset) and item.is_virtual)
+    rows = [part for column in columns for part in shard_rows(column)]
+    return list(dict.fromkeys(part.file_name for part in rows if part.file_name != _SAME_FILE and part.is_beside))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import h5py
 
-from lewm_data.errors import UsageError
+from lewm_data.errors import FormatError, ResourceError, UsageError
 from lewm_data.format.chunk_index import FrameIndex
 from lewm_data.format.data_file import DataFile, LocalFile
 from lewm_data.format.hdf5 import open_file, refuse_references, register_codecs
 from lewm_data.format.segments import find_segments
+from lewm_data.format.virtual import shard_names
 from lewm_data.loading.readers import ChunkReader, FrameReader, Hdf5Reader
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.remote.filesystems import ObjectIdentity
@@ -148,7 +150,7 @@ def local_copy(
     remote: RemoteConfig | None = None,
     progress: Progress = silent,
 ) -> Iterator[Path]:
-    """Yields a path on this machine that holds a file, for code that needs one, such as ``merge``.
+    """Yields a path on this machine that holds a file and its shards, for code that needs one, such as ``merge``.
 
     Args:
         place: A path, which is yielded as it is; or an fsspec address, which is downloaded and removed afterwards.
@@ -158,9 +160,9 @@ def local_copy(
 
     Raises:
         UsageError: There is no such object.
-        FormatError: The object changed while it was downloaded.
+        FormatError: The object changed while it was downloaded, or one of its shards is missing.
         UnreachableError: The store does not answer.
-        ResourceError: The disk is full.
+        ResourceError: The disk has no room for it.
     """
     if not is_address(place):
         yield Path(place)
@@ -168,12 +170,38 @@ def local_copy(
     obj = RemoteObject(str(place), remote or RemoteConfig())
     with tempfile.TemporaryDirectory(prefix="lewm_data-", dir=folder) as temporary:
         path = Path(temporary, obj.key.rpartition("/")[2].partition("?")[0] or "data.h5")
-        with machine_errors(path):
-            _download(obj, path, progress)
+        _download(obj, path, progress)
+        for name in _shards(path):
+            try:
+                shard = obj.sibling(name)
+            except UsageError as error:
+                raise FormatError(
+                    f"{obj}: its shard {name} is missing. Put it back, or convert the dataset again."
+                ) from error
+            _download(shard, Path(temporary, name), progress)
         yield path
 
 
+def _shards(path: Path) -> list[str]:
+    """Names of the shards of a downloaded file; empty for what is no HDF5 file, which its reader reports."""
+    with contextlib.suppress(FormatError), open_file(path) as file:
+        return shard_names(file)
+    return []
+
+
 def _download(obj: RemoteObject, path: Path, progress: Progress) -> None:
+    with machine_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if obj.size_bytes > free:
+            raise ResourceError(
+                f"{obj}: {obj.size_bytes / 1e6:,.0f} MB must be downloaded, but only {free / 1e6:,.0f} MB are free in "
+                f"{path.parent}. Free some space, or set TMPDIR to a folder on a larger disk."
+            )
+        _copy(obj, path, progress)
+
+
+def _copy(obj: RemoteObject, path: Path, progress: Progress) -> None:
     def copy(start: int) -> int:
         data = memoryview(obj.read(start, min(start + _DOWNLOAD_BYTES, obj.size_bytes)).data)
         return os.pwrite(file.fileno(), data, start)

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import SourceError, UsageError
+from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, STATE, camera_name, is_pixels
+from lewm_data.format.virtual import check_shards
 from lewm_data.quality.assess.footage import DECODED_SIZE, Footage, TrackBuilder
 from lewm_data.resources import Progress, silent
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
@@ -148,11 +150,12 @@ def read_converted(
         progress: Called after each episode.
 
     Raises:
-        FormatError: It is not a file of this format.
+        FormatError: It is not a file of this format, or one of its shards is missing.
         UsageError: The file has no such camera, or no episode without NaN.
     """
     with open_file(path) as file:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
+        check_shards(LocalFile.at(path), file, header)
         lengths, offsets = file[EP_LEN][:].astype(np.int64), file[EP_OFFSET][:]
         columns = {
             column: camera_name(key)
