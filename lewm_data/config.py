@@ -178,6 +178,12 @@ class PreviewConfig:
         assess: Also judge whether a world model will learn from it, as ``assess`` does, on at most 9,000 frames. A
             contact sheet and a page of a file in object storage leave it out.
         overwrite: Replace an output that exists.
+        val_fraction: Share of the episodes that validate. These settings show the split that training makes of them.
+        seed: Seed of val_fraction and fold.
+        fold: ``i/k``: the i-th of k folds validates.
+        train_episodes: The only episodes to train on, by episode_index in the source, such as ``0:8,12``.
+        val_episodes: The only episodes that validate.
+        test_episodes: Episodes that neither train nor validate.
     """
 
     num_steps: int = 4
@@ -186,6 +192,12 @@ class PreviewConfig:
     episodes: str | None = None
     assess: bool = True
     overwrite: bool = False
+    val_fraction: float = 0.1
+    seed: int = 3072
+    fold: str | None = None
+    train_episodes: str | None = None
+    val_episodes: str | None = None
+    test_episodes: str | None = None
 
     def __post_init__(self) -> None:
         if self.episodes is not None:

@@ -61,6 +61,8 @@ class Parser(ArgumentParser):
             return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing."
         if slip := re.search(r"unrecognized arguments: (.*)", message):
             flag = slip[1].split()[0].split("=")[0]
+            if not flag.startswith("-"):
+                return f"{flag!r} is one argument too many."
             return f"there is no {slip[1].split()[0]}.{_suggestion(flag, self._option_string_actions)}"
         if slip := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             choices = re.findall(r"'(.*?)'", slip[2])

@@ -56,6 +56,8 @@ class ConvertedFile:
         listed = [index for record in header.sources for index in record.episodes]
         is_whole = len(listed) == len(self.numbers)  # otherwise another program edited the file
         self.source_numbers = np.array(listed, np.int64) if is_whole else self.numbers
+        repo_ids = [record.repo_id for record in header.sources for _ in record.episodes]
+        self.sources = repo_ids if is_whole else [name] * len(self.numbers)
         self.dimensions = {
             column: _names(column, self._width(column), header.feature_names.get(column, ()))
             for column in (ACTION, STATE)

@@ -1,26 +1,19 @@
 """How episodes differ: how still, how extreme and how jumpy they are, and which of them are odd.
 
-Pure functions of numpy arrays. All values are in standard deviations of the whole dataset, so joints in degrees and
-grippers in percent are comparable.
+Pure functions of numpy arrays. Extremes and jumps are in standard deviations of the whole dataset, so joints in degrees
+and grippers in percent are comparable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lewm_data.format.schema import ACTION, STATE
-
-STILL_SECONDS = 0.5
-STILL_DEVIATIONS = 0.05
-"""A robot is still if no dimension moves by more than 5 % of its standard deviation within half a second.
-
-For an arm whose joints have a standard deviation of 20 degrees, that is 1 degree: more than the jitter of its encoders
-(0.09 degrees on an SO-101), less than any intended movement.
-"""
+from lewm_data.quality.assess.idle import MIN_IDLE_SECONDS, find_resting_rows
 
 ODD_SCORE = 3.5
 """Modified z-scores above this are outliers (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
@@ -93,7 +86,8 @@ class EpisodeMetrics(NamedTuple):
     """The measurements of one episode.
 
     Attributes:
-        still: Share of the time in which the robot is still, in [0, 1]; NaN without a state, or in a short episode.
+        still: Share of the steps at which the robot rests, as ``assess`` judges rows; NaN in an episode that is too
+            short for a rest.
         extreme: The value farthest from its mean.
         jump: The largest change from one step to the next.
     """
@@ -103,30 +97,64 @@ class EpisodeMetrics(NamedTuple):
     jump: Peak
 
 
-def measure(rows: Mapping[str, NDArray[np.float64]], scales: Mapping[str, Scale], fps: float) -> EpisodeMetrics:
-    """Measures one episode.
+def measure(rows: Mapping[str, NDArray[np.float64]], scales: Mapping[str, Scale]) -> tuple[Peak, Peak]:
+    """Finds the most extreme value of one episode, and its largest jump.
 
     Args:
         rows: ``action`` and, if there is one, ``state``, each (L, D).
         scales: Scale of each of these columns; a standard deviation of 0 excludes a dimension.
-        fps: Steps per second.
     """
     names = [name for name in (ACTION, STATE) if name in rows]
     distances = {name: np.abs(rows[name] - scales[name].mean) for name in names}
     changes = {name: np.abs(np.diff(rows[name], axis=0)) for name in names}
     extreme = max((_peak(name, distances[name], scales[name].std, 0) for name in distances), key=_size)
     jump = max((_peak(name, changes[name], scales[name].std, 1) for name in changes), key=_size)
-    still = still_share(rows[STATE], scales[STATE].std, fps) if STATE in rows else float("nan")
-    return EpisodeMetrics(still, extreme, jump)
+    return extreme, jump
 
 
-def still_share(state: NDArray[np.float64], std: NDArray[np.float64], fps: float) -> float:
-    """Returns the share of the time in which no dimension moves; see ``STILL_DEVIATIONS``."""
-    lag = max(1, round(STILL_SECONDS * fps))
-    if len(state) <= lag:
-        return float("nan")
-    moved = np.abs(state[lag:] - state[:-lag])
-    return float(((moved <= STILL_DEVIATIONS * std) | (std == 0)).all(axis=1).mean())
+def still_shares(
+    episodes: Sequence[Mapping[str, NDArray[np.float64]]], fps: float, *, anything_moves: bool
+) -> list[float]:
+    """Measures how much each of some episodes rests, as ``assess`` judges rows.
+
+    Args:
+        episodes: Rows of each: ``action`` and, if there is one, ``state``, each (L, D). They are judged together.
+        fps: Steps per second.
+        anything_moves: Whether any dimension moves more than its noise, in any episode of the recording.
+
+    Returns:
+        One share for each, in [0, 1]; NaN for one that is too short for a rest, or holds NaN or infinite values.
+    """
+    shares = [float("nan")] * len(episodes)
+    usable = [
+        place
+        for place, rows in enumerate(episodes)
+        if len(rows[ACTION]) >= MIN_IDLE_SECONDS * fps
+        and all(np.isfinite(rows[name]).all() for name in (ACTION, STATE) if name in rows)
+    ]
+    if not usable:
+        return shares
+    lengths = np.array([len(episodes[place][ACTION]) for place in usable], np.int64)
+    stops = np.cumsum(lengths)
+    columns = [
+        np.concatenate([episodes[place][name] for place in usable])
+        for name in (STATE, ACTION)
+        if name in episodes[usable[0]]
+    ]
+    is_resting = (
+        find_resting_rows(
+            lambda start, stop: [values[start:stop] for values in columns],
+            stops - lengths,
+            lengths,
+            num_rows=int(stops[-1]),
+            fps=fps,
+        )
+        if anything_moves
+        else np.ones(int(stops[-1]), np.bool_)
+    )
+    for place, part in zip(usable, np.split(is_resting, stops[:-1]), strict=True):
+        shares[place] = float(part.mean())
+    return shares
 
 
 def odd(values: ArrayLike) -> NDArray[np.int64]:

@@ -98,7 +98,7 @@ def make_preview(
         config = dataclasses.replace(config, max_episodes=min(config.max_episodes, sheet.MAX_EPISODES), assess=False)
     recording = open_recording(source, config, progress)
     try:
-        preview = summarize(recording, config, progress)
+        preview = summarize(recording, config, progress, max_strip_frames=sheet.FRAMES if is_sheet else None)
     finally:
         recording.close()
     with output_place(output, overwrite=config.overwrite, waiting=waiting):

@@ -55,6 +55,7 @@ class RawDataset:
         self.fps = dataset.fps if dataset else 1.0
         self.numbers = dataset.episodes.index if dataset else np.empty(0, np.int64)
         self.source_numbers = self.numbers
+        self.sources = [self.name] * len(self.numbers)
         self.lengths = dataset.episodes.length if dataset else np.empty(0, np.int64)
         self.tasks = dataset.tasks if dataset else {}
         self.cameras = {key: camera_name(key) for key in dataset.cameras} if dataset else {}

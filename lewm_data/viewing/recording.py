@@ -35,6 +35,7 @@ class Recording(Protocol):
         cameras: Key of each camera to its short name.
         numbers: (E,) int64, the number of each episode on the command line.
         source_numbers: (E,) int64, the episode_index of each episode in the source.
+        sources: (E,) the source of each episode: its Hub repo id, or the folder's name.
         lengths: (E,) int64, the number of steps of each episode.
         dimensions: ``action`` and, if there is one, ``state`` to the names of their dimensions; empty if rows cannot be
             read.
@@ -51,6 +52,7 @@ class Recording(Protocol):
     cameras: dict[str, str]
     numbers: NDArray[np.int64]
     source_numbers: NDArray[np.int64]
+    sources: list[str]
     lengths: NDArray[np.int64]
     dimensions: dict[str, tuple[str, ...]]
     frame_size: tuple[int, int] | None

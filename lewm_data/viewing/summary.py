@@ -20,8 +20,9 @@ from lewm_data.quality.assess.answers import answer
 from lewm_data.quality.assess.judge import judge
 from lewm_data.resources import Progress, silent
 from lewm_data.viewing.judgment import judgment
-from lewm_data.viewing.metrics import ODD_SCORE, STILL_DEVIATIONS, STILL_SECONDS, odd
+from lewm_data.viewing.metrics import ODD_SCORE, odd
 from lewm_data.viewing.recording import Recording, verdict
+from lewm_data.viewing.split import split_table
 from lewm_data.viewing.strips import (
     MAX_PICTURE_BYTES,
     PictureBook,
@@ -73,6 +74,7 @@ def summarize(
     progress: Progress = silent,
     *,
     max_picture_bytes: int = MAX_PICTURE_BYTES,
+    max_strip_frames: int | None = None,
 ) -> Preview:
     """Reads a recording and gathers what a page shows of it.
 
@@ -81,7 +83,9 @@ def summarize(
         config: The settings of the preview.
         progress: Called with what is being read, how much is done, and the total.
         max_picture_bytes: Size of all pictures, in base64, after which the remaining episodes go without.
+        max_strip_frames: Evenly spread frames of a film strip; None takes as many as the page has room for.
     """
+    split = split_table(recording, config)
     surveyed = survey(recording, progress)
     table = episode_table(recording, surveyed)
     shown = _choose(recording, config, table)
@@ -89,6 +93,8 @@ def summarize(
     book = PictureBook(max_picture_bytes)
     runs = [_example_run(recording, surveyed, position, config, book) for position in evenly(usable, NUM_EXAMPLES)]
     shape = strip_shape(len(shown) * len(recording.cameras))
+    if max_strip_frames is not None:
+        shape = shape._replace(num_frames=max_strip_frames)
     marks = _marks(recording)
     details = {}
     for done, position in enumerate(shown):
@@ -113,6 +119,7 @@ def summarize(
         "columns": {column: column_table(recording, surveyed, column) for column in surveyed.scales},
         "numDone": surveyed.num_done,
         "episodes": table,
+        "split": split,
         "tasks": _tasks(recording, surveyed),
         "findings": [{**f.to_json(), "position": recording.position(f)} for f in findings[:MAX_FINDINGS]],
         "numFindings": len(findings),
@@ -120,7 +127,6 @@ def summarize(
         "runs": runs,
         "isCutShort": book.is_full,
         "oddScore": ODD_SCORE,
-        "still": {"seconds": STILL_SECONDS, "deviations": STILL_DEVIATIONS},
     }
     return Preview(data=data, pictures=book.pictures)
 

@@ -12,13 +12,13 @@ from lewm_data.conversion.watchdog import raise_if_interrupted
 from lewm_data.format.motion import moving_dimensions
 from lewm_data.format.schema import ACTION, DONE
 from lewm_data.resources import Progress, silent
-from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure
+from lewm_data.viewing.metrics import EpisodeMetrics, Peak, Scale, ScaleSum, measure, still_shares
 from lewm_data.viewing.recording import Recording, Rows
 from lewm_data.viewing.strips import evenly
 
 NUM_BINS = 40
 MAX_SAMPLE_STEPS = 50_000
-"""Steps from which the noise of each dimension is estimated."""
+"""Steps from which the noise of each dimension is estimated, and that are judged together for rest."""
 
 _TASK_INDEX = "task_index"
 _NOTHING = EpisodeMetrics(float("nan"), Peak(float("nan")), Peak(float("nan")))
@@ -48,7 +48,7 @@ class Survey:
 
 
 def survey(recording: Recording, progress: Progress = silent) -> Survey:
-    """Reads all rows twice, holding one episode or one block of short episodes in memory.
+    """Reads all rows twice, holding ``MAX_SAMPLE_STEPS`` of them in memory, or one longer episode.
 
     Args:
         recording: The recording to measure.
@@ -80,13 +80,25 @@ def survey(recording: Recording, progress: Progress = silent) -> Survey:
     histograms: dict[str, NDArray[np.int64]] = {
         column: np.zeros((len(scale.min), NUM_BINS), np.int64) for column, scale in scales.items()
     }
-    metrics = []
+    metrics = [_NOTHING] * num_episodes
+    block: dict[int, Rows] = {}
+    num_block_rows = 0
     for position in range(num_episodes):
         rows = _rows(recording, position) if num_rows[position] else None
-        metrics.append(_NOTHING if rows is None else measure(rows, judged, recording.fps))
         if rows is not None:
+            metrics[position] = EpisodeMetrics(float("nan"), *measure(rows, judged))
             for column, counts in histograms.items():
                 _count(counts, rows[column], scales[column])
+            block[position] = {column: rows[column] for column in sums}
+            num_block_rows += len(rows[ACTION])
+        if block and (position == num_episodes - 1 or num_block_rows >= MAX_SAMPLE_STEPS):
+            shares = still_shares(
+                list(block.values()), recording.fps, anything_moves=any(moves.any() for moves in moving.values())
+            )
+            for place, share in zip(block, shares, strict=True):
+                metrics[place] = metrics[place]._replace(still=share)
+            block.clear()
+            num_block_rows = 0
         progress("values", num_episodes + position + 1, 2 * num_episodes)
     return Survey(
         scales=scales,

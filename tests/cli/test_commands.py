@@ -390,7 +390,7 @@ def test_view_saves_an_episode_or_names_the_missing_extra(
     (("convrt", "x"), "error: there is no convrt. Did you mean convert? Choose from: inspect, assess, convert,"),
     (("convert",), "error: SOURCE and OUTPUT are missing. See: lewm-data convert --help"),
     (("convert", "x", "y", "--camra", "front"), "error: there is no --camra. Did you mean --camera?"),
-    (("inspect", "a", "b"), "error: there is no b. See: lewm-data inspect --help"),
+    (("inspect", "a", "b"), "error: 'b' is one argument too many. See: lewm-data inspect --help"),
     (("convert", "x", "y", "--compression=foo"), "compression is 'foo', but must be one of lzf, none, lz4,"),
     (("convert", "x", "y", "--micro_batch=abc"), "micro_batch is 'abc', but must be a whole number."),
     (("completion", "fish"), "there is no fish. Choose from: bash, zsh."),

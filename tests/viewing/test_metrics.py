@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_data.viewing.metrics import MIN_EPISODES, Scale, ScaleSum, measure, odd, still_share
+from lewm_data.viewing.metrics import MIN_EPISODES, Scale, ScaleSum, measure, odd, still_shares
 
 ONES = np.ones(2)
 
@@ -37,36 +37,52 @@ def test_scales_add_up_to_numpys(values: list[list[float]], block: int) -> None:
         assert (found.min[dimension], found.max[dimension]) == (known.min(), known.max())
 
 
+def pausing(num_moving: int, num_resting: int) -> dict[str, np.ndarray]:
+    state = np.concatenate([20 * np.sin(np.arange(num_moving) / 5), np.full(num_resting, 20 * np.sin(num_moving / 5))])
+    noise = np.random.default_rng(0).normal(0, 0.005, (len(state), 2))
+    moving = np.stack([state, state], axis=1)
+    return {"action": moving + noise, "state": moving + noise}
+
+
 def test_a_robot_that_pauses_is_still_for_that_long() -> None:
-    moving = np.linspace(0, 20, 100)
-    state = np.concatenate([moving, np.full(100, 20.0)])[:, None]
-    # of the 195 pairs of steps that are half a second apart, 96 lie within the pause
-    assert still_share(state, np.ones(1), fps=10) == pytest.approx(96 / 195)
-    assert still_share(state[:100], np.ones(1), fps=10) == 0
-    assert still_share(state[100:] + np.random.default_rng(0).normal(0, 0.005, (100, 1)), np.ones(1), fps=10) == 1
-    assert np.isnan(still_share(state[:5], np.ones(1), fps=10))
+    shares = still_shares([pausing(100, 100), pausing(200, 0), pausing(3, 0)], 10, anything_moves=True)
+    assert shares[:2] == pytest.approx([0.5, 0.0], abs=0.03)
+    assert np.isnan(shares[2])  # too short for a rest
 
 
 def test_one_joint_that_moves_is_not_still() -> None:
-    state = np.stack([np.zeros(50), np.arange(50.0)], axis=1)
-    assert still_share(state, ONES, fps=10) == 0
+    rows = pausing(200, 0)
+    rows["action"][:, 0] = rows["state"][:, 0] = 0
+    assert still_shares([rows], 10, anything_moves=True) == pytest.approx([0.0], abs=0.03)
+
+
+def test_a_robot_that_never_moves_is_always_still() -> None:
+    assert still_shares([pausing(0, 60)], 10, anything_moves=False) == [1.0]
+
+
+def test_an_episode_with_holes_says_nothing_and_harms_no_other() -> None:
+    spoiled = pausing(200, 0)
+    spoiled["state"][7, 0] = np.nan
+    none, half = still_shares([spoiled, pausing(100, 100)], 10, anything_moves=True)
+    assert np.isnan(none)
+    assert half == pytest.approx(0.5, abs=0.03)
 
 
 def test_peaks_say_how_large_and_where() -> None:
     rows = {"action": np.zeros((30, 2)), "state": np.zeros((30, 2))}
     rows["action"][12:, 1] = 3.0
     rows["state"][20, 0] = -9.0
-    metrics = measure(rows, {"action": scale(std=0.5), "state": scale(mean=1.0, std=2.0)}, fps=10)
-    assert metrics.extreme == (6.0, "action", 1, 12)  # 3 / 0.5, compared with 10 / 2
-    assert metrics.jump == (6.0, "action", 1, 12)
+    extreme, jump = measure(rows, {"action": scale(std=0.5), "state": scale(mean=1.0, std=2.0)})
+    assert extreme == (6.0, "action", 1, 12)  # 3 / 0.5, compared with 10 / 2
+    assert jump == (6.0, "action", 1, 12)
     rows["action"][5] = np.nan
-    assert measure(rows, {"action": scale(std=0.5), "state": scale()}, fps=10).extreme == (9.0, "state", 0, 20)
+    assert measure(rows, {"action": scale(std=0.5), "state": scale()})[0] == (9.0, "state", 0, 20)
 
 
 def test_what_never_changes_has_no_peak() -> None:
     rows = {"action": np.zeros((30, 2)), "state": np.zeros((30, 2))}
-    metrics = measure(rows, {name: scale(std=0.0) for name in rows}, fps=10)
-    assert np.isnan([metrics.extreme.deviations, metrics.jump.deviations]).all()
+    extreme, jump = measure(rows, {name: scale(std=0.0) for name in rows})
+    assert np.isnan([extreme.deviations, jump.deviations]).all()
 
 
 def test_odd_ones_are_found_on_both_sides() -> None:

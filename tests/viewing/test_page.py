@@ -310,3 +310,12 @@ def test_a_joint_that_only_shows_noise_gets_a_flat_curve(folder: Path, visit: Ca
     assert curves.locator(".badge").all_text_contents() == ["does not move"]
     assert max(heights) > 40
     assert min(heights) < 10
+
+
+def test_the_split_follows_the_window(folder: Path, visit: Callable[..., Any]) -> None:
+    written = files.write(folder / "split.h5", (30, 31, 25, 33), height=8, width=8)
+    page = visit(make_preview(str(written.path), folder / "split.html", PreviewConfig(val_episodes="1,2")).path)
+    rows = page.locator("#split tbody tr")
+    assert rows.all_inner_texts() == ["train\t2\t25\t0, 3", "val\t2\t18\t1-2", "test\t0\t0\tnone"]
+    page.get_by_label("num_steps").fill("6")
+    assert rows.all_inner_texts() == ["train\t2\t5\t0, 3", "val\t1\t2\t1-2", "test\t0\t0\tnone"]

@@ -46,13 +46,13 @@ function firstLooks(open) {
 }
 
 function origin() {
-  const { seconds: length, deviations } = data.still;
   return el("section", { id: "origin", "aria-labelledby": "origin-title" },
     el("h2", { id: "origin-title" }, "Origin"),
     el("dl", { class: "facts" }, data.facts.map(([label, value]) => [el("dt", {}, label), el("dd", {}, value)])),
     el("h3", {}, "How the numbers are computed"),
     el("p", {}, "σ is a dimension's standard deviation over the whole dataset. ",
-      el("b", {}, "Still"), ` is the share of the time in which no dimension of the state moves by more than ${deviations} σ within ${length} s. `,
+      el("b", {}, "Still"), " is the share of the steps at which state and action rest for half a second or more, by the rule of ",
+      el("code", {}, "lewm-data assess"), ". ",
       el("b", {}, "Extreme"), " is the value farthest from its mean, and ",
       el("b", {}, "jump"), " is the largest change from one step to the next, over action and state. ",
       "These numbers leave out dimensions that show only noise: their range is at most 8 times their noise. ",

@@ -149,8 +149,23 @@ function coverage(run) {
         el("small", {}, `${count(steps - frames)} never used`)),
       el("li", {}, el("b", {}, steps ? percent(drawn / steps) : "none"), el("span", {}, "of actions used"),
         el("small", {}, `${count(steps - drawn)} never used`))),
+    splitTable(span),
     run && coverageChart(run.position),
   ].filter(Boolean);
+}
+
+// Which episodes train, which validate, and which are for the test, with the data module's settings.
+function splitTable(span) {
+  const { rule, names, sides } = data.split;
+  const rows = names.map((side, number) => {
+    const lengths = episodes.length.filter((length, p) => sides[p] === number && length >= span);
+    const windows = lengths.reduce((sum, length) => sum + length - span + 1, 0);
+    return [side, count(lengths.length), count(windows), data.split.episodes[number] || "none"];
+  });
+  return el("div", { class: "scroller" }, el("table", { class: "split", id: "split" },
+    el("caption", {}, `The split by ${rule}`),
+    el("thead", {}, el("tr", {}, ["side", "episodes", "windows", "their numbers in the source"].map((title) => el("th", { scope: "col" }, title)))),
+    el("tbody", {}, rows.map(([side, ...cells]) => el("tr", {}, el("th", { scope: "row" }, side), cells.map((cell) => el("td", {}, cell)))))));
 }
 
 // How often each step of one episode is drawn, relative to the maximum.
