@@ -1,6 +1,7 @@
 """Takes the documentation's pictures of the preview page: `make screenshots SOURCE=...`.
 
-It needs Chromium and a dataset folder or a converted file. The pictures in docs/images show a simulated SO-101.
+It needs Chromium and a dataset folder, a converted file, or a page that `lewm-data preview` made. The pictures in
+docs/images show a drawn SO-101.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PHONE: dict[str, Any] = {
 def main() -> None:
     """Takes all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="dataset folder or converted file")
+    parser.add_argument("source", help="dataset folder, converted file, or page")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images")
     options = parser.parse_args()
     executable = next(
@@ -55,7 +56,7 @@ def main() -> None:
             options.output / "preview-desktop.png",
             DESKTOP,
             start="body",
-            end="#detail-0 .plots figure:nth-child(9)",
+            end="#detail-0",
         )
         take(browser, page, options.output / "preview-window.png", DESKTOP, start="#windows", end=".coverage figure")
         take(
@@ -64,7 +65,7 @@ def main() -> None:
             options.output / "preview-dark.png",
             {**DESKTOP, "color_scheme": "dark"},
             start="#episodes",
-            end="#detail-0 .plots figure:nth-child(12)",
+            end="#detail-0",
         )
         take(
             browser,
@@ -72,14 +73,16 @@ def main() -> None:
             options.output / "preview-phone.png",
             PHONE,
             start="#episodes",
-            end="#detail-0 .plots figure:nth-child(4)",
+            end="#detail-0",
         )
         browser.close()
 
 
 def make_page(source: str, folder: Path) -> Path:
-    """Makes the page of a source; converts a dataset first, with all of its cameras."""
+    """Makes the page of a source; converts a dataset first, with all of its cameras. A page is taken as it is."""
     file = Path(source)
+    if file.suffix == ".html":
+        return file.absolute()
     if not file.is_file():
         file = folder / f"{Path(source).name}.h5"
         dataset = lewm_data.inspect(source).inspection.dataset

@@ -7,17 +7,20 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import UsageError
 from lewm_data.format.compatibility import SourceEpisode, refuse_duplicates, source_episodes
-from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.episode_selection import EpisodeSelection, episodes_text
 from lewm_data.loading.episode_split import SIDES, Side, SplitRule
 from lewm_data.loading.store import FrameStore
 from lewm_data.notation import episode_ranges
+
+if TYPE_CHECKING:  # a preview asks for the split, and does without torch
+    from lewm_data.loading.dataset import WindowDataset
 
 type SideEpisodes = Mapping[str, Set[int]]
 """Source to the numbers of its episodes on one side."""

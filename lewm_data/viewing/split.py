@@ -9,7 +9,7 @@ import numpy as np
 
 from lewm_data.config import PreviewConfig
 from lewm_data.loading.episode_split import SIDES, SplitRule
-from lewm_data.loading.split_sides import SourceContent, named_episodes, sides_of
+from lewm_data.loading.file_split import SourceContent, named_episodes, sides_of
 from lewm_data.notation import episode_ranges
 from lewm_data.viewing.recording import Recording
 

@@ -54,14 +54,26 @@ def test_ratios_are_those_of_one_step() -> None:
 @pytest.mark.parametrize(
     ("changes", "level", "words"),
     [
-        ({}, "good", "It predicts: its one-step error is 0.40 of repeating the last frame; actions from elsewhere"),
+        (
+            {},
+            "good",
+            "It predicts: its one-step error is 0.40 times that of repeating the last frame; actions from elsewhere",
+        ),
         ({"plan_ranks": ()}, "good", "It predicts: "),
-        ({"model_errors": (1.1, 1.6)}, "bad", "Blind: its one-step error is 1.10 of repeating the last frame, and"),
-        ({"model_errors": (1.0, 1.6)}, "bad", "Blind: its one-step error is 1.00 of repeating"),
-        ({"model_errors": (1.1, 0.6)}, "fair", "Blind to the next frame: its one-step error is 1.10 of repeating"),
+        (
+            {"model_errors": (1.1, 1.6)},
+            "bad",
+            "Blind: its one-step error is 1.10 times that of repeating the last frame, and",
+        ),
+        ({"model_errors": (1.0, 1.6)}, "bad", "Blind: its one-step error is 1.00 times that of repeating"),
+        (
+            {"model_errors": (1.1, 0.6)},
+            "fair",
+            "Blind to the next frame: its one-step error is 1.10 times that of repeating",
+        ),
         ({"model_errors": (0.4, 1.6)}, "fair", "It predicts, but not far: its one-step error is 0.40"),
         ({"model_errors": (0.95, 1.2), "shuffled_errors": (1.1, 2.0)}, "fair", "Nearly blind: its one-step error is 0"),
-        ({"mean_errors": (0.2, 0.2)}, "bad", "Blind: its one-step error is 2.00 of predicting the mean"),
+        ({"mean_errors": (0.2, 0.2)}, "bad", "Blind: its one-step error is 2.00 times that of predicting the mean"),
         ({"shuffled_errors": (0.41, 0.61)}, "bad", "Deaf to actions: its one-step error is 0.40"),
         ({"plan_ranks": (0.4, 0.5)}, "fair", "It predicts, but not well enough to plan: "),
         ({"probe_r2": (-0.1, 0.0, 0.0)}, "fair", "It predicts something, but hardly the robot: "),
@@ -107,7 +119,7 @@ def history(*blindness: float) -> tuple[tuple[int, float], ...]:
         (
             {},
             {"history": history(0.9, 0.7)},
-            "Loss is still falling: train on with --ckpt_path last --trainer.max_steps",
+            "It still gets better (blindness 0.90, then 0.70): train on with --ckpt_path last --trainer.max_steps",
         ),
         ({}, {"history": history(0.9, 0.7), "max_epochs": 10}, "--ckpt_path last --trainer.max_epochs 20"),
         ({}, {"step": 200, "max_steps": 200, "history": history(0.7)}, "Training was short: train on with --ckpt_path"),
@@ -115,6 +127,11 @@ def history(*blindness: float) -> tuple[tuple[int, float], ...]:
         ({"effective_rank": 1.0}, {}, "Start again with --model.sigreg_weight 0.18."),
         ({"model_errors": (1.1, 0.6)}, {}, "start again with --data.frameskip 10"),
         ({"shuffled_errors": (0.41, 0.61)}, {}, "lewm-data assess 'my arm.h5'"),
+        (
+            {"model_errors": (1.1, 1.6)},
+            {"num_train_episodes": 5},
+            "It trained on 5 episodes, which are few. Record more.",
+        ),
     ],
 )
 def test_the_next_step_can_be_typed(changes: dict[str, object], facts: dict[str, object], words: str) -> None:
