@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lewm_data.config import Compression, ConvertConfig, Resize
+from lewm_data.converted_files import check_opened, convert_sources, converted_files, find_rest
 from lewm_data.errors import redact
 from lewm_data.findings import DirtyEpisodePolicy
-from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.augment import Augmentation
 from lewm_data.loading.batches import Batch
 from lewm_data.loading.columns import DATASET_IDX, TASK, TASK_COLUMN, TASK_IDX
 from lewm_data.loading.data_record import check_accepted
-from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_selection import Selection
-from lewm_data.loading.episode_split import Side, SplitRule
-from lewm_data.loading.full_datasets import check_matches_request, dirty_episode_warnings, open_datasets
+from lewm_data.loading.episode_split import SplitRule
+from lewm_data.loading.full_datasets import open_datasets
 from lewm_data.loading.goals import Goal
 from lewm_data.loading.idle_windows import IdleWeight
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.sampler import check_batch_size
-from lewm_data.loading.settings import check_converted, check_settings, list_of_names, plain_settings
+from lewm_data.loading.settings import RUN_SETTINGS, check_settings, list_of_names, plain_settings, shared_settings
 from lewm_data.loading.sources import Source, Sources
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.statistics import PER_DATASET, Normalization
 from lewm_data.loading.window_data_module import WindowDataModule
 from lewm_data.paths import local_path
-from lewm_data.quality.assess.idle import find_resting_rows
 from lewm_data.resources import Progress, silent
-
-_log = logging.getLogger(__name__)
-_DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
-_DEFAULT_FPS = 30.0
-"""Of a file that another program wrote, which does not state it."""
-
-_RUN_SETTINGS = (
-    "seed",
-    "val_fraction",
-    "num_steps",
-    "frameskip",
-    "steps_per_epoch",
-    "normalize",
-    "idle_weight",
-    "goal",
-    "augment",
-)
-"""Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
 
 
 class LeWMDataModule(WindowDataModule):
@@ -183,8 +159,8 @@ class LeWMDataModule(WindowDataModule):
             steps_per_epoch: Draw windows with replacement, for this many batches per epoch. None visits each window
                 once.
             idle_weight: Share of the training windows without motion that an epoch draws, in [0, 1], different ones in
-                each epoch; 1 draws every window. State and action rest in all steps of such a window, by the noise
-                floor of ``assess``. Rows stay contiguous, and validation is untouched.
+                each epoch; 1 draws all. State and action rest throughout such a window, by the noise floor of
+                ``assess``. Rows stay contiguous, and validation is untouched.
             seed: Seed of the split, of the order, and of ``train_transform``.
             normalize: True normalizes frames, action and state, with statistics of all datasets together;
                 ``per_dataset`` does so with the statistics of each window's own dataset, and adds ``dataset_idx`` to
@@ -218,37 +194,13 @@ class LeWMDataModule(WindowDataModule):
         self.accept_changes = list_of_names(accept_changes)
         self.sources = Sources.parse(repo_id=repo_id, root=root, h5_path=h5_path)
         check_settings(given)
-        if self.sources.kind == "h5_path":
-            check_converted(given, self.source)
-        check_accepted(self.accept_changes, _RUN_SETTINGS)
-        self.split_rule = SplitRule(
-            seed=seed,
-            val_fraction=val_fraction,
-            fold=fold,
-            train_episodes=train_episodes,
-            val_episodes=val_episodes,
-            test_episodes=test_episodes,
-        )
+        check_accepted(self.accept_changes, RUN_SETTINGS)
+        self.split_rule = shared_settings(SplitRule, given)
         self.columns = list_of_names(columns)
         if {TASK, TASK_IDX} & {*self.columns} and self.sources.kind != "h5_path":
-            extra_columns = tuple(dict.fromkeys([*list_of_names(extra_columns), TASK_COLUMN]))
+            given["extra_columns"] = dict.fromkeys([*list_of_names(extra_columns), TASK_COLUMN])
         self.data_dir = local_path(data_dir, "data_dir")
-        self.config = ConvertConfig(
-            image_size=image_size,
-            resize=resize,
-            camera=camera,
-            cameras=cameras,
-            compression=compression,
-            quality=quality,
-            shift=shift,
-            trim_idle=trim_idle,
-            dirty_episode_policy=dirty_episode_policy,
-            action=action,
-            state=state,
-            extra_columns=tuple(extra_columns.split(",") if isinstance(extra_columns, str) else extra_columns),
-            revision=revision,
-            min_episode_steps=1,  # the length of a window does not change the file
-        )
+        self.config = shared_settings(ConvertConfig, given, min_episode_steps=1)  # no window's length changes the file
         self.num_steps = num_steps
         self.frameskip = frameskip
         self.goal = None if goal is None else str(Goal.parse(goal))
@@ -268,12 +220,7 @@ class LeWMDataModule(WindowDataModule):
         )
         if self._splits is None:
             return f"LeWMDataModule({self.source}: {windows}; not set up yet)"
-        sides: dict[str, Side] = {"training": "train", "validation": "val", "test": "test"}
-        counts = [
-            f"{name} {len(getattr(self._splits, side)):,} of {len(self._splits.episodes(side))} episodes"
-            for name, side in sides.items()
-        ]
-        return f"LeWMDataModule({self.source}: {windows}; {', '.join(counts)})"
+        return f"LeWMDataModule({self.source}: {windows}; {self._splits})"
 
     __str__ = __repr__  # Lightning's own would iterate over all loaders
 
@@ -288,11 +235,7 @@ class LeWMDataModule(WindowDataModule):
         Raises:
             LewmDataError: The conversion failed: dirty data, not enough memory or disk, or it stalled.
         """
-        if self.sources.kind != "h5_path":
-            from lewm_data.conversion.prepare import prepare_file
-
-            for name in self.sources.names:
-                prepare_file(name, self.data_dir, self.config)
+        convert_sources(self.sources, self.data_dir, self.config)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the files, splits them by episode, and decodes them into RAM as ``cache`` says.
@@ -309,7 +252,7 @@ class LeWMDataModule(WindowDataModule):
         distributed = DistributedInfo.of(self.trainer)
         progress = None if distributed.rank == 0 else silent
         if self._splits is None:
-            settings = {name: getattr(self, name) for name in _RUN_SETTINGS}
+            settings = {name: getattr(self, name) for name in RUN_SETTINGS}
             if not self.split_rule.is_by_fraction:
                 del settings["val_fraction"]
             settings["weights"] = list(self.sources.weights) if self.sources.weights is not None else None
@@ -332,46 +275,24 @@ class LeWMDataModule(WindowDataModule):
         return {**super().__getstate__(), "_is_cache_settled": False}
 
     def _open(self, progress: Progress | None, *, warn: bool) -> Splits:
-        if self.sources.kind == "h5_path":
-            paths: Sequence[str | Path] = self.sources.names
-        else:
-            from lewm_data.conversion.prepare import prepared_file
-
-            paths = [prepared_file(name, self.data_dir, self.config) for name in self.sources.names]
+        is_numbered = len(self.sources.names) > 1 and self.normalize == PER_DATASET
         datasets = open_datasets(
-            paths,
+            converted_files(self.sources, self.data_dir, self.config),
             num_steps=self.num_steps,
             frameskip=self.frameskip,
             goal=self.goal,
             verify_checksums=self.verify_checksums,
             remote=self.remote,
             progress=progress,
-            columns=(*self.columns, DATASET_IDX) if len(paths) > 1 and self.normalize == PER_DATASET else self.columns,
+            columns=(*self.columns, DATASET_IDX) if is_numbered else self.columns,
         )
-        if self.sources.kind == "h5_path":
-            size = None if self.config.image_size == _DEFAULT_IMAGE_SIZE else self.config.image_size
-            check_matches_request([dataset.store for dataset in datasets], camera=self.config.camera, image_size=size)
-        for sentence in dirty_episode_warnings(datasets) if warn else ():
-            _log.warning(sentence)
+        check_opened(datasets, self.sources, self.config, warn=warn)
         return Splits.of(
             datasets,
             self.split_rule,
             names=self.sources.names,
             weights=self.sources.weights,
-            idle=None if self.idle_weight == 1 else IdleWeight(self.idle_weight, _find_rest),
+            idle=None if self.idle_weight == 1 else IdleWeight(self.idle_weight, find_rest),
             allow_duplicates=self.allow_duplicates,
             normalize=self.normalize,
         )
-
-
-def _find_rest(dataset: WindowDataset) -> NDArray[np.bool_]:
-    """Finds the rows of a dataset's episodes in which the robot rests."""
-    store, episodes = dataset.store, dataset.windows.episodes
-    columns = [name for name in (STATE, ACTION) if name in store.columns]
-    return find_resting_rows(
-        lambda start, stop: [store.read_column(name, start, stop) for name in columns],
-        store.ep_offset[episodes],
-        store.ep_len[episodes],
-        num_rows=store.num_rows,
-        fps=store.header.fps if store.header is not None else _DEFAULT_FPS,
-    )

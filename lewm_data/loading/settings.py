@@ -1,7 +1,8 @@
-"""Checks of the data module's settings, before anything is read."""
+"""The data module's settings: checked before anything is read, passed on, and kept in checkpoints."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -10,8 +11,14 @@ from lewm_data.errors import UsageError, redact
 from lewm_data.loading.episode_selection import parse_selections
 from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode
+from lewm_data.loading.sources import Sources
 from lewm_data.loading.statistics import PER_DATASET
 from lewm_data.notation import check_choice, check_count
+
+RUN_SETTINGS = (
+    "seed", "val_fraction", "num_steps", "frameskip", "steps_per_epoch", "normalize", "idle_weight", "goal", "augment",
+)  # fmt: skip
+"""Settings that must be the same when a run resumes. Batch size, workers and cache may change."""
 
 _LEAST = {"num_steps": 1, "frameskip": 1, "batch_size": 1, "steps_per_epoch": 1, "num_workers": 0}
 _CHOICES: Mapping[str, tuple[object, ...]] = {
@@ -22,7 +29,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuses numbers that are too small, and values that are not one of the choices.
+    """Refuses numbers that are too small, values that are not a choice, and corrections of a converted file.
 
     Args:
         settings: The arguments of ``LeWMDataModule``. None stands for a default.
@@ -39,20 +46,25 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         )
     for name, choices in _CHOICES.items():
         check_choice(name, settings[name], choices)
-
-
-def check_converted(settings: Mapping[str, Any], source: str) -> None:
-    """Refuses corrections of a recording where there is only a converted file.
-
-    Raises:
-        UsageError: Names the setting.
-    """
-    if settings["shift"] is not None or settings["trim_idle"]:
+    if settings["h5_path"] and (settings["shift"] is not None or settings["trim_idle"]):
         name = "trim_idle" if settings["shift"] is None else "shift"
+        source = redact(str(Sources.parse(h5_path=settings["h5_path"])))
         raise UsageError(
             f"{name} changes how a recording is converted, but h5_path {source} is converted already. Convert it "
             "again with --shift or --trim_idle, or leave it out."
         )
+
+
+def shared_settings[T](cls: type[T], settings: Mapping[str, Any], **others: Any) -> T:
+    """Makes a configuration from the settings that have the names of its fields.
+
+    Args:
+        cls: A dataclass.
+        settings: The arguments of ``LeWMDataModule``.
+        **others: Its further fields. The rest keep their defaults.
+    """
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    return cls(**{name: settings[name] for name in fields if name in settings}, **others)
 
 
 def list_of_names(value: Any) -> tuple[str, ...]:

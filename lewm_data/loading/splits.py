@@ -124,6 +124,14 @@ class Splits:
                 found.setdefault(source.repo_id, set()).add(source.episode)
         return found
 
+    def __str__(self) -> str:
+        """The windows and the episodes of each side."""
+        sides: dict[str, Side] = {"training": "train", "validation": "val", "test": "test"}
+        return ", ".join(
+            f"{name} {len(getattr(self, side)):,} of {len(self.episodes(side))} episodes"
+            for name, side in sides.items()
+        )
+
     def describe(self) -> list[str]:
         """The split in words: what decided, and a line for each side with its episodes and windows."""
         lines = [f"Split by {self.rule}:"]

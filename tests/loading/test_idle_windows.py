@@ -179,9 +179,9 @@ def test_a_resumed_run_draws_the_very_next_window(written: files.Written) -> Non
 
 
 def test_a_weight_of_one_looks_at_nothing(written: files.Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lewm_data import datamodule
+    from lewm_data import converted_files
 
-    monkeypatch.setattr(datamodule, "find_resting_rows", None)
+    monkeypatch.setattr(converted_files, "find_resting_rows", None)
     assert module(written.path, idle_weight=1.0).splits.thinning is None
 
 
