@@ -13,7 +13,7 @@ from benchmarks.assess_blocks import cost_blocks, faults_blocks, prediction_bloc
 from benchmarks.remote_table import remote_blocks
 from benchmarks.tables import Columns, Result, chart, conditions, count, decibels, load, spread, spread_of, table
 from benchmarks.throughput_blocks import throughput_blocks
-from benchmarks.training_table import variants_table
+from benchmarks.training_variants import VARIANTS
 
 CAMERA, DRAWN = "camera-like", "drawn"
 
@@ -187,7 +187,35 @@ def _training(result: Result) -> Iterator[tuple[str, str]]:
     }
     delivered = [{**row, "label": f"{row['label']}, delivers"} for row in loaders(result)]
     yield "table", table([{"label": "LeWM, consumes", "windows_per_second": consumed}, *delivered], columns)
-    yield "variants", variants_table(result)
+    yield "variants", _variants(result)
+
+
+def _variants(result: Result) -> str:
+    """How fast each variant of the step is, how exact, and whether the fastest learns the same."""
+    if "variants" not in result:
+        return "*The variants are not measured yet: run `python -m benchmarks.training`.*"
+    rows = {row["name"]: row for row in result["variants"]}
+    base = rows["eager"]["windows_per_second"]["median"] if "eager" in rows else None
+    labels = {name: VARIANTS[name].label for name in result["gradient_errors"]}
+    columns: Columns = {
+        "step": lambda name: labels[name],
+        "windows/s (min to max)": lambda name: spread(rows[name]["windows_per_second"]) if name in rows else "",
+        "times eager": lambda name: (
+            f"{rows[name]['windows_per_second']['median'] / base:.2f}" if name in rows and base else ""
+        ),
+        "first step s": lambda name: f"{rows[name]['first_step_seconds']:.1f}" if name in rows else "",
+        "error of gradients, float32": lambda name: f"{result['gradient_errors'][name]['float32']:.1e}",
+        "bfloat16": lambda name: f"{result['gradient_errors'][name]['bfloat16']:.1e}",
+    }
+    words = [table(list(labels), columns)]
+    if check := result.get("loss_check"):
+        words.append(
+            f"Training loss after {check['num_steps']} steps, three seeds: eager "
+            f"{', '.join(f'{loss:.4f}' for loss in check['eager'])} (spread {check['spread']:.4f}); "
+            f"{labels[check['variant']]} {', '.join(f'{loss:.4f}' for loss in check['losses'])}. The means differ by "
+            f"{check['difference']:.4f}: {'within' if check['is_same'] else '**beyond**'} the spread."
+        )
+    return "\n\n".join(words)
 
 
 def _inspection(result: Result) -> Iterator[tuple[str, str]]:
