@@ -12,8 +12,7 @@ from lewm_data.format.motion import moving_dimensions
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.footage import Footage
-from lewm_data.quality.assess.idle import find_idle
-from lewm_data.quality.assess.still import num_still, still_words
+from lewm_data.quality.assess.idle import find_idle, num_still, still_words
 
 MAX_SAMPLE_STEPS = 50_000
 """Steps that are kept for it: 8 MB for an arm of six joints."""

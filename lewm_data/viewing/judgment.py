@@ -12,8 +12,8 @@ from lewm_data.quality.assess.answers import CameraAnswers
 from lewm_data.quality.assess.assessment import IN_STEP_FRAMES, Assessment
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
-from lewm_data.quality.assess.judge import LAG_FRAMES
-from lewm_data.quality.assess.still import num_still, still_words
+from lewm_data.quality.assess.idle import num_still, still_words
+from lewm_data.quality.assess.next_steps import LAG_FRAMES
 from lewm_data.quality.assess.visibility import BLIND, SEES
 
 Level = Literal["good", "fair", "bad"]
@@ -33,7 +33,7 @@ class Gauge:
     Attributes:
         label: What was measured.
         text: The value in words.
-        value: Its place on the card's scale; None where it cannot be told.
+        value: Its place on the card's scale; None if it is unknown.
         low: Lower end of its interval; None without one.
         high: Upper end.
     """
@@ -78,7 +78,7 @@ def judgment(assessment: Assessment, *, total_episodes: int) -> dict[str, Any]:
 
     Args:
         assessment: The judgment.
-        total_episodes: Episodes of the recording, of which the judgment may have looked at some.
+        total_episodes: Episodes of the recording; the judgment may be based on some of them.
     """
     found = {finding.code for finding in assessment.findings}
     to_type = [step for step in assessment.next_steps if not step.line.startswith("lewm-data preview")]
@@ -232,7 +232,7 @@ def _response(assessment: Assessment) -> Card:
     more = len(response.joints) - len(gauges)
     note = f"and {count_of(more, 'more joint')}" if more > 0 else ""
     if not gauges:
-        note = "Beyond what the state itself foretells."
+        note = "Beyond what the state itself predicts."
     return Card(
         question="Does the state follow the action?",
         answer=answer,

@@ -1,8 +1,8 @@
-"""Does the robot stand still? State, action and picture together."""
+"""What stands still: the robot (by state, action and picture together), and single dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,11 @@ MIN_IDLE_SECONDS = 0.5
 _BLOCK_ROWS = 100_000
 _WINDOW_SECONDS = 0.15
 _SLOW_SHARE = 0.05
-"""At rest is what is slower than this share of the fast movements (the 90th percentile while moving)."""
+"""A step slower than this share of the fast movements (their 90th percentile) is at rest."""
 
 _PICTURE_SHARE = 0.10
 _BUSY_PIXELS = 0.05
-"""The share of pixels that change most: a gripper fills few of them."""
+"""Share of the pixels to look at, those that change most: a gripper covers few pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +165,7 @@ def _shows_motion(track: CameraTrack, episode: NDArray[np.int64], fps: float) ->
         rows = slice(begin, begin + 1024)
         difference = np.abs(gray[after[rows]] - gray[before[rows]])
         change[rows] = np.partition(difference, -busiest, axis=1)[:, -busiest:].mean(axis=1)
-    # the first and last steps of an episode look less far, so that less changes: scale them up
+    # near an episode's ends the distance is shorter, so less changes: scale it up
     reach = max(1, round(_WINDOW_SECONDS * fps))
     known = track.is_known[before] & track.is_known[after] & (after - before == 2 * reach)
     if not known.any():
@@ -177,7 +177,7 @@ def _shows_motion(track: CameraTrack, episode: NDArray[np.int64], fps: float) ->
 
 
 def _runs(flags: NDArray[np.bool_], episode: NDArray[np.int64], shortest: int) -> NDArray[np.bool_]:
-    """Only the flags that stand in runs of some length, within an episode."""
+    """Keeps only flags in long enough runs within an episode."""
     kept = np.zeros(len(flags), np.bool_)
     for steps in episode_blocks(episode):
         edges = np.flatnonzero(np.diff(np.r_[False, flags[steps], False].astype(np.int8)))
@@ -194,3 +194,31 @@ def _idleness(is_idle: NDArray[np.bool_], episode: NDArray[np.int64]) -> Idlenes
         heads.append(int(moving[0]) if len(moving) else len(steps))
         tails.append(len(steps) - 1 - int(moving[-1]) if len(moving) else 0)
     return Idleness(is_idle=is_idle, head=np.array(heads, np.int64), tail=np.array(tails, np.int64))
+
+
+MAX_NAMES = 8
+
+
+def still_words(still: Mapping[str, Sequence[str]]) -> str:
+    """Names the dimensions that never move, such as ``wrist_roll.pos in action and state; aux in state``.
+
+    Args:
+        still: ``action`` and ``state`` to the names of their dimensions that never move.
+
+    Returns:
+        Each name once, the first ``MAX_NAMES`` of them; empty if all dimensions move.
+    """
+    columns_of: dict[str, list[str]] = {}
+    for column, names in still.items():
+        for name in dict.fromkeys(names):
+            columns_of.setdefault(name, []).append(column)
+    groups: dict[str, list[str]] = {}
+    for name, columns in list(columns_of.items())[:MAX_NAMES]:
+        groups.setdefault(" and ".join(columns), []).append(name)
+    more = f"; and {len(columns_of) - MAX_NAMES} more" if len(columns_of) > MAX_NAMES else ""
+    return "; ".join(f"{', '.join(names)} in {columns}" for columns, names in groups.items()) + more
+
+
+def num_still(still: Mapping[str, Sequence[str]]) -> int:
+    """Counts the dimensions that never move, each name once."""
+    return len({name for names in still.values() for name in names})

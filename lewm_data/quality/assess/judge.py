@@ -1,26 +1,23 @@
-"""From answers to findings, one verdict, and what to type next."""
+"""From answers to findings, and to one verdict."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.findings import DirtyEpisodePolicy
-from lewm_data.notation import count_of, output_name
+from lewm_data.notation import count_of
 from lewm_data.quality.assess.answers import Answers
-from lewm_data.quality.assess.assessment import AssessFinding, Assessment, Level, NextStep
+from lewm_data.quality.assess.assessment import AssessFinding, Assessment, Level
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
+from lewm_data.quality.assess.idle import num_still, still_words
+from lewm_data.quality.assess.next_steps import next_steps, shifts
 from lewm_data.quality.assess.response import MIN_FOLLOWING
-from lewm_data.quality.assess.still import num_still, still_words
 from lewm_data.quality.assess.visibility import BLIND, SEES
-
-LAG_FRAMES = 0.95
-"""A lag is known to half a frame, so that only what rounds to a whole frame or more is worth a correction."""
 
 IDLE_SECONDS = 1.0
 IDLE_MIDDLE_SHARE = 0.1
@@ -31,9 +28,6 @@ REPEATED_SHARE = 0.1
 NOISE_RATIO = 1.1
 FEW_EPISODES = 5
 STILL_RISING = 0.05
-LAPTOP_SIZE = 96
-"""Height and width of the frames that ``configs/laptop.yaml`` trains on."""
-
 GOOD_SCORE = 0.3
 """More episodes are only asked for while the score still rises and is below this."""
 
@@ -55,8 +49,8 @@ def judge(
 
     Args:
         footage: The recording.
-        answers: What was measured of it.
-        source: What a command is given to open it.
+        answers: What was measured.
+        source: What to pass to a command to open it.
         frameskip: The frameskip that training will use.
         policy: The dirty-episode policy that its conversion needs; None: the default will do.
     """
@@ -75,22 +69,10 @@ def judge(
         num_steps=len(footage.episode),
         fps=footage.fps,
         verdict=verdict,
-        next_steps=tuple(_next_steps(answers, codes, source, verdict, policy, footage.frame_height)),
+        next_steps=tuple(next_steps(answers, codes, source, verdict, policy, footage.frame_height)),
         findings=findings,
         answers=answers,
     )
-
-
-def shifts(answers: Answers) -> dict[str, int]:
-    """The whole frames by which each camera is late beyond doubt."""
-    late = {}
-    for name, camera in answers.cameras.items():
-        lag = camera.lag
-        if lag.frames is None or lag.low is None or lag.high is None or abs(lag.frames) < LAG_FRAMES:
-            continue
-        if lag.low > 0.5 or lag.high < -0.5:
-            late[name] = round(lag.frames)
-    return late
 
 
 def _findings(footage: Footage, answers: Answers, frameskip: int) -> Iterator[AssessFinding]:
@@ -254,50 +236,6 @@ def _about_episodes(footage: Footage, answers: Answers) -> Iterator[AssessFindin
             expected="episodes that differ",
             remedy="Leave the copies out with --episodes: on both sides of a split they would flatter validation.",
         )
-
-
-def _next_steps(
-    answers: Answers,
-    codes: set[str],
-    source: str,
-    verdict: Level,
-    policy: DirtyEpisodePolicy | None,
-    frame_height: int | None,
-) -> Iterator[NextStep]:
-    """Up to three commands to paste, in this order."""
-    quoted = shlex.quote(source)
-    if verdict == "record_again":
-        yield NextStep(f"lewm-data preview {quoted} preview.html", "look at the recording")
-        return
-    seeing = {name: camera.visibility.score or 0.0 for name, camera in answers.cameras.items()}
-    flags = [] if policy is None else ["--dirty_episode_policy", policy]
-    best = max(seeing, key=lambda name: seeing[name], default="")
-    if len(seeing) > 1:
-        flags.append(f"--camera {shlex.quote(best)}")
-    if (shift := shifts(answers).get(best)) is not None:
-        flags.append(f"--shift {shlex.quote(f'{best}={shift:+d}')}")
-    if codes & {"idle_head", "idle_tail"}:
-        flags.append("--trim_idle")
-    if not source.endswith((".h5", ".hdf5")):
-        small, full = (shlex.quote(output_name(source, suffix)) for suffix in (f"-{LAPTOP_SIZE}.h5", ".h5"))
-        convert = ["lewm-data convert", quoted]
-        yield NextStep(
-            " ".join([*convert, small, f"--image_size {LAPTOP_SIZE}", *flags]), "convert it with small frames"
-        )
-        yield _training(small, answers, on_laptop=True)
-        yield NextStep(" ".join([*convert, full, *flags]), "convert it for a GPU, if the small model learns")
-    elif flags:
-        yield NextStep(" ".join(["lewm-data convert DATASET OUTPUT.h5", *flags]), "convert its dataset again")
-        yield _training("OUTPUT.h5", answers)
-    else:
-        yield _training(quoted, answers, on_laptop=frame_height == LAPTOP_SIZE)
-
-
-def _training(data: str, answers: Answers, *, on_laptop: bool = False) -> NextStep:
-    skip = answers.frameskip.recommended
-    name, purpose = ("laptop", "try a small model on a laptop") if on_laptop else ("so101", "train on a GPU")
-    line = f"python train.py --config configs/{name}.yaml --data.h5_path {data}"
-    return NextStep(line + (f" --data.frameskip {skip}" if skip else ""), purpose)
 
 
 def _numbers(footage: Footage, hit: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -14,8 +14,9 @@ from lewm_data.quality.assess.assessment import Assessment
 from lewm_data.quality.assess.excitation import near_duplicates
 from lewm_data.quality.assess.footage import Footage, episode_blocks
 from lewm_data.quality.assess.idle import find_idle
-from lewm_data.quality.assess.judge import judge, shifts
+from lewm_data.quality.assess.judge import judge
 from lewm_data.quality.assess.lag import find_lag, num_independent
+from lewm_data.quality.assess.next_steps import shifts
 from lewm_data.quality.assess.response import find_response
 from lewm_data.quality.assess.visibility import BLIND, SEES, find_visibility, look
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lewm_data.quality.assess.still import MAX_NAMES, num_still, still_words
+from lewm_data.quality.assess.idle import MAX_NAMES, num_still, still_words
 
 
 def test_a_joint_at_rest_in_both_columns_is_named_once() -> None:

@@ -1,0 +1,73 @@
+"""What to type after a judgment: the commands, with the corrections and the camera that it calls for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from lewm_data.findings import DirtyEpisodePolicy
+from lewm_data.notation import output_name
+from lewm_data.quality.assess.answers import Answers
+from lewm_data.quality.assess.assessment import Level, NextStep
+
+LAG_FRAMES = 0.95
+"""A lag is known to half a frame, so that only what rounds to a whole frame or more is worth a correction."""
+
+LAPTOP_SIZE = 96
+"""Height and width of the frames that ``configs/laptop.yaml`` trains on."""
+
+
+def shifts(answers: Answers) -> dict[str, int]:
+    """The whole frames by which each camera is late beyond doubt."""
+    late = {}
+    for name, camera in answers.cameras.items():
+        lag = camera.lag
+        if lag.frames is None or lag.low is None or lag.high is None or abs(lag.frames) < LAG_FRAMES:
+            continue
+        if lag.low > 0.5 or lag.high < -0.5:
+            late[name] = round(lag.frames)
+    return late
+
+
+def next_steps(
+    answers: Answers,
+    codes: set[str],
+    source: str,
+    verdict: Level,
+    policy: DirtyEpisodePolicy | None,
+    frame_height: int | None,
+) -> Iterator[NextStep]:
+    """Up to three commands to paste, in this order."""
+    quoted = shlex.quote(source)
+    if verdict == "record_again":
+        yield NextStep(f"lewm-data preview {quoted} preview.html", "look at the recording")
+        return
+    seeing = {name: camera.visibility.score or 0.0 for name, camera in answers.cameras.items()}
+    flags = [] if policy is None else ["--dirty_episode_policy", policy]
+    best = max(seeing, key=lambda name: seeing[name], default="")
+    if len(seeing) > 1:
+        flags.append(f"--camera {shlex.quote(best)}")
+    if (shift := shifts(answers).get(best)) is not None:
+        flags.append(f"--shift {shlex.quote(f'{best}={shift:+d}')}")
+    if codes & {"idle_head", "idle_tail"}:
+        flags.append("--trim_idle")
+    if not source.endswith((".h5", ".hdf5")):
+        small, full = (shlex.quote(output_name(source, suffix)) for suffix in (f"-{LAPTOP_SIZE}.h5", ".h5"))
+        convert = ["lewm-data convert", quoted]
+        yield NextStep(
+            " ".join([*convert, small, f"--image_size {LAPTOP_SIZE}", *flags]), "convert it with small frames"
+        )
+        yield _training(small, answers, on_laptop=True)
+        yield NextStep(" ".join([*convert, full, *flags]), "convert it for a GPU, if the small model learns")
+    elif flags:
+        yield NextStep(" ".join(["lewm-data convert DATASET OUTPUT.h5", *flags]), "convert its dataset again")
+        yield _training("OUTPUT.h5", answers)
+    else:
+        yield _training(quoted, answers, on_laptop=frame_height == LAPTOP_SIZE)
+
+
+def _training(data: str, answers: Answers, *, on_laptop: bool = False) -> NextStep:
+    skip = answers.frameskip.recommended
+    name, purpose = ("laptop", "try a small model on a laptop") if on_laptop else ("so101", "train on a GPU")
+    line = f"python train.py --config configs/{name}.yaml --data.h5_path {data}"
+    return NextStep(line + (f" --data.frameskip {skip}" if skip else ""), purpose)
