@@ -81,16 +81,24 @@ def walk_files(folder: Path) -> Iterator[Path]:
     Raises:
         MachineError: A folder cannot be listed. (``Path.rglob`` would skip it.)
     """
-    try:
-        with machine_errors(folder):
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
+    for entry in sorted_entries(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from walk_files(folder / entry.name)
         elif is_file(folder / entry.name):
             yield folder / entry.name
+
+
+def sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; empty if there is no such folder.
+
+    Raises:
+        MachineError: The folder cannot be listed.
+    """
+    try:
+        with machine_errors(folder):
+            return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_utf8(place: str | os.PathLike[str]) -> bool:

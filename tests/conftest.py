@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -49,6 +50,15 @@ def pytest_runtest_call() -> Iterator[None]:
         return (yield)
     finally:
         leave_real_time()
+
+
+@pytest.fixture
+def own_signal_handlers() -> Iterator[None]:
+    """The commands install handlers for their process; this one is the tests'."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

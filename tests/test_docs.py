@@ -11,11 +11,9 @@ import io
 import os
 import re
 import runpy
-import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,20 +33,14 @@ from tests.documents import PAGES, ROOT, RUN, Block, blocks, inline_code, relati
 from tests.recording import read_code, record_v3, row_values
 
 # Lightning's own command line still calls jsonargparse by an older name.
-pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    pytest.mark.usefixtures("own_signal_handlers"),
+]
 
 DOCS = ROOT / "docs"
 LENGTHS = (30, 33, 28, 41)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-
-
-@pytest.fixture(autouse=True)
-def _own_signal_handlers() -> Iterator[None]:
-    """The commands install handlers for their process; this one is the tests'."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

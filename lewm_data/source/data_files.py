@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lewm_data.findings import Finding, finding
 from lewm_data.machine_errors import machine_errors
-from lewm_data.paths import is_file
+from lewm_data.paths import is_file, sorted_entries
 from lewm_data.source.hub import Location
 from lewm_data.source.info import INFO_FILE
 from lewm_data.source.metadata import DatasetPaths, LeRobotDataset
@@ -99,12 +99,7 @@ def _is_like(name: str, suffix: str, pattern: re.Pattern[str]) -> bool:
 
 def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
     """Paths of the files in ``depth`` levels of folders, after ``prefix``. Links to folders are not followed."""
-    try:
-        with machine_errors(folder):
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
+    for entry in sorted_entries(folder):
         if not entry.is_dir(follow_symlinks=False):
             yield prefix + entry.name
         elif depth > 1:

@@ -34,33 +34,28 @@ def test_header_of_each_codec(dataset: str, codec: str, num_frames: int, request
     assert header.duration_seconds == pytest.approx(num_frames / 30)
 
 
-def test_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> None:
+def copied(recording: Path, path: Path, **metadata: str) -> Path:
+    """The first video of a recording in another container, without encoding it again."""
     import av
 
-    path = tmp_path / "video.mkv"
-    with av.open(str(min(recorded.rglob("*.mp4")))) as source, av.open(str(path), "w") as output:
+    with av.open(str(min(recording.rglob("*.mp4")))) as source, av.open(str(path), "w") as output:
+        output.metadata.update(metadata)
         stream = source.streams.video[0]
         copy = output.add_stream_from_template(stream)
         for packet in source.demux(stream):
             if packet.dts is not None:
                 packet.stream = copy
                 output.mux(packet)
-    header = read_header(path)
+    return path
+
+
+def test_container_other_than_mp4_is_read(recorded: Path, tmp_path: Path) -> None:
+    header = read_header(copied(recorded, tmp_path / "video.mkv"))
     assert (header.codec, header.width, header.num_frames) == ("h264", 128, None)
 
 
 def test_title_need_not_be_utf8(recorded_v21: Path, tmp_path: Path) -> None:
-    import av
-
-    path = tmp_path / "titled.mp4"
-    with av.open(str(min(recorded_v21.rglob("*.mp4")))) as source, av.open(str(path), "w") as output:
-        output.metadata["title"] = "kueche"
-        stream = source.streams.video[0]
-        copy = output.add_stream_from_template(stream)
-        for packet in source.demux(stream):
-            if packet.dts is not None:
-                packet.stream = copy
-                output.mux(packet)
+    path = copied(recorded_v21, tmp_path / "titled.mp4", title="kueche")
     path.write_bytes(path.read_bytes().replace(b"kueche", b"k\xfcche "))
     assert read_header(path).num_frames == 7
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import lightning
 import numpy as np
 
 from lewm_data.training.lewm import LeWMModule
@@ -70,3 +72,21 @@ def small_lewm(**settings: object) -> LeWMModule:
         "learning_rate": 1e-3,
     }
     return LeWMModule(**{**defaults, **settings})  # type: ignore[arg-type]
+
+
+def quiet_trainer(folder: Path, **settings: Any) -> lightning.Trainer:
+    """A trainer on the CPU that prints nothing, keeps no checkpoints, and validates on one batch."""
+    return lightning.Trainer(
+        **{
+            "accelerator": "cpu",
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": 1,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "default_root_dir": folder,
+            **settings,
+        }
+    )

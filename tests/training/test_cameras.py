@@ -16,7 +16,7 @@ from lewm_data.training.diagnostics import Diagnostics
 from lewm_data.training.lewm import LeWMModule
 from lewm_data.training.world_model import camera_columns
 from tests.loading.files import write
-from tests.training.dots import SIDE, small_lewm
+from tests.training.dots import SIDE, quiet_trainer, small_lewm
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +31,7 @@ def two_cameras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(path: Path, folder: Path, module: LeWMModule, **settings: Any) -> lightning.Trainer:
     data = LeWMDataModule(h5_path=str(path), frameskip=2, batch_size=8, num_workers=0, val_fraction=0.25)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=2,
-        limit_val_batches=1,
-        val_check_interval=2,
-        check_val_every_n_epoch=None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        **settings,
-    )
+    trainer = quiet_trainer(folder, max_steps=2, val_check_interval=2, **settings)
     trainer.fit(module, data)
     return trainer
 

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from lewm_data.training.diagnosis import Diagnosis
 from lewm_data.training.diagnostics import Diagnostics
 from lewm_data.training.lewm import LeWMModule
 from lewm_data.training.verdict import judge
-from tests.training.dots import small_lewm, write_dots
+from tests.training.dots import quiet_trainer, small_lewm, write_dots
 
 
 def train(path: Path, folder: Path, *, max_steps: int, module: LeWMModule | None = None, **settings: Any) -> Diagnosis:
@@ -25,20 +24,12 @@ def train(path: Path, folder: Path, *, max_steps: int, module: LeWMModule | None
     torch.manual_seed(0)
     data = LeWMDataModule(h5_path=str(path), frameskip=1, batch_size=64, val_fraction=0.2, num_workers=1)
     diagnostics = Diagnostics(dirpath=folder, **{"max_frames": 400, **settings})
-    trainer = lightning.Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        folder,
         max_steps=max_steps,
         val_check_interval=max_steps,
-        check_val_every_n_epoch=None,
-        limit_val_batches=1,
         gradient_clip_val=1.0,
         callbacks=[diagnostics],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
     )
     trainer.fit(module or small_lewm(), data)
     assert diagnostics.diagnosis is not None

@@ -17,7 +17,7 @@ from lewm_data.errors import UsageError
 from lewm_data.loading.normalizer import normalize_pixels
 from lewm_data.training.encoder import PretrainedEncoder
 from lewm_data.training.lewm import LeWMModule
-from tests.training.dots import SIDE, small_lewm, write_dots
+from tests.training.dots import SIDE, quiet_trainer, small_lewm, write_dots
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 7}
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
@@ -109,20 +109,7 @@ class Look(lightning.Callback):
 def fit(path: Path, folder: Path, module: LeWMModule, *, max_steps: int = 3, **options: Any) -> Look:
     look = Look(folder, options.get("save_at"))
     data = LeWMDataModule(h5_path=str(path), frameskip=1, batch_size=8, num_workers=0, val_fraction=0.25)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=max_steps,
-        limit_val_batches=1,
-        val_check_interval=2,
-        check_val_every_n_epoch=None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[look],
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, max_steps=max_steps, val_check_interval=2, callbacks=[look])
     trainer.fit(module, data, ckpt_path=options.get("ckpt_path"))
     return look
 
