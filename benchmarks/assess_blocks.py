@@ -44,8 +44,8 @@ def faults_blocks(result: Result) -> Iterator[tuple[str, str]]:
         yield (
             "shifts",
             (
-                f'Of {tried:,} shifts, {told:,} were told and {tried - told:,} answered with "cannot tell". Of those '
-                f"told, {right / told:.0%} were within 0.3 frames. {conditions(result)}"
+                f'`assess` measured {told:,} of {tried:,} shifts, and answered "cannot tell" for {tried - told:,}. Of '
+                f"those measured, {right / told:.0%} were within 0.3 frames. {conditions(result)}"
             ),
         )
 
@@ -65,8 +65,8 @@ def prediction_blocks(result: Result) -> Iterator[tuple[str, str]]:
     words = (
         f"Over {len(result['rows'])} recordings, the rank correlation between score and success is "
         f"{result['rank_correlation']:.2f} (95 % interval {result['rank_correlation_low']:.2f} to "
-        f"{result['rank_correlation_high']:.2f}). All errors of 1 or more count as equal there, since such a model is "
-        f"blind, and the rest is chance. Of the errors as they are, it is {result['rank_correlation_uncapped']:.2f}. "
+        f"{result['rank_correlation_high']:.2f}). Errors of 1 or more count as equal: such a model is blind, and how "
+        f"far it is above 1 is chance. With the errors as measured, it is {result['rank_correlation_uncapped']:.2f}. "
         f"{settings['episodes']} episodes each, {settings['steps']} training steps, frameskip {settings['frameskip']}. "
         f"{conditions(result)}"
     )
@@ -76,7 +76,7 @@ def prediction_blocks(result: Result) -> Iterator[tuple[str, str]]:
         "sensor noise": lambda row: f"{row['grade']['sensor_noise']:g}",
         "frames late": lambda row: f"{row['grade']['late_frames']:g}",
         "amplitude": lambda row: f"{row['grade']['amplitude']:g}",
-        "told by the actions": lambda row: f"{row['grade']['obedience']:.0%}",
+        "motion explained by actions": lambda row: f"{row['grade']['obedience']:.0%}",
         "score": lambda row: "cannot tell" if row["score"] is None else f"{row['score']:.2f}",
         "verdict": lambda row: f"`{row['verdict']}`",
         "error of the model": lambda row: f"{row['error']:.2f}",

@@ -1,4 +1,4 @@
-"""Does the score of ``assess`` foretell how blind a model will be?
+"""Does the score of ``assess`` predict how blind a model will be?
 
 Recordings of a small arm, graded at random in how clearly the camera shows it, in sensor noise, lag, size of movements,
 and in how much of the motion the actions tell. Each is assessed, and then LeWM is trained on it, small but with the

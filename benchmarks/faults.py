@@ -33,7 +33,7 @@ class Fault:
         spoil: Takes a recording and a source of randomness, and returns the spoiled recording.
         is_found: Takes the judgments of the spoiled and of the unspoiled recording; whether the first names it.
         allowed: Codes that may come with it, since they are true of the spoiled recording as well.
-        touches: What has to be asked again; the rest of the answers stays true.
+        touches: Which answers can change; the others are those of the unspoiled recording.
     """
 
     name: str

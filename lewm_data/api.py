@@ -95,7 +95,7 @@ def convert(
     Raises:
         UsageError: The source, a camera, a setting or the output is invalid.
         DirtyDataError: The dataset has errors that the dirty-episode policy refuses. Nothing is left behind.
-        ResourceError: Memory or disk does not suffice.
+        ResourceError: There is not enough memory or disk space.
         InterruptedConversionError: Ctrl-C. Call it again to resume.
     """
     return pipeline.convert(

@@ -32,7 +32,7 @@ LEAVE_OUT = "Exclude it with --episodes, or drop it with --dirty_episode_policy 
 
 _FETCH = "If you downloaded the dataset, download it again (for Git: git lfs pull)."
 
-_RESTORE = f"{_FETCH} If you recorded it, restore the file from a copy."
+_RESTORE = f"{_FETCH} If you recorded it, restore the file from a backup."
 
 CATALOG: dict[str, Rule] = {
     # Metadata
@@ -125,8 +125,8 @@ CATALOG: dict[str, Rule] = {
     ),
     "robot_idle": Rule(
         "warning",
-        "Windows without motion teach nothing. See where it rests with lewm-data assess; convert --trim_idle cuts what "
-        "is at the ends of episodes.",
+        "Windows without motion teach nothing. lewm-data assess shows where it rests; convert --trim_idle cuts the "
+        "idle ends of episodes.",
     ),
     "done_run": Rule("warning", "An unbroken run of end flags is one end; it is written as the last step."),
     "done_mid_episode": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),

@@ -31,7 +31,7 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
         least: Smallest allowed number.
 
     Raises:
-        UsageError: It is no whole number, or too small; says what to write instead.
+        UsageError: It is not a whole number, or it is too small; says what to write instead.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         check_least(name, int(value), least)
@@ -118,7 +118,7 @@ def parse_shift(text: str) -> dict[str | None, int | Literal["auto"]]:
         Camera, as it was given, to its shift in frames; None to ``auto`` for all other cameras.
 
     Raises:
-        UsageError: A part is no such thing, a camera is given twice, or a shift is above 1000 frames.
+        UsageError: A part has another form, a camera is given twice, or a shift is above 1000 frames.
 
     Example:
         >>> parse_shift("auto,wrist=-1")

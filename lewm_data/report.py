@@ -117,7 +117,7 @@ def next_commands(inspection: Inspection, *, fits: bool = True) -> list[Command]
 
     Args:
         inspection: The inspection.
-        fits: Whether memory and disk suffice for the conversion.
+        fits: Whether the conversion fits into memory and disk.
     """
     source, config = inspection.source, inspection.config
     output = output_name(source)

@@ -76,7 +76,7 @@ def show_findings(console: Console, findings: Iterable[Finding], *, num_episodes
     Args:
         console: The console.
         findings: The findings.
-        num_episodes: Number of episodes in the dataset, if known. If all have errors, leaving out some is no remedy.
+        num_episodes: Number of episodes in the dataset, if known. If all have errors, leaving some out does not help.
     """
     findings = list(findings)
     groups = group_findings(findings)

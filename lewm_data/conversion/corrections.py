@@ -208,7 +208,7 @@ def _findings(found: Corrections, lengths: Mapping[int, int], min_steps: int) ->
 
 
 def cut_away(episode: int, found: str) -> Finding:
-    """The finding for an episode of which a correction leaves nothing. It is dropped under any policy.
+    """The finding for an episode that has no step left after a correction. It is dropped under any policy.
 
     Args:
         episode: The source's episode_index.

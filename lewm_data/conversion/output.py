@@ -89,12 +89,12 @@ class ConversionResult:
 
 
 def work_folder(output: Path) -> Path:
-    """The folder of unfinished work beside an output."""
+    """The folder of unfinished work next to an output."""
     return output.with_name(output.name + ".partial")
 
 
 def lock_path(output: Path) -> Path:
-    """The lock beside an output that is being made."""
+    """The lock next to an output that is being made."""
     return output.with_name(output.name + ".lock")
 
 

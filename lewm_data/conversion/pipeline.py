@@ -80,7 +80,7 @@ def convert(
         UsageError: The source, a camera, a setting or the output is invalid.
         DirtyDataError: The dataset has errors that the dirty-episode policy refuses. Nothing is left behind.
         MachineError: The machine cannot read or write a file.
-        ResourceError: Memory or disk does not suffice.
+        ResourceError: There is not enough memory or disk space.
         InterruptedConversionError: Ctrl-C. Run the same command again to resume.
     """
     config = config or ConvertConfig()

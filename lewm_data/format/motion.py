@@ -44,7 +44,7 @@ def value_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def moving_dimensions(values: NDArray[np.float64], episode: NDArray[np.int64], fps: float) -> NDArray[np.bool_]:
     """Which dimensions move: their range is more than ``NOISE_RANGE`` times their noise.
 
-    Values with few levels need a second look, since a median of differences says nothing of them. A joint that rests
+    Values with few levels need a second look, since a median of differences says nothing about them. A joint that rests
     between two counts of its encoder flickers and returns; a gripper that opens and closes stays where it goes. So such
     a dimension moves if, after a median filter, it holds its levels for half a second and leaves its usual one for 2 %
     of the time.

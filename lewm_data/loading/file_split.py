@@ -102,7 +102,7 @@ def _source_of(name: str | None, contents: Mapping[str, SourceContent], *, setti
         if len(contents) > 1:
             example = ", ".join(f"{source!r}: '0:8'" for source in itertools.islice(contents, 2))
             raise UsageError(
-                f"{setting} names episodes, but the data has {len(contents)} sources. Say of which: {{{example}}}."
+                f"{setting} names episodes, but the data has {len(contents)} sources. Name the source: {{{example}}}."
             )
         return next(iter(contents))
     found = [source for source, content in contents.items() if name == source or name in content.names]

@@ -57,8 +57,8 @@ class WindowIndex:
             The index, which may be empty.
 
         Raises:
-            UsageError: ``num_steps`` or ``frameskip`` is no whole number above 0, or ``episodes`` is neither positions
-                nor a mask, or names an episode that does not exist, or one twice.
+            UsageError: ``num_steps`` or ``frameskip`` is not a whole number above 0, or ``episodes`` is neither
+                positions nor a mask, or names an episode that does not exist, or one twice.
         """
         check_count("num_steps", num_steps)
         check_count("frameskip", frameskip)

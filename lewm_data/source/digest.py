@@ -101,7 +101,7 @@ class FrameDigests:
 
 
 class _OpenVideo(NamedTuple):
-    """An open video and what its decoder is told before the first packet."""
+    """An open video and what its decoder gets before the first packet."""
 
     file: str
     container: av.container.InputContainer

@@ -255,7 +255,7 @@ def test_lists_call_sources_by_repo_file_or_path(tmp_path):
     for name in ("me/b", "b.h5", str(second)):
         _, val, _ = sides(split([first, second], val_episodes={name: "1:3", "me/a": 4}))
         assert sorted(val) == [("me/a", 4), ("me/b", 1), ("me/b", 2)]
-    with pytest.raises(UsageError, match=r"names episodes, but the data has 2 sources. Say of which: {'me/a': '0:8'"):
+    with pytest.raises(UsageError, match=r"but the data has 2 sources. Name the source: {'me/a': '0:8'"):
         split([first, second], val_episodes="0:2")
     with pytest.raises(UsageError, match=r"val_episodes: me/c is not a source of the data. .* me/a, me/b"):
         split([first, second], val_episodes={"me/c": "0"})

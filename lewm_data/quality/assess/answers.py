@@ -28,7 +28,7 @@ from lewm_data.resources import Progress, silent
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CameraAnswers:
-    """What is known of one camera.
+    """What is known about one camera.
 
     Attributes:
         lag: How far it is behind the joints.
@@ -49,7 +49,7 @@ class Answers:
     """Every measurement of ``assess``, before it is judged.
 
     Attributes:
-        cameras: Name of each camera to what is known of it.
+        cameras: Name of each camera to what is known about it.
         idle: Where the robot stands still.
         still_dimensions: ``action`` and ``state`` to the names of the dimensions that never move.
         response: How the state follows the action.
@@ -122,7 +122,7 @@ def look_through(footage: Footage, track: CameraTrack, seen: Look, *, is_idle: N
     Args:
         footage: The recording.
         track: The camera.
-        seen: What ``look`` says of it.
+        seen: What ``look`` returned for it.
         is_idle: (N,) where the robot stands still.
     """
     gap = max(1, round(GAP_SECONDS * footage.fps))

@@ -25,7 +25,7 @@ class AssessFinding:
         code: Stable name, such as ``camera_lag``.
         severity: Always ``warning``: ``assess`` judges, the user decides.
         camera: The camera concerned, or None.
-        episodes: Numbers of the episodes concerned; empty where it is about all of them.
+        episodes: Numbers of the episodes concerned; empty if it concerns all of them.
         found: What was measured.
         expected: What a good recording has.
         remedy: What to do.
@@ -52,7 +52,7 @@ class Assessment:
     """The judgment of one recording; prints as a short report.
 
     Attributes:
-        source: The recording, as it was given.
+        source: The recording, as the caller named it.
         num_episodes: Episodes that were looked at.
         num_steps: Their steps.
         fps: Steps per second.
@@ -77,7 +77,7 @@ class Assessment:
 
         The geometric mean of three shares: the visibility of the camera that sees most, the share of its picture's
         change over 0.3 seconds that is motion rather than noise, and the share of the state's coming change that only
-        the actions explain. What cannot be told is left out of the mean.
+        the actions explain. Unknown shares are left out of the mean.
         """
         best = max(self.answers.cameras.values(), key=lambda camera: camera.visibility.score or 0.0, default=None)
         if best is None or best.visibility.score is None:

@@ -75,7 +75,7 @@ def _predictability(footage: Footage, action: NDArray[np.float64]) -> float | No
 
 
 def _waves(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007): a habit is no linear function."""
+    """Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007): a habit need not be linear."""
     random = np.random.default_rng(0)
     distance = np.sqrt(2 * values.var(axis=0).sum())
     frequencies = random.normal(size=(values.shape[1], _NUM_WAVES)) * (2.0 / max(distance, 1e-9))

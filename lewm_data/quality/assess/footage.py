@@ -54,12 +54,12 @@ class Footage:
     """A recording, small enough for memory.
 
     Attributes:
-        name: What the recording is called, as a command takes it.
+        name: The recording's name, as commands take it.
         fps: Steps per second.
         episode: (N,) int64, the position of each step's episode: 0 to E - 1, ascending.
-        numbers: (E,) int64, the number by which the commands know each episode.
+        numbers: (E,) int64, the number of each episode on the command line.
         action: (N, A) float64.
-        state: (N, S) float64; S is 0 where the recording has no state.
+        state: (N, S) float64; S is 0 if the recording has no state.
         names: ``action`` and ``state`` to the names of their dimensions.
         cameras: Name of each camera to what it shows.
         frame_height: Height of the stored frames of a converted file; None before a conversion.

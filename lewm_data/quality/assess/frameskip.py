@@ -15,10 +15,10 @@ from lewm_data.quality.assess.ridge import centered_by_episode, from_another_epi
 
 FRAMESKIPS = (1, 2, 3, 5, 8, 10, 15)
 MIN_GAIN = 0.05
-"""Below this gain over the control nothing is recommended."""
+"""Below this gain over the control, no frameskip is recommended."""
 
 MAX_COPY_R2 = 0.9
-"""Where repeating the frame explains more than this of the frame to come, a model has little reason to do better."""
+"""If repeating the frame explains more than this share of the next one, a model has little reason to learn more."""
 
 _NEAR_BEST = 0.9
 _MAX_ROWS = 400
@@ -27,10 +27,10 @@ _NUM_COMPONENTS = 40
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skip:
-    """What two frames so many steps apart say.
+    """What pairs of frames at one distance show.
 
     Attributes:
-        copy_r2: How much of the later frame repeating the earlier one explains, in features.
+        copy_r2: Share of the later frame's features that repeating the earlier frame explains.
         action_gain: Share of the actions between that the pair explains beyond the earlier frame alone.
         null_gain: The same with pairs from another episode.
     """

@@ -15,10 +15,10 @@ from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_block
 from lewm_data.quality.assess.joint_weights import joint_weights, paired
 
 MAX_LAG = 12
-"""Lags that are tried, in frames, to either side."""
+"""Largest lag to try, in frames, in either direction."""
 
 _HIGH_PASS = 41
-"""Frames of the moving mean that is taken off: the phase of a task moves slowly, and would smear the peak."""
+"""Frames of the moving mean that is subtracted: the phase of a task moves slowly, and would smear the peak."""
 
 _NUM_RESAMPLES = 300
 _SHORTEST = 4 * MAX_LAG
@@ -32,7 +32,7 @@ FEW_EPISODES, FEW_CORRELATION = 4, 0.6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lag:
-    """How far a camera is behind the joints; half a frame is as good as it gets.
+    """How far a camera is behind the joints, accurate to half a frame at best.
 
     Attributes:
         frames: Frames by which the picture is late; negative where it is early. None: cannot tell.
@@ -64,7 +64,7 @@ def find_lag(footage: Footage, track: CameraTrack) -> Lag:
         track: The camera.
 
     Returns:
-        The lag, without a number where the evidence does not suffice.
+        The lag, without a number if the evidence is not sufficient.
     """
     speed, energy = _motion(footage, track)
     if not speed:

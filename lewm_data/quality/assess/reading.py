@@ -23,7 +23,7 @@ from lewm_data.source.metadata import LeRobotDataset
 from lewm_data.source.scale import Scaler
 
 MAX_FRAMES = 24_000
-"""Frames that are looked at, over all cameras: 170 MB as thumbnails. Of a larger recording, evenly chosen episodes."""
+"""Most frames to look at, over all cameras: 170 MB as thumbnails. A larger recording is sampled by whole episodes."""
 
 _UNREADABLE = (SourceError, ValueError, KeyError)
 _BLOCK_ROWS = 64
@@ -47,7 +47,7 @@ def choose_episodes(lengths: NDArray[np.int64], num_cameras: int, max_frames: in
 
 
 def most_steps(num_cameras: int, max_frames: int = MAX_FRAMES) -> int:
-    """Steps of an episode that are looked at: of a longer one, its beginning."""
+    """Steps of an episode to look at: the beginning of a long one."""
     return max(1, max_frames // (2 * max(1, num_cameras)))
 
 
@@ -65,9 +65,9 @@ def read_dataset(
     """Reads a LeRobot dataset that was validated; episodes that cannot be read, or hold NaN, are left out.
 
     Args:
-        dataset: The dataset, its files at hand.
-        report: Its report, which knows where rows begin.
-        source: What a command is given to open it.
+        dataset: The dataset, with its files on this machine.
+        report: Its report, with the first row of each episode.
+        source: What to pass to a command to open it.
         cameras: LeRobot's keys of the cameras to look at.
         skip: episode_index of episodes to leave out.
         decode_threads: Threads of the video decoder; 0 chooses.

@@ -17,7 +17,7 @@ PENALTIES = 10.0 ** np.arange(-4, 3.1)
 
 
 class Fit(NamedTuple):
-    """Predictions of episodes that were left out, and how good they are.
+    """Predictions for held-out episodes, and how good they are.
 
     Attributes:
         predicted: (n, D) each row predicted from the other episodes.

@@ -141,7 +141,7 @@ def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
         if count < 2 or count in counts:
             continue
         counts.add(count)
-        # every so-many-th episode: conditions drift while one records
+        # take episodes at even intervals: conditions drift during a session
         chosen = np.linspace(0, footage.num_episodes - 1, count).round().astype(np.int64)
         rows = np.isin(footage.episode[seen.anchors], chosen)
         score = find_visibility(footage, Look(seen.anchors[rows], seen.one[rows], seen.two[rows])).score
@@ -151,7 +151,7 @@ def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
 
 
 def _targets(footage: Footage, anchors: NDArray[np.int64], gap: int) -> dict[str, NDArray[np.float64]]:
-    """What is to be read from the pictures, standardized; nothing of a column that does not move."""
+    """The values to read from the pictures, standardized; empty for a column that does not move."""
     targets: dict[str, NDArray[np.float64]] = {}
     for name, values in (("state", footage.state), ("action", footage.action)):
         moving = moving_dimensions(values, footage.episode, footage.fps)
