@@ -17,7 +17,7 @@ from benchmarks.tables import spread, spread_of
 ROOT = Path(__file__).parents[1]
 _RATES = {
     "encode_fps": "encoded frames/s", "decode_fps": "decoded frames/s", "convert_fps": "converted frames/s",
-    "ratios": "converting over decoding",
+    "fps": "frames/s", "ratios": "converting over decoding",
 }  # fmt: skip
 
 
@@ -68,8 +68,8 @@ def rates(result: Mapping[str, Any]) -> dict[str, float]:
     Those are windows per second of processor time, and the speed of converting relative to decoding alone.
     """
     found = {}
-    for row in result["rows"]:
-        case = " ".join(str(row[key]) for key in ("content", "codec", "name", "compression") if key in row)
+    for row in result.get("rows", result.get("speed", [])):
+        case = " ".join(str(row[key]) for key in ("content", "codec", "contender", "name", "compression") if key in row)
         for key, words in _RATES.items():
             if key in row:
                 found[f"{case}, {words}"] = statistics.median(row[key])

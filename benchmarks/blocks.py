@@ -218,6 +218,26 @@ def _variants(result: Result) -> str:
     return "\n\n".join(words)
 
 
+def _chroma(result: Result) -> Iterator[tuple[str, str]]:
+    columns: Columns = {"codec": lambda row: row["codec"], "pixel format": lambda row: row["pixel_format"]}
+    for name in result["errors"][0]["errors"]:
+        columns = {
+            **columns,
+            f"{name}, mean / max error": lambda row, name=name: (  # type: ignore[misc]
+                f"{row['errors'][name]['mean']:.2f} / {row['errors'][name]['max']:.0f}"
+            ),
+        }
+    yield "errors", table(result["errors"], columns)
+    columns = {
+        "codec": lambda row: row["codec"],
+        "": lambda row: row["contender"],
+        "frames/s": lambda row: f"{statistics.median(row['fps']):,.0f}",
+        "share of decode-only speed": lambda row: f"{row['share_of_decode_speed']:.2f}",
+        "by processor time": lambda row: f"{row['share_of_decode_cpu']:.2f}",
+    }
+    yield "speed", table(result["speed"], columns)
+
+
 def _inspection(result: Result) -> Iterator[tuple[str, str]]:
     yield (
         "summary",
@@ -234,6 +254,7 @@ _BENCHMARKS: Mapping[str, Callable[[Result], Iterator[tuple[str, str]]]] = {
     "throughput": throughput_blocks,
     "conversion": _conversion,
     "codecs": _codecs,
+    "chroma": _chroma,
     "scaling": _scaling,
     "training": _training,
     "inspection": _inspection,

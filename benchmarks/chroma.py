@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -28,13 +26,18 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
 
-from benchmarks.harness import interleaved, log, machine, markdown, ratios, versions
+from benchmarks.harness import interleaved, log, ratios
+from benchmarks.runner import Benchmark, Option
 from lewm_data.background import Prefetcher
 from lewm_data.conversion.plan import READ_AHEAD_BYTES
 from lewm_data.source.decode import num_decode_threads
 from lewm_data.source.scale import SCALER_VERSIONS, Scaler
 
-OUTPUT = Path(__file__).parent / "results" / "chroma.json"
+OPTIONS = {
+    "video": Option("frames for the speed, 640x480 (drawn by default)", None, type=Path),
+    "frames": Option("frames of a round", 8, 200, 200),
+    "rounds": Option("rounds of each contender", 1, 5, 5),
+}
 HEIGHT, WIDTH, SIDE = 480, 640, 224
 FORMATS = (
     ("libsvtav1", "yuv420p"), ("libsvtav1", "yuv420p10le"), ("libx264", "yuv420p"), ("libx264", "yuvj420p"),
@@ -209,63 +212,27 @@ def measure_speed(paths: dict[str, Path], num_rounds: int) -> list[dict[str, Any
     return rows
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result in two Markdown tables."""
-    names = list(result["errors"][0]["errors"])
-    errors = []
-    for row in result["errors"]:
-        cells = [f"{row['errors'][name]['mean']:.2f} / {row['errors'][name]['max']:.0f}" for name in names]
-        errors.append([row["codec"], row["pixel_format"], *cells])
-    speed = [
-        [row["codec"], row["contender"], f"{statistics.median(row['fps']):,.0f}",
-         f"{row['share_of_decode_speed']:.2f}", f"{row['share_of_decode_cpu']:.2f}"]
-        for row in result["speed"]
-    ]  # fmt: skip
-    return "\n\n".join(
-        (
-            markdown(["codec", "pixel format", *(f"{name}, mean / max error" for name in names)], errors),
-            markdown(["codec", "", "frames/s", "share of decode-only speed", "by processor time"], speed),
-        )
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, writes the JSON and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small and short: shows that it works")
-    parser.add_argument("--video", type=Path, help="frames for the speed, 640x480 (default: drawn)")
-    parser.add_argument("--frames", type=int, help="frames of a round (200)")
-    parser.add_argument("--rounds", type=int, help="rounds of each contender (5)")
-    parser.add_argument("--output", type=Path, help="JSON to write (benchmarks/results/chroma.json; --quick: none)")
-    options = parser.parse_args(arguments)
-    num_frames = options.frames or (8 if options.quick else 200)
-    num_rounds = options.rounds or (1 if options.quick else 5)
-    began = time.perf_counter()
-    head = {"benchmark": "chroma", "form": "quick" if options.quick else "bench", "machine": machine()}
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Compares colors, then times codecs."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = {codec: folder / f"speed-{codec}.mp4" for codec in SPEED}
         for codec, path in paths.items():
-            pictures = video_pictures(options.video) if options.video else moving_blocks(num_frames)
-            encode(path, itertools.islice(pictures, num_frames), codec, "yuv420p", SPEED[codec])
-        result = {
-            **head,
-            "versions": versions("lewm_data", "numpy", "av", "torchvision"),
+            pictures = video_pictures(options.video) if options.video else moving_blocks(options.frames)
+            encode(path, itertools.islice(pictures, options.frames), codec, "yuv420p", SPEED[codec])
+        return {
             "side": SIDE,
             "video": options.video.name if options.video else "drawn",
-            "frames": num_frames,
-            "repeats": num_rounds,
+            "frames": options.frames,
+            "repeats": options.rounds,
             "threads": num_decode_threads(),
             "errors": measure_errors(folder),
-            "speed": measure_speed(paths, num_rounds),
-            "seconds": round(time.perf_counter() - began, 1),
+            "speed": measure_speed(paths, options.rounds),
         }
-    output = options.output or (None if options.quick else OUTPUT)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=2) + "\n")
-    print(table(result))
 
+
+BENCHMARK = Benchmark(name="chroma", doc=__doc__, options=OPTIONS, measure=measure, distributions=("av", "torchvision"))
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     main()
