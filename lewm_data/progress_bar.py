@@ -120,7 +120,7 @@ class _StageLog:
             f"{what}: {done:,} of {total:,}{unit and f' {unit}'}",
             note,
             f"{rate:,.0f} {unit}/s" if unit else "",
-            f"{duration((total - done) / rate)} left" if rate > 0 else "",
+            f"{duration((total - done) / rate)} left" if rate > 0 and done < total else "",
         ]
         return ", ".join(filter(None, parts))
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,7 @@ from lewm_data.source.decode import DecodeJob
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 4
+_CONNECT_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
 """How long to wait for Ray to report the end of a task, after the task's own watchdog."""
@@ -209,6 +212,21 @@ def check_lost(ray: Any, task: ShardTask, error: Exception, watchdog_seconds: fl
     logger.warning("shard %d was lost and starts again (%s)", task.number, words)
 
 
+def _check_reachable(address: str | None) -> None:
+    """Connects to a cluster's address once: Ray itself would try for minutes, until the watchdog ends it.
+
+    Raises:
+        UsageError: Nothing answers there.
+    """
+    place = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address or "")
+    if place is None:  # "auto", "local" and the like
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"address is {address!r}, but no Ray cluster answers there ({error}).") from error
+
+
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
     try:
@@ -218,6 +236,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _check_reachable(address)
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -25,7 +25,7 @@ from lewm_data.format.codecs import StoredChunk, settle_quality
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.invariants import read_structure
-from lewm_data.paths import expand, is_file
+from lewm_data.paths import is_file, local_path
 from lewm_data.source.decode import DecodeJob, JobEnd
 from lewm_data.source.digest import FrameDigests
 from lewm_data.source.scale import SCALER_VERSION
@@ -73,11 +73,11 @@ def with_donor(inspection: Inspection, output: Path | None = None) -> Inspection
         output: The output, whose frames are used if it is replaced and the settings name no other file.
 
     Raises:
-        UsageError: The file named is not there.
+        UsageError: The file named is not there, or is an address.
         FormatError: The file named is not of this format.
     """
     config = inspection.config
-    named = None if config.reuse is None else expand(config.reuse)
+    named = None if config.reuse is None else local_path(config.reuse, "reuse")
     path = named or output
     if path is None or not is_file(path):
         if named is not None:

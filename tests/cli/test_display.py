@@ -113,11 +113,13 @@ def test_a_log_says_now_and_then_how_far_a_long_stage_is(monkeypatch: pytest.Mon
             now = float(second)
             progress("convert", 400 + 10 * second, 1400, "episode [b]3[/b]", "frames")
         for done in range(3):
+            now += 20
             progress("join shards", done, 2)
     assert out.getvalue().splitlines() == [
         "convert: 700 of 1,400 frames, episode [b]3[/b], 10 frames/s, 1 min 10 s left",
         "convert: 1,000 of 1,400 frames, episode [b]3[/b], 10 frames/s, 40 s left",
         "convert: 1,300 of 1,400 frames, episode [b]3[/b], 10 frames/s, 10 s left",
+        "join shards: 2 of 2",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from pathlib import Path
@@ -69,3 +70,13 @@ def test_without_ray_the_remedy_is_named(recorded, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'lewm_data\[ray\]'"):
         convert(str(recorded), tmp_path / "a.h5", ConvertConfig(camera="front", image_size=16, engine="ray"))
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_at_which_nothing_answers_is_refused_at_once(form, recorded_images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = form.format(taken.getsockname()[1])
+    config = ConvertConfig(camera="front", image_size=16, engine="ray", address=address)
+    with pytest.raises(UsageError, match=f"address is '{address}', but no Ray cluster answers there .*refused"):
+        convert(str(recorded_images), tmp_path / "a.h5", config)

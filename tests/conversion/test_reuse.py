@@ -217,6 +217,8 @@ def test_episodes_with_findings_are_decoded_again(recorded_images: Path, copy_of
 def test_a_file_to_reuse_must_be_one_of_ours(recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--reuse .*none\.h5: no such file"):
         run(recorded, tmp_path / "new.h5", reuse=str(tmp_path / "none.h5"))
+    with pytest.raises(UsageError, match=r"reuse is s3://bucket/a\.h5, an address, but must be a path"):
+        run(recorded, tmp_path / "new.h5", reuse="s3://bucket/a.h5")
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(FormatError):
         run(recorded, tmp_path / "new.h5", reuse=str(tmp_path / "text.h5"))
