@@ -8,6 +8,7 @@ disconnected cannot overwrite the new task's files.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import re
@@ -92,7 +93,7 @@ def write_shards(
         num_threads = config.decode_threads or 1
         options = {"num_cpus": num_threads, "max_retries": 0, "scheduling_strategy": "SPREAD"}
         remote = ray.remote(**options)(_make_shard)
-        shared = ray.put(inspection)
+        shared = ray.put(_with_absolute_root(inspection))
         running: dict[Any, ShardTask] = {}
 
         def start(task: ShardTask) -> None:
@@ -131,6 +132,13 @@ def write_shards(
             if running:  # wait until they end, because files that they still write would get in the way of the cleanup
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.wait(list(running), num_returns=len(running), timeout=_GRACE_SECONDS)
+
+
+def _with_absolute_root(inspection: Inspection) -> Inspection:
+    """The same inspection for processes whose working folder is another one."""
+    assert inspection.dataset is not None
+    dataset = dataclasses.replace(inspection.dataset, root=inspection.dataset.root.absolute())
+    return dataclasses.replace(inspection, dataset=dataset)
 
 
 def _make_shard(inspection: Inspection, path: Path, episodes: list[int], base: Path, *, is_final: bool) -> Any:

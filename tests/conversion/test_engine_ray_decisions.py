@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
 import sys
 import time
@@ -15,6 +17,7 @@ from lewm_data.conversion import engine_ray
 from lewm_data.conversion.engine_ray import MAX_TRIES, ShardTask
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import LewmDataError, ResourceError, StalledError, UsageError
+from tests.conversion.test_pipeline import assert_equal_contents, header_of
 
 
 class Lost(Exception):
@@ -80,3 +83,51 @@ def test_an_address_at_which_nothing_answers_is_refused_at_once(form, recorded_i
     config = ConvertConfig(camera="front", image_size=16, engine="ray", address=address)
     with pytest.raises(UsageError, match=f"address is '{address}', but no Ray cluster answers there .*refused"):
         convert(str(recorded_images), tmp_path / "a.h5", config)
+
+
+class HereRay:
+    """A stand-in that runs each task at once, in this process and in the working folder of a node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.exceptions = SimpleNamespace(RayTaskError=Lost, RayError=Lost)
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def put(self, value):
+        return value
+
+    def remote(self, **options):
+        return lambda function: SimpleNamespace(remote=lambda *a, **k: Outcome(self._run(function, a, k)))
+
+    def _run(self, function, arguments, options):
+        with contextlib.chdir(self.folder):
+            return function(*arguments, **options)
+
+    def wait(self, references, timeout):
+        return references, []
+
+    def get(self, reference):
+        return reference.value
+
+
+class Outcome:
+    def __init__(self, value) -> None:
+        self.value = value
+
+
+def test_relative_paths_reach_nodes_with_another_working_folder(recorded_images, tmp_path, monkeypatch):
+    shutil.copytree(recorded_images, tmp_path / "here" / "arm")
+    (tmp_path / "node").mkdir()
+    monkeypatch.setitem(sys.modules, "ray", HereRay(tmp_path / "node"))
+    monkeypatch.chdir(tmp_path / "here")
+    settings = {"camera": "front", "image_size": 32, "min_episode_steps": 1}
+    convert("arm", "a.h5", ConvertConfig(**settings, engine="ray", shard_bytes=20_000))
+    local = convert("arm", "b.h5", ConvertConfig(**settings))
+    again = convert("arm", "c.h5", ConvertConfig(**settings, engine="ray", shard_bytes=20_000, reuse="a.h5"))
+    assert again.num_reused == local.num_episodes
+    for name in ("a.h5", "c.h5"):
+        assert_equal_contents(Path(name), local.path)
+        assert header_of(Path(name)) == local.header
+    assert list((tmp_path / "node").iterdir()) == []
