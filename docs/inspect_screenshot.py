@@ -1,13 +1,12 @@
-"""Draws the pictures of ``lewm-data inspect``: ``python docs/inspect_screenshot.py``, from the repository's root.
+"""Draws the picture of ``lewm-data inspect``: ``python docs/inspect_screenshot.py``, from the repository's root.
 
-It records a small dataset with LeRobot's own writer, damages a copy, and draws the output of the command for both.
+It records a small dataset with LeRobot's own writer, damages it, and draws the output of the command.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import tempfile
 from io import StringIO
@@ -33,12 +32,11 @@ WIDTH = 100
 
 
 def main() -> None:
-    """Draws both pictures."""
+    """Draws the picture."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         record_v3(Path("pick_cube"), episode_lengths=(40, 32, 55, 47, 12), cameras=("front", "wrist"))
-        draw("pick_cube", IMAGES / "inspect.svg")
-        shutil.copytree("pick_cube", "pick_cube_dirty")
+        Path("pick_cube").rename("pick_cube_dirty")
         spoil(Path("pick_cube_dirty"))
         draw("pick_cube_dirty", IMAGES / "inspect_dirty.svg", camera="front")
 

@@ -1,7 +1,7 @@
 """Takes the documentation's pictures of the preview page: `make screenshots SOURCE=...`.
 
 It needs Chromium and a dataset folder, a converted file, or a page that `lewm-data preview` made. The pictures in
-docs/images show a drawn SO-101.
+docs/images show a simulated SO-101.
 """
 
 from __future__ import annotations
@@ -25,12 +25,6 @@ MAX_BYTES = 300_000
 _MARGIN = 16
 
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 1000}}
-PHONE: dict[str, Any] = {
-    "viewport": {"width": 390, "height": 844},
-    "device_scale_factor": 2,
-    "is_mobile": True,
-    "has_touch": True,
-}
 
 
 def main() -> None:
@@ -59,22 +53,6 @@ def main() -> None:
             end="#detail-0",
         )
         take(browser, page, options.output / "preview-window.png", DESKTOP, start="#windows", end=".coverage figure")
-        take(
-            browser,
-            page,
-            options.output / "preview-dark.png",
-            {**DESKTOP, "color_scheme": "dark"},
-            start="#episodes",
-            end="#detail-0",
-        )
-        take(
-            browser,
-            page,
-            options.output / "preview-phone.png",
-            PHONE,
-            start="#episodes",
-            end="#detail-0",
-        )
         browser.close()
 
 
