@@ -18,7 +18,7 @@ def faults_blocks(result: Result) -> Iterator[tuple[str, str]]:
             by_fault.setdefault(row["fault"], {})[row["recording"]] = row
 
     def found(recording: str) -> Callable[[Any], str]:
-        return lambda rows: f"{rows[recording]['found']} of {rows[recording]['seeds']}" if recording in rows else ""
+        return lambda rows: _found(rows[recording]) if recording in rows else ""
 
     columns: Columns = {
         "fault": lambda rows: next(iter(rows.values()))["fault"],
@@ -38,16 +38,25 @@ def faults_blocks(result: Result) -> Iterator[tuple[str, str]]:
     }
     yield "clean", table(clean, columns)
     shifts = [row for row in result["rows"] if row["fault"] and row["fault"].startswith("camera late")]
-    told = sum(row["told"] for row in shifts)
-    if told:
-        right, tried = sum(row["found"] for row in shifts), sum(row["seeds"] for row in shifts)
-        yield (
-            "shifts",
-            (
-                f'`assess` measured {told:,} of {tried:,} shifts, and answered "cannot tell" for {tried - told:,}. Of '
-                f"those measured, {right / told:.0%} were within 0.3 frames. {conditions(result)}"
-            ),
-        )
+    words = [_shifts(name, [row for row in shifts if row["recording"] == name]) for name in recordings]
+    if shifts:
+        yield "shifts", "\n".join([*(f"- {line}" for line in words), "", conditions(result)])
+
+
+def _found(row: dict[str, Any]) -> str:
+    undecided = f", {row['undecided']} cannot tell" if row["undecided"] else ""
+    return f"{row['found']} of {row['seeds']}{undecided}"
+
+
+def _shifts(recording: str, rows: list[dict[str, Any]]) -> str:
+    """How many of the shifts of a recording were measured, and how many of those right."""
+    tried, found = sum(row["seeds"] for row in rows), sum(row["found"] for row in rows)
+    undecided = sum(row["undecided"] for row in rows)
+    wrong = tried - found - undecided
+    return (
+        f"{recording}: of {tried:,} shifts, {found:,} were measured within 0.3 frames ({found / max(1, tried):.0%}), "
+        f'{wrong:,} {"was" if wrong == 1 else "were"} off by more, and {undecided:,} got "cannot tell".'
+    )
 
 
 def _spread_of_known(values: list[float | None]) -> str:

@@ -2,8 +2,8 @@
 
 Every seed makes another recording: of a drawn arm, with other paths, noise and numbers of episodes; or from a recorded
 dataset, with other episodes, cut at both ends, under another light, with more noise in the pictures. A fault is found
-if it is named; a shift, if it is measured within 0.3 frames. A false alarm is a finding that neither the fault nor the
-unspoiled recording of the same seed explains.
+if it is named; a shift, if it is measured within 0.3 frames. "Cannot tell" is counted by itself. A false alarm is a
+finding that neither the fault nor the unspoiled recording of the same seed explains.
 
     python -m benchmarks.assess_faults                            the arm, 20 seeds
     python -m benchmarks.assess_faults --recordings FOLDER ...    datasets, too
@@ -128,16 +128,18 @@ def _measured(
     for fault in found:
         if options.only not in fault.name:
             continue
-        row: dict[str, Any] = {"recording": name, "fault": fault.name, "seeds": len(clean), "found": 0, "told": 0}
-        row |= {"alarms": [], "lags": []}
+        row: dict[str, Any] = {"recording": name, "fault": fault.name, "seeds": len(clean), "found": 0}
+        row |= {"undecided": 0, "alarms": [], "lags": []}
         for seed, (footage, before) in enumerate(zip(clean, own, strict=True), options.first_seed):
             judged = _assess(fault.spoil(footage, np.random.default_rng([seed, 2])), before, fault.touches)
-            row["found"] += fault.is_found(judged, before)
-            row["told"] += lag_of(judged) is not None
+            is_found = fault.is_found(judged, before)
+            row["found"] += is_found
+            row["undecided"] += not is_found and fault.is_undecided(judged)
             row["lags"].append(lag_of(judged))
             row["alarms"].append(sorted(codes(judged) - codes(before) - fault.allowed))
         row["false_alarms"] = sum(bool(alarm) for alarm in row["alarms"])
-        log(f"{name}: {fault.name}: {row['found']} of {len(clean)}, alarms {[a for a in row['alarms'] if a]}")
+        alarms = [alarm for alarm in row["alarms"] if alarm]
+        log(f"{name}: {fault.name}: {row['found']} of {len(clean)}, {row['undecided']} undecided, alarms {alarms}")
         yield row
 
 

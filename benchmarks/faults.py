@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.arm import delayed, retrack
 from lewm_data.quality.assess.assessment import Assessment
 from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
+from lewm_data.quality.assess.visibility import BLIND, SEES
 
 type Random = np.random.Generator
 
@@ -34,6 +35,7 @@ class Fault:
         is_found: Takes the judgments of the spoiled and of the unspoiled recording; whether the first names it.
         allowed: Codes that may come with it, since they are true of the spoiled recording as well.
         touches: Which answers can change; the others are those of the unspoiled recording.
+        is_undecided: Takes the judgment of the spoiled recording; whether it says "cannot tell" where the fault is.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Fault:
     is_found: Callable[[Assessment, Assessment], bool]
     allowed: frozenset[str]
     touches: frozenset[Literal["rows", "lag", "pictures"]]
+    is_undecided: Callable[[Assessment], bool] = lambda judged: False
 
 
 def codes(assessment: Assessment) -> set[str]:
@@ -109,6 +112,7 @@ def _coded(
         is_found=lambda judged, _: code in codes(judged),
         allowed=frozenset({code, *allowed}),
         touches=touches,
+        is_undecided=sight_is_undecided if code == "camera_blind" else lambda judged: False,
     )
 
 
@@ -125,6 +129,7 @@ def _shift(frames: float, *, is_in_step: bool) -> Fault:
         is_found=is_found,
         allowed=frozenset({"camera_lag"}) if abs(frames) >= 1 or not is_in_step else frozenset(),
         touches=frozenset({"lag"}),
+        is_undecided=lambda judged: lag_of(judged) is None,
     )
 
 
@@ -132,6 +137,13 @@ def lag_of(judged: Assessment) -> float | None:
     """The lag of the only camera."""
     [camera] = judged.answers.cameras.values()
     return camera.lag.frames
+
+
+def sight_is_undecided(judged: Assessment) -> bool:
+    """Whether the score of the only camera says neither that it sees nor that it is blind."""
+    [camera] = judged.answers.cameras.values()
+    score = camera.visibility.score
+    return score is None or BLIND < score < SEES
 
 
 def rest_at_the_beginning(footage: Footage, random: Random, *, at_end: bool = False) -> Footage:
