@@ -13,7 +13,7 @@ from lewm_data.config import ConvertConfig
 from lewm_data.format.schema import ACTION, STATE
 from lewm_data.loading.dataset import WindowDataset
 from lewm_data.loading.full_datasets import check_matches_request, dirty_episode_warnings
-from lewm_data.loading.sources import Sources
+from lewm_data.loading.settings import Sources
 from lewm_data.quality.assess.idle import find_resting_rows
 
 _log = logging.getLogger(__name__)

@@ -24,8 +24,15 @@ from lewm_data.loading.loader import WorkerType
 from lewm_data.loading.ram_cache import CacheMode, cache_frames
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.loading.sampler import check_batch_size
-from lewm_data.loading.settings import RUN_SETTINGS, check_settings, list_of_names, plain_settings, shared_settings
-from lewm_data.loading.sources import Source, Sources
+from lewm_data.loading.settings import (
+    RUN_SETTINGS,
+    Source,
+    Sources,
+    check_settings,
+    list_of_names,
+    plain_settings,
+    shared_settings,
+)
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.statistics import PER_DATASET, Normalization
 from lewm_data.loading.window_data_module import WindowDataModule

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lewm_data.errors import redact
 from lewm_data.format.schema import STATE
-from lewm_data.training.diagnosis import Diagnosis
+from lewm_data.training.diagnosis import Diagnosis, effective_rank, ridge_r2
 from lewm_data.training.latents import (
     Anchors,
     EpisodeLatents,
@@ -28,7 +28,6 @@ from lewm_data.training.latents import (
     plan_ranks,
     roll_out,
 )
-from lewm_data.training.metrics import effective_rank, ridge_r2
 from lewm_data.training.verdict import Run, cautions, judge, next_steps
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from lewm_data.datamodule import LeWMDataModule
 from lewm_data.format.motion import moving_dimensions
 from lewm_data.format.schema import ACTION, PIXELS, STATE
 from lewm_data.loading.columns import DATASET_IDX
-from lewm_data.training.metrics import rank_of_first
+from lewm_data.training.diagnosis import rank_of_first
 from lewm_data.training.world_model import WorldModel
 
 _BATCH_FRAMES = 64

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lewm_data.training.diagnosis import rank_of_first
 from lewm_data.training.latents import Anchors, EpisodeLatents, cut_anchors, plan_ranks
-from lewm_data.training.metrics import rank_of_first
 from tests.training.worlds import Copy, NoisySum, Sum, walk
 
 HORIZON = 5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_data.training.metrics import effective_rank, ridge_r2
+from lewm_data.training.diagnosis import effective_rank, ridge_r2
 
 
 @given(st.integers(1, 8), st.floats(0.01, 100))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lewm_data.errors import UsageError
-from lewm_data.loading.sources import Sources
+from lewm_data.loading.settings import Sources
 
 
 @pytest.mark.parametrize(
