@@ -89,7 +89,7 @@ def _claims(result: Result, labels: Mapping[str, str]) -> list[str]:
     }
     said = [words.format(spread(found[pair])) for pair, words in claims.items() if pair in found]
     rows = {row["name"]: row for row in result["rows"]}
-    if "swm_lance" in rows and "jpeg_thread" in rows:
+    if ("jpeg_thread", "swm_lance") in found:
         lance, jpeg = rows["swm_lance"], rows["jpeg_thread"]
         said.append(
             "if disk space matters more than exact pixels, `--compression jpeg` (lossy) takes "

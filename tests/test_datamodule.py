@@ -900,7 +900,7 @@ def test_replaced_loaders_leave_no_worker(written, tmp_path, worker_type):
         assert multiprocessing.active_children() == []
         began = time.monotonic()
         gc.collect()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20  # one collection took 40 s when workers were left
     finally:
         gc.enable()
 
