@@ -251,7 +251,9 @@ def test_a_run_resumes_with_its_lists_and_folds_only(written, tmp_path, options,
     state = make_like(make(written, **options)).state_dict()
     if "train_episodes" not in options:  # then val_fraction does not count
         resumed(make(written, **options | {"val_fraction": 0.5}), state)
-    with pytest.raises(UsageError, match=r"accept_changes=\[normalizers, split\]"):
+    with pytest.raises(
+        UsageError, match=r"accept_changes=\['normalizers', 'split'\].*accept_changes='\[normalizers, split\]'"
+    ):
         resumed(make(written, **changed), state)
     resumed(make(written, **changed, accept_changes=["split", "normalizers"]), state)
 
@@ -318,6 +320,16 @@ def test_dimensions_that_never_move_are_said_at_setup(tmp_path, caplog):
     with caplog.at_level("INFO"):
         make(written).setup()
     assert "state dimension 1 never moves in the training episodes: centered, not scaled." in caplog.text
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_arrays_and_tensors_name_episodes(written, kind):
+    folds = {"train_episodes": kind([0, 3, 4]), "val_episodes": kind([1, 5])}  # as scikit-learn's KFold gives them
+    data = make_like(make(written, **folds, test_episodes={"me/test": kind([2])}, num_steps=1))
+    assert data.train_positions.tolist() == [0, 3, 4]
+    assert data.val_positions.tolist() == [1, 5]
+    assert data.hparams["val_episodes"] == "1,5"
+    assert data.hparams["train_episodes"] == "0,3:5"
 
 
 def test_settings_are_hyperparameters_without_secrets(written, tmp_path):
@@ -435,11 +447,33 @@ def test_augmentation_comes_before_a_transform_of_your_own_and_in_training_only(
     assert torch.equal(plain["pixels"], make_like(make(written)).on_after_batch_transfer(raw, 0)["pixels"])
 
 
-@pytest.mark.parametrize(("returned", "words"), [(None, "returned nothing"), ([1], "returned a list")])
-def test_a_transform_that_returns_no_batch_is_refused(written, tmp_path, returned, words):
-    data = make(written, train_transform=lambda batch: returned)
-    with pytest.raises(UsageError, match=f"train_transform {words}, but must return the batch.*return batch"):
-        trainer(tmp_path).fit(Probe(), data)
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        (lambda batch: None, "returned nothing"),
+        (lambda batch: [1], "returned a list"),
+        (lambda batch: batch | {"state": batch["state"].numpy()}, r"batch\['state'\] as a numpy array.*from_numpy"),
+        (lambda batch: batch | {"pixels": batch["pixels"].float()}, r"from 0 to 2\d\d.*Divide them by 255"),
+        (lambda batch: batch | {"pixels_wrist": batch["pixels"] / 50 - 2.5}, "from -2.5 to .*Set normalize=False"),
+    ],
+)
+def test_a_transform_that_returns_no_batch_is_refused(written, tmp_path, transform, words):
+    data = make(written, train_transform=transform)
+    with pytest.raises(UsageError, match=words):
+        trainer(tmp_path, limit_val_batches=0).fit(Probe(), data)
+
+
+@pytest.mark.parametrize("options", [{"normalize": False}, {}])
+def test_frames_that_a_transform_makes_noisy_or_normalizes_itself_pass(written, tmp_path, options):
+    scale, noise = (10.0, 0.0) if options else (1.0, 0.1)
+    data = make(
+        written,
+        train_transform=lambda batch: batch | {"pixels": batch["pixels"] / 255 * scale + noise},
+        **options,
+    )
+    model = Probe()
+    trainer(tmp_path, limit_val_batches=0, max_steps=1).fit(model, data)
+    assert len(model.pixels) == 1
 
 
 def test_goals_are_normalized_like_their_columns(written):
@@ -522,7 +556,7 @@ def test_what_cannot_be_trained_on_is_said_before_training(written, options, wor
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "The source is given by nothing"),
+        ({}, "No source is given"),
         ({"h5_path": "a", "steps_per_epoch": 0}, "steps_per_epoch is 0"),
         ({"h5_path": "a", "num_workers": -1}, "num_workers is -1"),
         ({"h5_path": "a", "batch_size": 0}, "batch_size is 0"),
@@ -822,7 +856,7 @@ def test_a_checkpoint_of_other_data_is_refused_unless_accepted(tmp_path):
     state = state_of(make(written))
     resumed(make(files.write(tmp_path / "copy.h5", [30, 25], fingerprint="one")), state)
     other = files.write(tmp_path / "b.h5", [30, 25], fingerprint="two")
-    with pytest.raises(UsageError, match=r"made on other data .*data: other files.*accept_changes=\[data\]"):
+    with pytest.raises(UsageError, match=r"made on other data .*data: other files.*accept_changes=\['data'\]"):
         resumed(make(other), state)
     resumed(make(other, accept_changes=["data"]), state)
 
@@ -842,7 +876,9 @@ def test_a_checkpoint_of_other_data_is_refused_unless_accepted(tmp_path):
 )
 def test_a_run_with_other_settings_is_not_resumed_silently(written, changes, names):
     state = state_of(make(written))
-    with pytest.raises(UsageError, match=rf"{[*changes][0]}: .* in the checkpoint, .* now.*accept_changes=\[{names}\]"):
+    with pytest.raises(
+        UsageError, match=rf"{[*changes][0]}: .* in the checkpoint, .* now.*accept_changes='\[{names}\]'"
+    ):
         resumed(make(written, **changes), state)
     resumed(make(written, **changes, accept_changes=names.split(", ")), state)
     data = make(written, **changes)
@@ -909,6 +945,10 @@ def test_the_data_module_prints_what_it_draws_from(written):
     data = make(written)
     assert "not set up yet" in str(data)
     data.setup()
+    assert str(make_like(make(written, val_fraction=0, val_episodes=[0]))).endswith(
+        "validation 11 of 1 episode, test 0 of 0 episodes)"
+    )
+    assert repr(data.normalizers["state"]) == "Normalizer(3 dimensions)"
     assert re.search(
         r"a\.h5: windows of 4 frames 5 steps apart in batches of 4; training \d+ of \d episodes", str(data)
     )

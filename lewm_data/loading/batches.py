@@ -6,7 +6,7 @@ import contextlib
 import operator
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -183,20 +183,6 @@ class BatchDataset(Dataset[Batch], ABC):
                 f"While reading a batch of {len(windows)} windows, the first from {self.describe(windows[0])}."
             )
             raise
-
-
-def check_batch(batch: Any, function: str) -> Batch:
-    """What a function of the user's returned, if it is a batch.
-
-    Raises:
-        UsageError: It is not; names the function.
-    """
-    if not isinstance(batch, Mapping):
-        found = "nothing" if batch is None else f"a {type(batch).__name__}"
-        raise UsageError(
-            f"{function} returned {found}, but must return the batch, a dict of tensors. End it with: return batch"
-        )
-    return batch  # type: ignore[return-value]
 
 
 class _WholeBatch(dict[str, Tensor]):

@@ -181,13 +181,13 @@ def check_resumable(source: str, differences: Mapping[str, str], accepted: Seque
     """
     refused = {name: words for name, words in differences.items() if name not in accepted}
     if refused:
-        names = ", ".join(sorted({*accepted, *refused}))
+        names = sorted({*accepted, *refused})
         raise UsageError(
             f"{source}: the checkpoint was made on other data or with other settings. "
             f"{'; '.join(refused.values())}. Give each run a folder of its own (in train.py: "
             "--trainer.default_root_dir), use the settings of the "
-            f"checkpoint, or accept the change with accept_changes=[{names}] (in train.py: "
-            f"--data.accept_changes='[{names}]')."
+            f"checkpoint, or accept the change with accept_changes={names} (in train.py: "
+            f"--data.accept_changes='[{', '.join(names)}]')."
         )
 
 

@@ -125,6 +125,8 @@ def _ranges(value: Any, setting: str) -> Iterable[tuple[int, int | None]]:
         yield from _parse_text(value, setting)
     elif isinstance(value, slice):
         yield _parse_slice(value, setting)
+    elif hasattr(value, "tolist"):  # an array or a tensor
+        yield from _ranges(value.tolist(), setting)
     elif isinstance(value, Iterable):
         for item in value:
             yield from _ranges(item, setting)

@@ -14,6 +14,7 @@ from torch import Tensor
 from lewm_data.errors import UsageError
 from lewm_data.format.schema import columns_of_batch, is_pixels
 from lewm_data.loading.columns import DATASET_IDX
+from lewm_data.notation import count_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -96,8 +97,23 @@ class Normalizer:
         """Whether each dataset has its own statistics."""
         return self.mean.ndim == 2
 
+    def __repr__(self) -> str:
+        """One line with the dimensions, and whether each dataset has its own statistics."""
+        datasets = f" for each of {len(self.mean)} datasets" if self.is_per_dataset else ""
+        num_still = int((~self.is_scaled).sum())
+        still = f", {num_still} of them only centered" if num_still and not self.is_per_dataset else ""
+        return f"Normalizer({count_of(self.mean.shape[-1], 'dimension')}{datasets}{still})"
+
     def of_dataset(self, dataset: int) -> Normalizer:
-        """The normalizer of one dataset, for a planner that works with this one only."""
+        """The normalizer of one dataset, for a planner that works with this one only.
+
+        Raises:
+            UsageError: There is no such dataset.
+        """
+        if self.is_per_dataset and not 0 <= dataset < len(self.mean):
+            raise UsageError(
+                f"There is no dataset {dataset}. The datasets are numbered from 0 to {len(self.mean) - 1}."
+            )
         return Normalizer.from_tensors(self.mean[dataset], self.std[dataset]) if self.is_per_dataset else self
 
     @classmethod
@@ -171,7 +187,8 @@ class Normalizer:
         if dataset is None:
             raise UsageError(
                 "Each dataset has its own statistics. Say which dataset the values come from: "
-                f"denormalize(values, batch['{DATASET_IDX}']), or of_dataset(0).denormalize(values)."
+                f"denormalize(values, batch['{DATASET_IDX}']), or of_dataset(0).denormalize(values). A train_transform "
+                f"must keep batch['{DATASET_IDX}']."
             )
         if isinstance(dataset, int):
             return mean[dataset], std[dataset]

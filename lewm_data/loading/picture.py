@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lewm_data.drawing import ACCENT, LINE, PAPER, QUIET, text
+from lewm_data.errors import UsageError
 from lewm_data.format.schema import ACTION, GOAL_PREFIX, GOAL_STEPS, camera_name
 from lewm_data.loading.goals import draws_from_torch
 from lewm_data.paths import local_path
@@ -44,8 +45,16 @@ class Picture:
     title: str
 
     def save(self, path: str | Path) -> None:
-        """Writes the PNG file."""
-        local_path(path, "path").write_bytes(self.png)
+        """Writes the PNG file, and makes its folder.
+
+        Raises:
+            UsageError: The path is an address, or its suffix is not ``.png``.
+        """
+        file = local_path(path, "path")
+        if file.suffix.lower() != ".png":
+            raise UsageError(f"path is {path}, but the picture is a PNG file. Write {file.with_suffix('.png')}.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self.png)
 
     def __repr__(self) -> str:
         return f"Picture({self.title})"

@@ -83,8 +83,9 @@ class Sources:
         """
         kinds = [kind for kind, value in given.items() if value is not None and value != ""]
         if len(kinds) != 1:
+            found = f"The source is given by {' and '.join(kinds)}" if kinds else "No source is given"
             raise UsageError(
-                f"The source is given by {' and '.join(kinds) or 'nothing'}. Give exactly one of repo_id (on the Hub), "
+                f"{found}. Give exactly one of repo_id (on the Hub), "
                 "root (a local LeRobot folder) and h5_path (a converted file)."
             )
         [kind] = kinds
@@ -147,14 +148,23 @@ def list_of_names(value: Any) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else tuple(value)
 
 
-def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+class PlainSettings(dict[str, Any]):
+    """Settings for ``save_hyperparameters``, which compares them with every argument of ``__init__``.
+
+    An argument may be an array of episodes, whose ``==`` would give an array instead of False.
+    """
+
+    __array_ufunc__ = None  # numpy leaves the comparison to dict then
+
+
+def plain_settings(settings: Mapping[str, Any]) -> PlainSettings:
     """Settings for checkpoints and loggers: text, numbers, lists and dictionaries, without secrets.
 
     Args:
         settings: The arguments of ``LeWMDataModule``. ``remote``, which may hold credentials, and ``train_transform``
             are left out.
     """
-    plain = {}
+    plain = PlainSettings()
     for name, value in settings.items():
         if name in ("train_episodes", "val_episodes", "test_episodes") and value is not None:
             found = {source: str(chosen) for source, chosen in parse_selections(value, setting=name).items()}

@@ -128,7 +128,7 @@ class Splits:
         """The windows and the episodes of each side."""
         sides: dict[str, Side] = {"training": "train", "validation": "val", "test": "test"}
         return ", ".join(
-            f"{name} {len(getattr(self, side)):,} of {len(self.episodes(side))} episodes"
+            f"{name} {len(getattr(self, side)):,} of {count_of(len(self.episodes(side)), 'episode')}"
             for name, side in sides.items()
         )
 

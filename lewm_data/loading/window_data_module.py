@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import AttributeDict, rank_zero_info
 
 from lewm_data.errors import UsageError
 from lewm_data.loading.augment import Augmentation
-from lewm_data.loading.batches import Batch, BatchDataset, check_batch
+from lewm_data.loading.batches import Batch, BatchDataset
 from lewm_data.loading.data_record import DataRecord, check_resumable
 from lewm_data.loading.distributed import DistributedInfo
 from lewm_data.loading.episode_split import SIDES
@@ -24,6 +24,7 @@ from lewm_data.loading.served_data import ServedData
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.statistics import PER_DATASET, Normalization
 from lewm_data.loading.training_state import TrainingState
+from lewm_data.loading.transformed import check_batch, check_range
 
 if TYPE_CHECKING:
     from lewm_data.loading.picture import Picture
@@ -54,6 +55,7 @@ class WindowDataModule(ServedData, lightning.LightningDataModule):
         self._record: DataRecord | None = None
         self._training = TrainingState()
         self._loaded_state: dict[str, Any] | None = None
+        self._is_range_checked = False
         self._loaders: weakref.WeakSet[WindowLoader] = weakref.WeakSet()
 
     @property
@@ -176,14 +178,17 @@ class WindowDataModule(ServedData, lightning.LightningDataModule):
             Frames (B, T, 3, H, W) in the trainer's precision, action and state normalized, other columns as stored.
 
         Raises:
-            UsageError: ``train_transform`` returned something else than a batch.
+            UsageError: ``train_transform`` returned something else than a batch, or frames that are not in [0, 1].
         """
         if self.trainer is not None and self.trainer.training:
             if self.augment:
                 batch = self._augmentation.apply(batch, self._training.draws(len(next(iter(batch.values())))))
             if self.train_transform is not None:
                 with self._training.step_random_state(self.seed, int(self.trainer.global_rank)):
-                    batch = check_batch(self.train_transform(batch), "train_transform")
+                    batch = check_batch(self.train_transform(batch))
+                if self.normalize and not self._is_range_checked:  # once, because it waits for the device
+                    check_range(batch)
+                    self._is_range_checked = True
         return self.normalize_batch(batch) if self.normalize else batch
 
     def state_dict(self) -> dict[str, Any]:

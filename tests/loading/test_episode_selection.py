@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,8 @@ def chosen(value, existing=range(20)):
         (slice(18, None), [18, 19]),
         (np.array([5, 4]), [4, 5]),
         (np.int64(7), [7]),
+        (np.array(7), [7]),
+        (torch.tensor([5, 4]), [4, 5]),
     ],
 )
 def test_a_selection_takes_every_usual_form(value, expected):
@@ -45,6 +48,7 @@ def test_a_selection_takes_every_usual_form(value, expected):
         (-1, "holds -1, but episodes are numbered from 0"),
         ([True, False], r"True or False, but takes episode numbers. From a mask: numpy.flatnonzero"),
         (np.array([True, False]), "True or False"),
+        (torch.tensor([True, False]), "True or False"),
         (1.5, "holds 1.5, but takes episode numbers"),
         ("0:999999999999", "To take all episodes from 0 on, write 0: without an end"),
         ({}, "an empty mapping"),

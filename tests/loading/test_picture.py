@@ -59,12 +59,14 @@ def test_a_picture_holds_the_windows_frames_in_order_and_then_its_goal(written):
 
 def test_a_notebook_displays_it_and_a_path_takes_it(written, tmp_path):
     dataset = WindowDataset(written.path)
-    picture = dataset.show(3, path=tmp_path / "window.png")
-    assert (tmp_path / "window.png").read_bytes() == picture.png == picture._repr_png_()
+    picture = dataset.show(3, path=tmp_path / "new" / "window.png")
+    assert (tmp_path / "new" / "window.png").read_bytes() == picture.png == picture._repr_png_()
     assert repr(picture) == "Picture(a.h5, window 3 of 17: episode 0, steps 3 to 22 (0.3 to 2.3 s))"
     assert dataset.show(4).png != picture.png
     with pytest.raises(IndexError, match="outside"):
         dataset.show(17)
+    with pytest.raises(UsageError, match=r"window\.jpg, but the picture is a PNG file\. Write .*window\.png"):
+        dataset.show(3, path=tmp_path / "window.jpg")
 
 
 def test_a_window_of_several_files_is_drawn_from_its_own(written):

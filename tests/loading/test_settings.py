@@ -25,7 +25,7 @@ def test_all_forms_of_a_source_are_parsed(given, expected):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"repo_id": None}, "The source is given by nothing. Give exactly one"),
+        ({"repo_id": None}, "No source is given. Give exactly one"),
         ({"repo_id": "a/b", "root": ["c"]}, "The source is given by repo_id and root. Give exactly one"),
         ({"repo_id": []}, "repo_id is empty. Name at least one dataset"),
         ({"root": ["a", ""]}, "root is empty"),

@@ -85,6 +85,9 @@ def test_statistics_of_each_dataset_normalize_its_windows_and_invert(tmp_path_fa
             torch.testing.assert_close(back, batch[name], rtol=1e-4, atol=1e-3)
     with pytest.raises(UsageError, match=r"Each dataset has its own statistics.*batch\['dataset_idx'\]"):
         normalizer.denormalize(normal["state"])
+    assert repr(normalizer).endswith(f"for each of {len(paths)} datasets)")
+    with pytest.raises(UsageError, match=f"no dataset 7. The datasets are numbered from 0 to {len(paths) - 1}"):
+        normalizer.of_dataset(7)
 
 
 def test_a_dataset_without_training_episodes_has_no_statistics_of_its_own(tmp_path):
