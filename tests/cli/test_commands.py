@@ -155,7 +155,7 @@ def test_errors_are_json_too(recorded: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["convert", "source", "--json"], "OUTPUT is missing"),
         (["convert", "source", "out.h5", "--compresion", "lz4", "--json"], "there is no --compresion"),
-        (["verify", "a.h5", "b.h5", "--json"], "there is no b.h5"),
+        (["verify", "a.h5", "b.h5", "--json"], "'b.h5' is one argument too many"),
         (["inspect", "source", "--config", "none.yaml", "--json"], "none.yaml', but there is no such file"),
         (["inspect", "source", "--config", "a: [", "--json"], "config is not valid YAML or JSON"),
     ],

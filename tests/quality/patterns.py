@@ -406,7 +406,7 @@ PATTERNS = [
         codes=frozenset({"tasks_missing"}),
     ),
     Pattern(
-        name="Another size than declared",
+        name="A size other than the declared one",
         make=both(info(total_videos=99), feature(FRONT, shape=[3, 480, 640])),
         datasets=ALL_LAYOUTS,
         codes=frozenset({"video_size"}),
