@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from h5py._objects import phil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +40,7 @@ class Place:
         shards: The files that hold its frames.
         data: Everything that was written, by column.
         remote: How to reach it.
+        proxy: Between reader and store, for those in object storage.
         upload: Puts a file of the folder where the store finds it; returns its address.
     """
 
@@ -48,6 +51,7 @@ class Place:
     data: dict[str, np.ndarray]
     remote: RemoteConfig | None
     upload: Callable[[Path], str | Path]
+    proxy: object_store.Proxy | None = None
 
     def open(self, **options: Any) -> FrameStore:
         return FrameStore(self.address, remote=self.remote, **options)
@@ -101,7 +105,27 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         for shard in shards:
             bucket.put(shard.path)
         address = bucket.put(tmp_path / "data.h5")
-        yield Place(request.param, tmp_path, address, shards, data, proxy.config(), bucket.put)
+        yield Place(request.param, tmp_path, address, shards, data, proxy.config(), bucket.put, proxy)
+
+
+@pytest.mark.parametrize("place", ["remote", "remote sharded"], indirect=True)
+def test_nothing_waits_for_the_store_while_a_collection_could_wait_for_h5py(place: Place) -> None:
+    """The collector may run in the thread that asks the store, and free an h5py object: that takes h5py's lock."""
+    assert place.proxy is not None
+    could_deadlock: list[str] = []
+
+    def look(method: str, headers: Any) -> None:
+        is_free = phil.acquire(blocking=False)
+        if is_free:
+            phil.release()
+        elif gc.isenabled():
+            could_deadlock.append(method)
+
+    place.proxy.fault = look
+    place.open()
+    assert len(place.proxy.requests) > 1
+    assert could_deadlock == []
+    assert gc.isenabled()
 
 
 def test_every_column_holds_what_was_written(place: Place) -> None:

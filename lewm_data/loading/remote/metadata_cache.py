@@ -215,7 +215,8 @@ def _copy(obj: RemoteObject, file: h5py.File, copy: h5py.File) -> None:
                 f"{obj}: {name!r} links to another file, which HDF5 would open on this machine. "
                 "Store the column in the file itself."
             )
-    for name, dataset in file.items():
+    for name in list(file):  # file.items() would hold h5py's global lock while other threads open the shards
+        dataset = file[name]
         if not isinstance(dataset, h5py.Dataset):
             continue
         if dataset.external:

@@ -1,11 +1,9 @@
-"""An object behind an fsspec address: its identity, ranges of its bytes with retries, and a file object over them."""
+"""An object behind an fsspec address: its identity, and ranges of its bytes with retries."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
-from collections import OrderedDict
 from collections.abc import Buffer, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +22,7 @@ from lewm_data.loading.remote.filesystems import (
     read_range,
     without_credentials,
 )
+from lewm_data.loading.remote.range_file import RangeFile
 from lewm_data.loading.remote.retries import StoreError, call_store
 from lewm_data.loading.remote.signed_url import SignedUrl
 from lewm_data.resources import Progress
@@ -35,10 +34,6 @@ _INHERITED: list[Any] = []
 """Filesystems that a fork left in this process. Freeing one here would deregister its connections from the event
 queue that this process shares with its parent, and the parent would wait forever."""
 
-BLOCK_BYTES = 256 << 10
-"""HDF5 reads metadata a few hundred bytes at a time, and the nodes of its chunk index lie scattered between frames."""
-
-_MAX_BLOCKS_AHEAD = 32
 _CHUNKS_PER_UPDATE = 1000
 
 
@@ -232,76 +227,3 @@ class RemoteObject:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connected": None, "_signed": None, "progress": None}
-
-
-class RangeFile(io.RawIOBase):
-    """A file over byte ranges. Caches recent blocks, and reads further ahead while the reads are sequential."""
-
-    def __init__(
-        self,
-        read: Callable[[int, int], Buffer],
-        size_bytes: int,
-        *,
-        block_bytes: int = BLOCK_BYTES,
-        max_blocks: int = 256,
-    ) -> None:
-        """Opens the file. Makes no request yet.
-
-        Args:
-            read: Reads the bytes [start, stop).
-            size_bytes: Size of the file.
-            block_bytes: Bytes of a block, the unit of requests.
-            max_blocks: Blocks to keep in memory.
-        """
-        super().__init__()
-        self._read = read
-        self._size_bytes = size_bytes
-        self._block_bytes, self._max_blocks = block_bytes, max_blocks
-        self._position = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._num_ahead = 1
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Byte at which the next read begins."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[whence]
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: object) -> int:
-        """Fills a buffer, up to the end of the file."""
-        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        wanted = max(0, min(len(target), self._size_bytes - self._position))
-        filled = 0
-        while filled < wanted:
-            number, begin = divmod(self._position + filled, self._block_bytes)
-            piece = self._block(number)[begin : begin + wanted - filled]
-            target[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        self._position += filled
-        return filled
-
-    def _block(self, number: int) -> bytes:
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
-        self._num_ahead = min(2 * self._num_ahead, _MAX_BLOCKS_AHEAD) if number - 1 in self._blocks else 1
-        size = self._block_bytes
-        start = number * size
-        data = memoryview(self._read(start, min(start + self._num_ahead * size, self._size_bytes)))
-        for i in range(0, len(data), size):
-            self._blocks[number + i // size] = bytes(data[i : i + size])
-        while len(self._blocks) > self._max_blocks:
-            self._blocks.popitem(last=False)
-        return self._blocks[number]

@@ -8,7 +8,7 @@ import random
 import h5py
 import numpy as np
 
-from lewm_data.loading.remote.remote_object import BLOCK_BYTES, RangeFile
+from lewm_data.loading.remote.range_file import BLOCK_BYTES, RangeFile
 
 
 class Object:
