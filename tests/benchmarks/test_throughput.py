@@ -48,6 +48,7 @@ def _run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_it_runs_over_a_recording(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     window = ["--num_steps", "2", "--frameskip", "2", "--batch_size", "8", "--num_workers", "0", "2"]
