@@ -52,7 +52,8 @@ def convert_apart(case: Case, output: Path) -> dict[str, Any]:
     settings = {"camera": case.camera, **case.settings}
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "lewm_data", "convert", str(case.source), str(output), *flags]
-    done = subprocess.run([*command, "--overwrite", "--json"], capture_output=True, text=True)
+    output.unlink(missing_ok=True)  # a conversion that replaces a file reuses its frames
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -74,7 +75,8 @@ def measure_cases(cases: Sequence[Case], num_rounds: int, *, folder: Path) -> li
         def measure(place: int) -> dict[str, float]:
             case = cases[place]
             frames, seconds = decode_only(case.source, case.camera)
-            config = ConvertConfig(camera=case.camera, overwrite=True, **case.settings)
+            output.unlink(missing_ok=True)  # see convert_apart
+            config = ConvertConfig(camera=case.camera, **case.settings)
             done = convert(str(case.source), output, config)
             if done.num_steps != frames:
                 raise SystemExit(f"{case.source}: {done.num_steps} frames converted of {frames} decoded")
