@@ -175,11 +175,17 @@ def test_flags_in_the_text_exist() -> None:
     shown = subprocess.run([sys.executable, "train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
     commands = re.findall(r"add_subcommand\(\s*\"(\w+)\"", (ROOT / "lewm_data" / "cli" / "parser.py").read_text())
     known = frozenset(re.findall(r"--[\w.]+", shown.stdout)).union(*map(flags, commands))
+
+    def exists(
+        flag: str,
+    ) -> bool:  # a setting of a class, such as a logger's, is listed by the help of that class alone
+        return flag in known or f"{flag.rpartition('.')[0]}.help" in known
+
     unknown = {
         f"{page.name}: {span}"
         for page in PAGES
         for span in inline_code(page)
-        if span.startswith("--") and not known.issuperset(re.findall(r"--[\w.]+", span))
+        if span.startswith("--") and not all(map(exists, re.findall(r"--[\w.]+", span)))
     }
     assert not unknown
 
