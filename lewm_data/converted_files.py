@@ -17,6 +17,7 @@ from lewm_data.loading.settings import Sources
 from lewm_data.quality.assess.idle import find_resting_rows
 
 _log = logging.getLogger(__name__)
+_DEFAULT_IMAGE_SIZE = ConvertConfig().image_size
 _DEFAULT_FPS = 30.0
 """Of a file that another program wrote, which does not state it."""
 
@@ -48,21 +49,15 @@ def converted_files(sources: Sources, data_dir: Path, config: ConvertConfig) -> 
     return [prepared_file(name, data_dir, config) for name in sources.names]
 
 
-def check_opened(
-    datasets: Sequence[WindowDataset],
-    sources: Sources,
-    *,
-    camera: str | None,
-    image_size: int | str | None,
-    warn: bool,
-) -> None:
+def check_opened(datasets: Sequence[WindowDataset], sources: Sources, config: ConvertConfig, *, warn: bool) -> None:
     """Checks that converted files hold what the settings ask for, and warns of dirty episodes in them.
 
     Raises:
         UsageError: A file that was converted elsewhere holds another camera or size.
     """
     if sources.kind == "h5_path":
-        check_matches_request([dataset.store for dataset in datasets], camera=camera, image_size=image_size)
+        size = None if config.image_size == _DEFAULT_IMAGE_SIZE else config.image_size
+        check_matches_request([dataset.store for dataset in datasets], camera=config.camera, image_size=size)
     for sentence in dirty_episode_warnings(datasets) if warn else ():
         _log.warning(sentence)
 

@@ -77,7 +77,7 @@ class LeWMDataModule(WindowDataModule):
         data_dir: str | Path = "data",
         camera: str | None = None,
         cameras: str | None = None,
-        image_size: int | str | None = None,
+        image_size: int | str = 224,
         resize: Resize = "stretch",
         compression: Compression = "lzf",
         quality: int | None = None,
@@ -119,14 +119,14 @@ class LeWMDataModule(WindowDataModule):
             root: Folder of a local LeRobot dataset; or several, likewise.
             h5_path: A converted file, or its fsspec address such as ``s3://bucket/data.h5`` or
                 ``hf://datasets/owner/name/data.h5``; or several, likewise. A file that holds another ``camera`` or
-                ``image_size`` than you ask for is refused. The settings of the conversion apply to all datasets. If
-                one needs others, such as another ``camera``, convert it beforehand.
+                ``image_size`` than you ask for is refused; 224, the default, accepts every size. The settings of the
+                conversion apply to all datasets. If one needs others, such as another ``camera``, convert it
+                beforehand.
             revision: Branch, tag or commit on the Hub.
             data_dir: Folder for converted files.
             camera: The camera that becomes ``pixels``; required if there are several.
             cameras: Further cameras, each as ``pixels_<name>``: ``all``, or names separated by commas.
-            image_size: Frame size in pixels: one number, ``HEIGHTxWIDTH`` or ``native``. None converts to 224, and
-                accepts a converted file of any size.
+            image_size: Frame size in pixels: one number, ``HEIGHTxWIDTH`` or ``native``.
             resize: ``stretch``, ``crop`` or ``pad``.
             compression: Codec of the frames.
             quality: Quality of ``compression="jpeg"``, which is lossy; None takes the default.
@@ -207,9 +207,6 @@ class LeWMDataModule(WindowDataModule):
         self.columns = list_of_names(columns)
         if {TASK, TASK_IDX} & {*self.columns} and self.sources.kind != "h5_path":
             given["extra_columns"] = dict.fromkeys([*list_of_names(extra_columns), TASK_COLUMN])
-        if image_size is None:
-            del given["image_size"]  # the conversion has a default
-        self.image_size = image_size
         self.data_dir = local_path(data_dir, "data_dir")
         self.config = shared_settings(ConvertConfig, given, min_episode_steps=1)  # no window's length changes the file
         self.num_steps = num_steps
@@ -297,7 +294,7 @@ class LeWMDataModule(WindowDataModule):
             progress=progress,
             columns=(*self.columns, DATASET_IDX) if is_numbered else self.columns,
         )
-        check_opened(datasets, self.sources, camera=self.config.camera, image_size=self.image_size, warn=warn)
+        check_opened(datasets, self.sources, self.config, warn=warn)
         return Splits.of(
             datasets,
             self.split_rule,

@@ -147,16 +147,15 @@ def test_a_converted_file_needs_no_settings_of_a_conversion(arguments: Callable[
     assert train.make_cli().datamodule.config.camera == "side"
 
 
-@pytest.mark.parametrize(("name", "size"), [("laptop.yaml", 96), ("so101.yaml", 224)])
 def test_a_file_of_another_size_than_the_configuration_is_refused(
-    name: str, size: int, tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "small.h5", [20] * 6, height=32, width=32).path
-    config = f"--config={ROOT / 'configs' / name}"
+    config = f"--config={ROOT / 'configs' / 'laptop.yaml'}"
     arguments(config, f"--data.h5_path={path}", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
     assert train.main() == UsageError.exit_status
     stderr = " ".join(capsys.readouterr().err.split())
-    assert f"its frames are 32x32, but image_size is {size}. Ask for 32x32, or convert the dataset again." in stderr
+    assert "its frames are 32x32, but image_size is 96" in stderr
 
 
 def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
