@@ -6,6 +6,7 @@ is the object that the command prints with ``--json``.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lewm_data.arguments import ProgressReporter, StrPath, merged_config, place_of, source_of
-from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig
+from lewm_data.config import AssessConfig, ConvertConfig, PreviewConfig, shared_settings
 from lewm_data.conversion import merge as merging
 from lewm_data.conversion import pipeline
 from lewm_data.conversion.inspect import inspect_source
@@ -279,14 +280,7 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Foo
 
         with local_copy(source, progress=progress) as copy:
             return reading.read_converted(copy, camera=config.camera, progress=progress), None
-    settings = ConvertConfig(
-        camera=config.camera,
-        episodes=config.episodes,
-        action=config.action,
-        state=config.state,
-        revision=config.revision,
-        dirty_episode_policy="keep",
-    )
+    settings = shared_settings(ConvertConfig, dataclasses.asdict(config), dirty_episode_policy="keep")
     inspection = inspect_source(source, settings, any_camera=True, progress=progress)
     if inspection.dataset is None:
         inspection.refuse_if_dirty()

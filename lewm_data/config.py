@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -239,3 +240,15 @@ class AssessConfig:
         if self.episodes is not None:
             parse_episodes(self.episodes)
         check_least("frameskip", self.frameskip, 1)
+
+
+def shared_settings[T](cls: type[T], settings: Mapping[str, Any], **others: Any) -> T:
+    """Makes a configuration from the settings that have the names of its fields.
+
+    Args:
+        cls: A dataclass.
+        settings: The settings of something that has more of them, by name.
+        **others: Its further fields. The rest keep their defaults.
+    """
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    return cls(**{name: settings[name] for name in fields if name in settings}, **others)

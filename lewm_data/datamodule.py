@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lewm_data.config import Compression, ConvertConfig, Resize
+from lewm_data.config import Compression, ConvertConfig, Resize, shared_settings
 from lewm_data.converted_files import check_opened, convert_sources, converted_files, find_rest
 from lewm_data.errors import redact
 from lewm_data.findings import DirtyEpisodePolicy
@@ -31,7 +31,6 @@ from lewm_data.loading.settings import (
     check_settings,
     list_of_names,
     plain_settings,
-    shared_settings,
 )
 from lewm_data.loading.splits import Splits
 from lewm_data.loading.statistics import PER_DATASET, Normalization

@@ -941,6 +941,14 @@ def test_replaced_loaders_leave_no_worker(written, tmp_path, worker_type):
         gc.enable()
 
 
+def test_the_positions_of_the_split_have_their_earlier_names(written):
+    data = make(written)
+    data.setup()
+    assert len(data.train_episodes)
+    for side in ("train", "val", "test"):
+        assert getattr(data, f"{side}_episodes").tolist() == getattr(data, f"{side}_positions").tolist()
+
+
 def test_the_data_module_prints_what_it_draws_from(written):
     data = make(written)
     assert "not set up yet" in str(data)

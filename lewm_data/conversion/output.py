@@ -51,12 +51,12 @@ class ConversionResult:
     header: FileHeader
     num_episodes: int
     num_steps: int
-    found_while_decoding: tuple[Finding, ...]
+    found_while_decoding: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     num_reused: int = 0
     file_bytes: int
     seconds: float
-    frames_per_second: float
+    frames_per_second: float = 0.0
     peak_memory_bytes: int
 
     def __repr__(self) -> str:

@@ -111,7 +111,7 @@ def convert(
         kept = f"Finished shards are kept in {work_folder(output)}, and the next run continues from them."
         with output_place(output, overwrite=True, waiting=reporter.waiting, kept=kept):
             if not config.overwrite and (header := _made_meanwhile(inspection, output)) is not None:
-                return _existing_result(output, header, started)
+                return _result(output, header, started)
             check_output(output, overwrite=config.overwrite)
             reporter.planned(inspection)
             return _Conversion(inspection, output, reporter, started).run()
@@ -138,18 +138,17 @@ def _made_meanwhile(inspection: Inspection, output: Path) -> FileHeader | None:
     return header if is_same else None
 
 
-def _existing_result(output: Path, header: FileHeader, started: float) -> ConversionResult:
-    """The result for a file that another process has made."""
+def _result(output: Path, header: FileHeader, started: float, **others: Any) -> ConversionResult:
+    """The result for a finished file; ``others`` are what this run did for it, nothing if another process made it."""
     return ConversionResult(
         path=output,
         header=header,
         num_episodes=sum(len(record.episodes) for record in header.sources),
         num_steps=header.statistics[ACTION].count,
-        found_while_decoding=(),
         file_bytes=output.stat().st_size + used_shard_bytes(output),
         seconds=time.perf_counter() - started,
-        frames_per_second=0.0,
         peak_memory_bytes=peak_memory_bytes(),
+        **others,
     )
 
 
@@ -201,18 +200,14 @@ class _Conversion:
             self._work.remove()
             raise
         self._work.finish()
-        return ConversionResult(
-            path=self._output,
-            header=header,
-            num_episodes=sum(len(record.episodes) for record in header.sources),
-            num_steps=header.statistics[ACTION].count,
+        return _result(
+            self._output,
+            header,
+            self._started,
             found_while_decoding=header.findings[len(self._inspection.decision.findings) :],
             remarks=self._inspection.corrections.remarks,
             num_reused=0 if self._inspection.donor is None else self._inspection.donor.num_reused(header),
-            file_bytes=self._output.stat().st_size + self._work.kept_bytes(),
-            seconds=time.perf_counter() - self._started,
             frames_per_second=self._frames_written / seconds if self._frames_written else 0.0,
-            peak_memory_bytes=peak_memory_bytes(),
         )
 
     def _cut(self) -> list[list[int]]:

@@ -172,10 +172,6 @@ class WorkFolder:
         path.unlink()
         return None
 
-    def kept_bytes(self) -> int:
-        """Size of the shards that stay."""
-        return shard_bytes(self._shards) if self._keeps_shards else 0
-
     def finish(self) -> None:
         """Removes what the finished output does not need: the folder, and the shards of the output that it replaced."""
         for folder in set(self._replaced) - {self._shards}:

@@ -39,6 +39,21 @@ class ServedData:
         return self._splits
 
     @property
+    def train_episodes(self) -> NDArray[np.int64]:
+        """``train_positions`` under an earlier name. The setting of this name counts in the source instead."""
+        return self.train_positions
+
+    @property
+    def val_episodes(self) -> NDArray[np.int64]:
+        """``val_positions`` under an earlier name."""
+        return self.val_positions
+
+    @property
+    def test_episodes(self) -> NDArray[np.int64]:
+        """``test_positions`` under an earlier name."""
+        return self.test_positions
+
+    @property
     def split(self) -> dict[str, dict[str, str]]:
         """The split as text: side to source to its episodes, such as ``{"val": {"me/cube": "0:8,12"}, ...}``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -129,18 +128,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             f"{name} changes how a recording is converted, but h5_path {source} is converted already. Convert it "
             "again with --shift or --trim_idle, or leave it out."
         )
-
-
-def shared_settings[T](cls: type[T], settings: Mapping[str, Any], **others: Any) -> T:
-    """Makes a configuration from the settings that have the names of its fields.
-
-    Args:
-        cls: A dataclass.
-        settings: The arguments of ``LeWMDataModule``.
-        **others: Its further fields. The rest keep their defaults.
-    """
-    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
-    return cls(**{name: settings[name] for name in fields if name in settings}, **others)
 
 
 def list_of_names(value: Any) -> tuple[str, ...]:

@@ -77,8 +77,6 @@ class WindowDataModule(ServedData, lightning.LightningDataModule):
         """
         self._splits = splits
         self.train_positions, self.val_positions, self.test_positions = map(splits.episodes, SIDES)
-        # Their earlier names
-        self.train_episodes, self.val_episodes, self.test_episodes = map(splits.episodes, SIDES)
         self._record = DataRecord.of(splits, settings)
         unscaled = splits.statistics.unscaled if self.normalize else ()
         rank_zero_info("\n".join([*splits.describe(), *unscaled]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from lewm_data.config import PreviewConfig
+from lewm_data.config import PreviewConfig, shared_settings
 from lewm_data.loading.episode_split import SIDES, SplitRule
 from lewm_data.loading.file_split import SourceContent, named_episodes, sides_of
 from lewm_data.notation import episode_ranges
@@ -28,14 +29,7 @@ def split_table(recording: Recording, config: PreviewConfig) -> dict[str, Any]:
     Raises:
         UsageError: A list names episodes that are not there, or are on another side, too.
     """
-    rule = SplitRule(
-        seed=config.seed,
-        val_fraction=config.val_fraction,
-        fold=config.fold,
-        train_episodes=config.train_episodes,
-        val_episodes=config.val_episodes,
-        test_episodes=config.test_episodes,
-    )
+    rule = shared_settings(SplitRule, dataclasses.asdict(config))
     sources = np.array(recording.sources, object)
     members = {source: np.flatnonzero(sources == source) for source in dict.fromkeys(recording.sources)}
     contents = {
