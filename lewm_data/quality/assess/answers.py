@@ -84,14 +84,15 @@ def answer(footage: Footage, progress: Progress = silent) -> Answers:
         done += 1
         progress("questions", done, total)
 
+    alike = tuple(near_duplicates(footage))
     idle = find_idle(footage)
     step()
-    response = find_response(footage)
+    response = find_response(footage, alike)
     step()
     cameras = {}
     looks: dict[str, Look] = {}
     for name, track in footage.cameras.items():
-        looks[name] = look(footage, track)
+        looks[name] = look(footage, track, alike)
         step()
         cameras[name] = look_through(footage, track, looks[name], is_idle=idle.is_idle)
         step()
@@ -112,7 +113,7 @@ def answer(footage: Footage, progress: Progress = silent) -> Answers:
         excitation=excitation,
         frameskip=frameskip,
         learning_curve=tuple(curve),
-        near_duplicates=tuple(near_duplicates(footage)),
+        near_duplicates=alike,
     )
 
 

@@ -5,14 +5,14 @@ If not, one habit was recorded, and no model can tell causes from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.format.motion import moving_dimensions
-from lewm_data.quality.assess.footage import Footage, episode_blocks
-from lewm_data.quality.assess.response import sample_steps
+from lewm_data.quality.assess.footage import Footage, episode_blocks, sample_steps
 from lewm_data.quality.assess.ridge import leave_one_episode_out
 
 MAX_PREDICTABLE = 0.9
@@ -114,3 +114,24 @@ def near_duplicates(footage: Footage, *, num_points: int = 50, share: float = 0.
     )
     numbers = footage.numbers
     return [(int(numbers[a]), int(numbers[b])) for a, b in zip(first[alike], second[alike], strict=True)]
+
+
+def distinct_steps(footage: Footage, alike: Sequence[tuple[int, int]] | None = None) -> NDArray[np.bool_]:
+    """The steps of the episodes that are no near-duplicates of an earlier one.
+
+    A copy is no control for its original, and gives away what a left-out episode holds.
+
+    Args:
+        footage: The recording.
+        alike: What ``near_duplicates`` returned for it; None computes it.
+
+    Returns:
+        (N,) bool.
+    """
+    pairs = set(near_duplicates(footage) if alike is None else alike)
+    numbers = footage.numbers.tolist()
+    kept: list[int] = []
+    for number in numbers:
+        if not any((earlier, number) in pairs for earlier in kept):
+            kept.append(number)
+    return np.isin(footage.numbers, kept)[footage.episode]

@@ -96,6 +96,25 @@ def episode_blocks(episode: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.split(np.arange(len(episode)), np.flatnonzero(np.diff(episode)) + 1)
 
 
+def sample_steps(episode: NDArray[np.int64], most: int, *, before: int = 0, after: int = 0) -> NDArray[np.int64]:
+    """Steps spread evenly over each episode, equally many in each that is long enough.
+
+    Args:
+        episode: (N,) the episode of each step.
+        most: Steps in all.
+        before: Steps that each must have before it in its episode.
+        after: Steps that each must have after it.
+    """
+    blocks = [steps[before : max(before, len(steps) - after)] for steps in episode_blocks(episode)]
+    blocks = [steps for steps in blocks if len(steps)]
+    if not blocks:
+        return np.empty(0, np.int64)
+    share = max(1, most // len(blocks))
+    return np.concatenate(
+        [steps[np.unique(np.linspace(0, len(steps) - 1, min(share, len(steps))).astype(np.int64))] for steps in blocks]
+    )
+
+
 class TrackBuilder:
     """Collects the frames of one camera, as they are decoded.
 

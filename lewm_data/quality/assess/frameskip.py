@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from lewm_data.format.motion import moving_dimensions
 from lewm_data.quality.assess.features import frame_features, motion_features
-from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
-from lewm_data.quality.assess.response import sample_steps
+from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks, sample_steps
 from lewm_data.quality.assess.ridge import centered_by_episode, from_another_episode, leave_one_episode_out
 
 FRAMESKIPS = (1, 2, 3, 5, 8, 10, 15)

@@ -5,13 +5,15 @@ Lag, gain and offset of each joint, and whether the actions move anything at all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.format.motion import moving_dimensions, value_range
-from lewm_data.quality.assess.footage import Footage, episode_blocks
+from lewm_data.quality.assess.excitation import distinct_steps
+from lewm_data.quality.assess.footage import Footage, episode_blocks, sample_steps
 from lewm_data.quality.assess.ridge import centered_by_episode, from_another_episode, leave_one_episode_out
 
 MAX_RESPONSE_STEPS = 15
@@ -61,11 +63,12 @@ class Response:
     state_is_increments: bool
 
 
-def find_response(footage: Footage) -> Response:
+def find_response(footage: Footage, alike: Sequence[tuple[int, int]] | None = None) -> Response:
     """Compares state and action.
 
     Args:
         footage: The recording.
+        alike: What ``near_duplicates`` returned for it; None computes it.
     """
     moving_state = moving_dimensions(footage.state, footage.episode, footage.fps)
     moving_action = moving_dimensions(footage.action, footage.episode, footage.fps)
@@ -81,7 +84,7 @@ def find_response(footage: Footage) -> Response:
     ]
     return Response(
         joints=joints,
-        following=_following(footage, moving_state, moving_action),
+        following=_following(footage, moving_state, moving_action, alike),
         action_is_state=bool(equal) and all(equal),
         state_is_increments=holds_increments(footage.state[:, moving_state], footage.episode),
     )
@@ -158,7 +161,12 @@ def _at_lag(
     return np.concatenate(actions), np.concatenate(states)
 
 
-def _following(footage: Footage, moving_state: NDArray[np.bool_], moving_action: NDArray[np.bool_]) -> float | None:
+def _following(
+    footage: Footage,
+    moving_state: NDArray[np.bool_],
+    moving_action: NDArray[np.bool_],
+    alike: Sequence[tuple[int, int]] | None,
+) -> float | None:
     """What actions add to the prediction of the state's change over 0.3 seconds."""
     if footage.num_episodes < 2 or not moving_state.any():
         return None
@@ -167,7 +175,8 @@ def _following(footage: Footage, moving_state: NDArray[np.bool_], moving_action:
     reach = max(2, round(_HORIZON_SECONDS * footage.fps))
     state = footage.state[:, moving_state] / footage.state[:, moving_state].std(axis=0)
     action = footage.action[:, moving_action] / footage.action[:, moving_action].std(axis=0)
-    anchors = sample_steps(footage.episode, _MAX_ROWS, before=1, after=reach)
+    steps = np.flatnonzero(distinct_steps(footage, alike))
+    anchors = steps[sample_steps(footage.episode[steps], _MAX_ROWS, before=1, after=reach)]
     if len(anchors) < 60 or len(np.unique(footage.episode[anchors])) < 2:
         return None
     episode = footage.episode[anchors]
@@ -189,22 +198,3 @@ def _explained(
 ) -> float:
     (fit,) = leave_one_episode_out(np.c_[known, actions], change, episode)
     return float(np.clip(fit.r2, 0, 1).mean())
-
-
-def sample_steps(episode: NDArray[np.int64], most: int, *, before: int = 0, after: int = 0) -> NDArray[np.int64]:
-    """Steps spread evenly over each episode, equally many in each that is long enough.
-
-    Args:
-        episode: (N,) the episode of each step.
-        most: Steps in all.
-        before: Steps that each must have before it in its episode.
-        after: Steps that each must have after it.
-    """
-    blocks = [steps[before : max(before, len(steps) - after)] for steps in episode_blocks(episode)]
-    blocks = [steps for steps in blocks if len(steps)]
-    if not blocks:
-        return np.empty(0, np.int64)
-    share = max(1, most // len(blocks))
-    return np.concatenate(
-        [steps[np.unique(np.linspace(0, len(steps) - 1, min(share, len(steps))).astype(np.int64))] for steps in blocks]
-    )

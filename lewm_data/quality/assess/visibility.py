@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.format.motion import moving_dimensions
+from lewm_data.quality.assess.excitation import distinct_steps
 from lewm_data.quality.assess.features import frame_features, motion_features
-from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks
-from lewm_data.quality.assess.response import sample_steps
+from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks, sample_steps
 from lewm_data.quality.assess.ridge import from_another_episode, leave_one_episode_out
 
 SEES, BLIND = 0.05, 0.02
@@ -55,7 +56,7 @@ class Look(NamedTuple):
     """Pictures of one camera as features, computed once for every question about them.
 
     Attributes:
-        anchors: (n,) steps, spread evenly over the episodes.
+        anchors: (n,) steps, spread evenly over the episodes that are no copies.
         one: (n, 832) features of the frame at each step.
         two: (n, 1048) motion and change from there to the frame 0.3 seconds later.
     """
@@ -65,15 +66,17 @@ class Look(NamedTuple):
     two: NDArray[np.float64]
 
 
-def look(footage: Footage, track: CameraTrack) -> Look:
-    """Computes the features of one camera.
+def look(footage: Footage, track: CameraTrack, alike: Sequence[tuple[int, int]] | None = None) -> Look:
+    """Computes the features of one camera, in episodes that are no copies of each other.
 
     Args:
         footage: The recording.
         track: The camera.
+        alike: What ``near_duplicates`` returned for the recording; None computes it.
     """
     gap = max(1, round(GAP_SECONDS * footage.fps))
-    anchors = sample_steps(footage.episode, _MAX_ROWS, after=gap)
+    steps = np.flatnonzero(distinct_steps(footage, alike))
+    anchors = steps[sample_steps(footage.episode[steps], _MAX_ROWS, after=gap)]
     anchors = anchors[track.is_known[anchors] & track.is_known[anchors + gap]]
     if not len(anchors):
         return Look(anchors, np.empty((0, 1)), np.empty((0, 1)))
@@ -132,21 +135,24 @@ def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
     """The score of a camera over a quarter, half, three quarters and all of the episodes.
 
     Returns:
-        Pairs of (share of the episodes, score); only shares of two episodes or more for which there is a score.
+        Pairs of (share of the episodes that are no copies, score); only shares of two episodes or more for which there
+        is a score.
     """
     curve: list[tuple[float, float]] = []
     counts: set[int] = set()
+    episode = footage.episode[seen.anchors]
+    known = np.unique(episode)
     for share in _SHARES:
-        count = round(share * footage.num_episodes)
+        count = round(share * len(known))
         if count < 2 or count in counts:
             continue
         counts.add(count)
         # take episodes at even intervals: conditions drift during a session
-        chosen = np.linspace(0, footage.num_episodes - 1, count).round().astype(np.int64)
-        rows = np.isin(footage.episode[seen.anchors], chosen)
+        chosen = known[np.linspace(0, len(known) - 1, count).round().astype(np.int64)]
+        rows = np.isin(episode, chosen)
         score = find_visibility(footage, Look(seen.anchors[rows], seen.one[rows], seen.two[rows])).score
         if score is not None:
-            curve.append((count / footage.num_episodes, score))
+            curve.append((count / len(known), score))
     return curve
 
 

@@ -186,6 +186,43 @@ def test_copies_of_an_episode_are_named(arm: Footage) -> None:
     assert near_duplicates(arm) == []
 
 
+def with_copy(footage: Footage, of: int, at: int) -> Footage:
+    """The recording with one episode repeated, with noise, in place of another."""
+    [(name, track)] = footage.cameras.items()
+    blocks = episode_blocks(footage.episode)
+    rows = np.arange(len(footage.episode))
+    rows[blocks[at]] = blocks[of]
+    state, action = footage.state[rows], footage.action[rows]
+    random = np.random.default_rng(0)
+    for values in (state, action):
+        values[blocks[at]] += random.normal(0, 0.01, values[blocks[at]].shape) * values.std(axis=0)
+    pictures = retrack(track.thumbnails[rows], footage.episode)
+    return replace(footage, state=state, action=action, cameras={name: pictures})
+
+
+def test_a_copy_is_no_control_for_its_original() -> None:
+    copied = answer(with_copy(make_arm(Arm(num_episodes=2, length=80)), 0, 1))
+    assert copied.near_duplicates == ((0, 1),)
+    assert copied.response.following is None
+    assert copied.cameras["top"].visibility.score is None
+
+
+def test_a_copy_among_other_episodes_adds_nothing() -> None:
+    copied = with_copy(make_arm(Arm(num_episodes=5, length=80)), 1, 4)
+    kept = copied.episode < 4
+    rest = replace(
+        copied,
+        episode=copied.episode[kept],
+        numbers=copied.numbers[:4],
+        action=copied.action[kept],
+        state=copied.state[kept],
+        cameras={"top": copied.cameras["top"].select(kept)},
+    )
+    with_it, without = (find_visibility(f, look(f, f.cameras["top"])) for f in (copied, rest))
+    assert with_it.score == pytest.approx(without.score, abs=1e-3)
+    assert find_response(copied).following == pytest.approx(find_response(rest).following, abs=1e-3)
+
+
 def test_few_episodes_are_too_few(arm: Footage, answers: Answers) -> None:
     few = replace(arm, numbers=arm.numbers[:2], cameras={})
     assert codes(judge(few, answers, source="arm", frameskip=5)) == {"episodes_too_few"}
