@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from rich.console import Console
 
 from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError, redact
 from lewm_data.loading.remote.config import public_storage_options
+from lewm_data.notation import NATIVE, parse_image_size
 from lewm_data.training.export import export
 from lewm_data.training.lewm import LeWMModule
 
@@ -42,6 +43,11 @@ class TrainCLI(LightningCLI):
             "--export", type=str | None, default=None, help="folder for the trained model, for stable-worldmodel"
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses, and remembers in ``given`` what a configuration file or a flag sets, without the defaults."""
+        super().parse_arguments(parser, args)
+        self.given = parser.parse_args(args, defaults=False)  # type: ignore[arg-type]
+
     def before_instantiate_classes(self) -> None:
         """Replaces the configuration's dataset by one that the command line names."""
         named = [name for name in SOURCES if any(arg.split("=")[0] == f"--data.{name}" for arg in sys.argv[1:])]
@@ -50,6 +56,8 @@ class TrainCLI(LightningCLI):
         is_camera_given = any(arg.split("=")[0] == "--data.camera" for arg in sys.argv[1:])
         if named == ["h5_path"] and not is_camera_given:
             self.config.data.camera = None  # the configuration names a camera of its own dataset
+        if self.config.data.h5_path is not None:
+            self.config.data.image_size = size_of_file(self.given.get("data.image_size"))
         keep_together(self.config.trainer)
         check_device(str(self.config.trainer.accelerator), str(self.config.trainer.precision))
 
@@ -87,6 +95,22 @@ def _redact_texts(value: Any) -> Any:
     if isinstance(value, list):
         return [_redact_texts(item) for item in value]
     return value
+
+
+def size_of_file(given: int | str | None) -> int | str:
+    """The size that a converted file must have.
+
+    Args:
+        given: ``data.image_size`` of the configuration file or flag; None if neither sets it.
+
+    Returns:
+        ``HEIGHTxWIDTH``, which ``LeWMDataModule`` insists on even where it is the default; ``native``, which takes any
+        file, if nothing is given.
+    """
+    if given is None:
+        return NATIVE
+    size = parse_image_size(given)
+    return NATIVE if size is None else f"{size[0]}x{size[1]}"
 
 
 def keep_together(trainer: Namespace) -> None:

@@ -256,6 +256,7 @@ def assess(
     """
     from lewm_data.quality.assess.answers import answer
     from lewm_data.quality.assess.judge import judge
+    from lewm_data.quality.assess.next_steps import with_settings
 
     settled = merged_config(AssessConfig, config, settings)
     name = source_of(source)
@@ -264,6 +265,7 @@ def assess(
         check_output(picture, overwrite=overwrite)
     footage, policy = _footage(name, settled, progress)
     result = judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip, policy=policy)
+    result = dataclasses.replace(result, next_steps=with_settings(result.next_steps, settled))
     if picture is not None:
         from lewm_data.viewing.judgment_picture import write_judgment
 

@@ -118,9 +118,9 @@ class LeWMDataModule(WindowDataModule):
             root: Folder of a local LeRobot dataset; or several, likewise.
             h5_path: A converted file, or its fsspec address such as ``s3://bucket/data.h5`` or
                 ``hf://datasets/owner/name/data.h5``; or several, likewise. A file that holds another ``camera`` or
-                ``image_size`` than you ask for is refused; 224, the default, accepts every size. The settings of the
-                conversion apply to all datasets. If one needs others, such as another ``camera``, convert it
-                beforehand.
+                ``image_size`` than you ask for is refused; 224, the default, accepts every size, and ``224x224`` does
+                not. The settings of the conversion apply to all datasets. If one needs others, such as another
+                ``camera``, convert it beforehand.
             revision: Branch, tag or commit on the Hub.
             data_dir: Folder for converted files.
             camera: The camera that becomes ``pixels``; required if there are several.

@@ -147,15 +147,40 @@ def test_a_converted_file_needs_no_settings_of_a_conversion(arguments: Callable[
     assert train.make_cli().datamodule.config.camera == "side"
 
 
+@pytest.mark.parametrize(("config", "size"), [("laptop.yaml", "96x96"), ("so101.yaml", "224x224")])
 def test_a_file_of_another_size_than_the_configuration_is_refused(
+    config: str, size: str, tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "small.h5", [20] * 6, height=32, width=32).path
+    given = f"--config={ROOT / 'configs' / config}"
+    arguments(given, f"--data.h5_path={path}", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
+    assert train.main() == UsageError.exit_status
+    stderr = " ".join(capsys.readouterr().err.split())
+    assert f"its frames are 32x32, but image_size is {size}. Set image_size to 32x32, or convert" in stderr
+
+
+def test_a_file_has_its_own_size_unless_a_configuration_or_a_flag_names_one(
     tmp_path: Path, arguments: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "small.h5", [20] * 6, height=32, width=32).path
-    config = f"--config={ROOT / 'configs' / 'laptop.yaml'}"
-    arguments(config, f"--data.h5_path={path}", f"--trainer.default_root_dir={tmp_path}", *ON_CPU)
+    flags = f"--data.h5_path={path}", "--data.batch_size=4", f"--trainer.default_root_dir={tmp_path}", *ON_CPU
+    arguments(*flags)  # configs/lewm.yaml, where 224 stands, is a default, too
+    cli = train.make_cli()
+    cli.datamodule.setup()
+    saved = tmp_path / "config.yaml"
+    saved.write_text(cli.parser.dump(cli.config))
+    arguments(f"--config={saved}")  # the configuration that a run saves
+    train.make_cli().datamodule.setup()
+    arguments(f"--config={ROOT / 'configs' / 'so101.yaml'}", *flags, "--data.image_size=32")
+    train.make_cli().datamodule.setup()
+    arguments(*flags, "--data.image_size=224")
     assert train.main() == UsageError.exit_status
-    stderr = " ".join(capsys.readouterr().err.split())
-    assert "its frames are 32x32, but image_size is 96" in stderr
+    assert "image_size is 224x224" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_dataset_is_converted_to_the_default_size(arguments: Callable[..., None]) -> None:
+    arguments("--data.root=mine", *ON_CPU)
+    assert train.make_cli().datamodule.config.image_size == 224
 
 
 def command(recorded: Path, folder: Path, **flags: object) -> list[str]:

@@ -117,8 +117,8 @@ def check_matches_request(stores: Iterable[FrameStore], *, camera: str | None, i
         size = store.header.image_height, store.header.image_width
         if image_size is not None and parse_image_size(image_size) not in (None, size):
             raise UsageError(
-                f"{store.path}: its frames are {size[0]}x{size[1]}, but image_size is {image_size}. Leave "
-                "image_size out, or convert the dataset again."
+                f"{store.path}: its frames are {size[0]}x{size[1]}, but image_size is {image_size}. Set image_size "
+                f"to {size[0]}x{size[1]}, or convert the dataset again with image_size {image_size}."
             )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from lewm_data.config import AssessConfig
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.notation import output_name
 from lewm_data.quality.assess.answers import Answers
@@ -15,6 +16,12 @@ LAG_FRAMES = 0.95
 
 LAPTOP_SIZE = 96
 """Height and width of the frames that ``configs/laptop.yaml`` trains on."""
+
+GPU_SIZE = 224
+"""Height and width of the frames that ``configs/so101.yaml`` trains on."""
+
+_MAX_LAPTOP_SIZE = 128
+"""Larger frames train slowly without a GPU."""
 
 
 def shifts(answers: Answers) -> dict[str, int]:
@@ -47,27 +54,49 @@ def next_steps(
     best = max(seeing, key=lambda name: seeing[name], default="")
     if len(seeing) > 1:
         flags.append(f"--camera {shlex.quote(best)}")
+    corrections = []
     if (shift := shifts(answers).get(best)) is not None:
-        flags.append(f"--shift {shlex.quote(f'{best}={shift:+d}')}")
+        corrections.append(f"--shift {shlex.quote(f'{best}={shift:+d}')}")
     if codes & {"idle_head", "idle_tail"}:
-        flags.append("--trim_idle")
+        corrections.append("--trim_idle")
+    flags += corrections
     if not source.endswith((".h5", ".hdf5")):
         small, full = (shlex.quote(output_name(source, suffix)) for suffix in (f"-{LAPTOP_SIZE}.h5", ".h5"))
         convert = ["lewm-data convert", quoted]
         yield NextStep(
             " ".join([*convert, small, f"--image_size {LAPTOP_SIZE}", *flags]), "convert it with small frames"
         )
-        yield _training(small, answers, on_laptop=True)
+        yield _training(small, answers, LAPTOP_SIZE)
         yield NextStep(" ".join([*convert, full, *flags]), "convert it for a GPU, if the small model learns")
-    elif flags:
-        yield NextStep(" ".join(["lewm-data convert DATASET OUTPUT.h5", *flags]), "convert its dataset again")
-        yield _training("OUTPUT.h5", answers)
+    elif corrections:
+        size = [] if frame_height in (None, GPU_SIZE) else [f"--image_size {frame_height}"]
+        yield NextStep(
+            " ".join(["lewm-data convert DATASET OUTPUT.h5", *size, *flags]),
+            "convert its dataset again, with the settings of this file and these",
+        )
+        yield _training("OUTPUT.h5", answers, frame_height)
     else:
-        yield _training(quoted, answers, on_laptop=frame_height == LAPTOP_SIZE)
+        yield _training(quoted, answers, frame_height)
 
 
-def _training(data: str, answers: Answers, *, on_laptop: bool = False) -> NextStep:
+def _training(data: str, answers: Answers, frame_height: int | None) -> NextStep:
     skip = answers.frameskip.recommended
+    on_laptop = frame_height is not None and frame_height <= _MAX_LAPTOP_SIZE
     name, purpose = ("laptop", "try a small model on a laptop") if on_laptop else ("so101", "train on a GPU")
     line = f"python train.py --config configs/{name}.yaml --data.h5_path {data}"
+    if frame_height not in (None, LAPTOP_SIZE if on_laptop else GPU_SIZE):
+        line += " --data.image_size native"
     return NextStep(line + (f" --data.frameskip {skip}" if skip else ""), purpose)
+
+
+def with_settings(steps: Iterable[NextStep], config: AssessConfig) -> tuple[NextStep, ...]:
+    """The same commands, with the columns, episodes, camera and frameskip that the recording was judged with."""
+    names = ("camera", "episodes", "action", "state", "revision")
+    convert = {f"--{name}": value for name in names if (value := getattr(config, name)) is not None}
+    train = {"--data.frameskip": str(config.frameskip)} if config.frameskip != AssessConfig().frameskip else {}
+    settled = []
+    for line, purpose in steps:
+        flags = convert if line.startswith("lewm-data convert ") else train if line.startswith("python ") else {}
+        more = [f"{flag} {shlex.quote(value)}" for flag, value in flags.items() if f" {flag} " not in line]
+        settled.append(NextStep(" ".join([line, *more]), purpose))
+    return tuple(settled)
