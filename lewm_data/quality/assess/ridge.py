@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ type Floats = NDArray[np.float64]
 PENALTIES = 10.0 ** np.arange(-4, 3.1)
 """Penalties to choose from, relative to the mean eigenvalue of the inputs' covariance."""
 
+_MAX_COLUMNS = 256
+_FEW_EPISODES = 4
+
 
 class Fit(NamedTuple):
     """Predictions for held-out episodes, and how good they are.
@@ -24,11 +28,13 @@ class Fit(NamedTuple):
         r2: (D,) share of the variance that is explained, against the other episodes' mean.
         r2_within: (D,) the same after each episode's own mean is removed from both sides: slow drift between episodes
             explains nothing here.
+        r2_without: (E, D) ``r2`` over all episodes except one, for each of them: how much hangs on a single episode.
     """
 
     predicted: Floats
     r2: Floats
     r2_within: Floats
+    r2_without: Floats
 
 
 def leave_one_episode_out(inputs: Floats, targets: Floats | Sequence[Floats], episode: NDArray[np.int64]) -> list[Fit]:
@@ -46,13 +52,27 @@ def leave_one_episode_out(inputs: Floats, targets: Floats | Sequence[Floats], ep
     """
     targets = [targets] if isinstance(targets, np.ndarray) else list(targets)
     blocks = episode_blocks(episode)
-    together = np.concatenate(targets, axis=1)
-    predictions = _all_penalties(_standardized(inputs), together, blocks)
-    ends = np.cumsum([values.shape[1] for values in targets])
-    return [
-        _fit(predictions[:, :, end - values.shape[1] : end], values, blocks)
-        for values, end in zip(targets, ends, strict=True)
-    ]
+    eigenvalues, basis = _decomposed(_standardized(inputs))
+    fits: list[Fit] = []
+    for group in _grouped(targets):
+        predictions = _all_penalties(eigenvalues, basis, np.concatenate(group, axis=1), blocks)
+        ends = np.cumsum([values.shape[1] for values in group])
+        fits += [
+            _fit(predictions[:, :, end - values.shape[1] : end], values, blocks)
+            for values, end in zip(group, ends, strict=True)
+        ]
+    return fits
+
+
+def _grouped(targets: list[Floats]) -> Iterator[list[Floats]]:
+    """Consecutive targets of at most ``_MAX_COLUMNS`` columns together: predictions for all penalties need memory."""
+    group: list[Floats] = []
+    for values in targets:
+        if group and sum(v.shape[1] for v in group) + values.shape[1] > _MAX_COLUMNS:
+            yield group
+            group = []
+        group.append(values)
+    yield group
 
 
 def _fit(predictions: Floats, targets: Floats, blocks: list[NDArray[np.int64]]) -> Fit:
@@ -68,12 +88,14 @@ def _fit(predictions: Floats, targets: Floats, blocks: list[NDArray[np.int64]]) 
     predicted = np.empty_like(targets)
     for block, rows in enumerate(blocks):
         predicted[rows] = predictions[chosen[block], rows]
-    error = np.sum([errors[chosen[block], block] for block in range(len(blocks))], axis=0)
+    error = np.stack([errors[chosen[block], block] for block in range(len(blocks))])
+    left_error, left_variance = error.sum(axis=0) - error, variances.sum(axis=0) - variances
     centered, residual = centered_by_episode(targets, blocks), centered_by_episode(targets - predicted, blocks)
     return Fit(
         predicted=predicted,
-        r2=1 - error / (variances.sum(axis=0) + 1e-12),
+        r2=1 - error.sum(axis=0) / (variances.sum(axis=0) + 1e-12),
         r2_within=1 - (residual**2).sum(axis=0) / ((centered**2).sum(axis=0) + 1e-12),
+        r2_without=1 - left_error / (left_variance + 1e-12),
     )
 
 
@@ -92,9 +114,45 @@ def from_another_episode(blocks: list[NDArray[np.int64]], distance: int) -> NDAr
         blocks: The rows of each episode, in order.
         distance: How many episodes further on.
     """
+    return _paired(blocks, np.roll(np.arange(len(blocks)), -distance))
+
+
+def controls(blocks: list[NDArray[np.int64]], most: int) -> list[NDArray[np.int64]]:
+    """Ways to pair each episode with the rows of another one, as ``from_another_episode`` does.
+
+    What one such pairing explains by chance depends on a few slow movements, so that it takes many to know it. A few
+    episodes can only be paired in a few ways. There, the rows of the other episode also begin later or run backward.
+
+    Args:
+        blocks: The rows of each episode, in order; two episodes or more.
+        most: Ways to return at most.
+    """
+    partners = _derangements(len(blocks), most)
+    turns = [(begin, step) for step in (1, -1) for begin in (0.0, 0.5, 0.25, 0.75)]
+    return [_paired(blocks, partner, begin, step) for begin, step in turns for partner in partners][:most]
+
+
+def _derangements(count: int, most: int) -> list[NDArray[np.int64]]:
+    """Permutations that leave nothing in its place: those that shift all by the same distance, then random ones."""
+    found = [np.roll(np.arange(count), -distance) for distance in range(1, count)]
+    if count <= _FEW_EPISODES:
+        every = map(np.array, itertools.permutations(range(count)))
+        return [order for order in every if (order != np.arange(count)).all()][:most]
+    random = np.random.default_rng(0)
+    while len(found) < most:
+        order = random.permutation(count)
+        if (order != np.arange(count)).all() and not any((order == known).all() for known in found):
+            found.append(order)
+    return found[:most]
+
+
+def _paired(
+    blocks: list[NDArray[np.int64]], partner: NDArray[np.int64], begin: float = 0.0, step: int = 1
+) -> NDArray[np.int64]:
+    """The rows of each episode's partner, stretched to its length, from a share of them on, and around their end."""
     order = np.empty(sum(map(len, blocks)), np.int64)
-    for position, rows in enumerate(blocks):
-        other = blocks[(position + distance) % len(blocks)]
+    for rows, number in zip(blocks, partner, strict=True):
+        other = np.roll(blocks[number], -int(begin * len(blocks[number])))[::step]
         order[rows] = other[np.arange(len(rows)) * len(other) // len(rows)]
     return order
 
@@ -108,8 +166,8 @@ def _standardized(inputs: Floats) -> Floats:
     return np.asarray(centered[:, varies] / (std[varies] + 1e-3 * std.max()))
 
 
-def _all_penalties(inputs: Floats, targets: Floats, blocks: list[NDArray[np.int64]]) -> Floats:
-    """(penalties, n, D) left-out predictions, by the block form of the leave-one-out identity."""
+def _decomposed(inputs: Floats) -> tuple[Floats, Floats]:
+    """The eigenvalues of the inputs' covariance, and their left singular vectors."""
     num_rows, width = inputs.shape
     if width < num_rows:
         eigenvalues, vectors = np.linalg.eigh(inputs.T @ inputs / width)
@@ -120,6 +178,12 @@ def _all_penalties(inputs: Floats, targets: Floats, blocks: list[NDArray[np.int6
         eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T / width)
         keep = eigenvalues > 1e-9 * max(float(eigenvalues[-1]), 1e-30)
         eigenvalues, basis = eigenvalues[keep], vectors[:, keep]
+    return eigenvalues, basis
+
+
+def _all_penalties(eigenvalues: Floats, basis: Floats, targets: Floats, blocks: list[NDArray[np.int64]]) -> Floats:
+    """(penalties, n, D) left-out predictions, by the block form of the leave-one-out identity."""
+    num_rows = len(basis)
     mean_target = targets.mean(axis=0)
     centered = targets - mean_target
     projected = basis.T @ centered

@@ -13,7 +13,7 @@ from lewm_data.format.motion import moving_dimensions
 from lewm_data.quality.assess.excitation import distinct_steps
 from lewm_data.quality.assess.features import frame_features, motion_features
 from lewm_data.quality.assess.footage import CameraTrack, Footage, episode_blocks, sample_steps
-from lewm_data.quality.assess.ridge import from_another_episode, leave_one_episode_out
+from lewm_data.quality.assess.ridge import Fit, controls, leave_one_episode_out
 
 SEES, BLIND = 0.05, 0.02
 """A camera sees if its score is at least the first; it is blind if it is at most the second; between: cannot tell."""
@@ -24,7 +24,10 @@ ONE_FRAME, TWO_FRAMES = ("state",), ("state change", "action", "action change")
 
 _MAX_ROWS = 1000
 _MIN_ROWS = 60
-_MAX_CONTROLS = 3
+_MAX_CONTROLS = 12
+_SLOW = frozenset({"state", "action"})
+"""Positions change slowly, so that pictures of anything may match a few episodes by chance; changes hardly can."""
+
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -33,7 +36,8 @@ class Visibility:
     """What one camera shows of the robot; R2 in left-out episodes, the mean over moving dimensions, each at least 0.
 
     Attributes:
-        score: The best of the four kinds minus what permuted episodes reach of it; None: cannot tell.
+        score: The best of the four kinds minus what permuted episodes reach of it. None: cannot tell, since there is
+            too little to judge by, or a large difference that may be chance.
         state_r2: Of the state from one frame; None where there is no state that moves.
         state_change_r2: Of the state's change over 0.3 seconds from two frames.
         action_r2: Of the action from two frames.
@@ -105,8 +109,9 @@ def find_visibility(footage: Footage, seen: Look) -> Visibility:
     if not targets:
         return UNKNOWN
     blocks = episode_blocks(episode)
-    controls = [from_another_episode(blocks, d) for d in range(1, min(_MAX_CONTROLS, len(blocks) - 1) + 1)]
+    wrong = controls(blocks, _MAX_CONTROLS)
     own: dict[str, float] = {}
+    certain: dict[str, float] = {}
     null: dict[str, float] = {}
     within: float | None = None
     for inputs, names in ((seen.one, ONE_FRAME), (seen.two, TWO_FRAMES)):
@@ -114,15 +119,18 @@ def find_visibility(footage: Footage, seen: Look) -> Visibility:
         if not present:
             continue
         # pairing pictures with the rows of another episode keeps everything but what the pictures say
-        pairings = [targets[name][rows] for name in present for rows in (np.arange(len(anchors)), *controls)]
+        pairings = [targets[name][rows] for name in present for rows in (np.arange(len(anchors)), *wrong)]
         fits = iter(leave_one_episode_out(inputs, pairings, episode))
         for name in present:
             fit = next(fits)
             own[name] = _clipped_mean(fit.r2)
+            certain[name] = _beyond_chance(fit) if name in _SLOW else own[name]
             within = _clipped_mean(fit.r2_within) if name == "state" else within
-            null[name] = max(_clipped_mean(next(fits).r2) for _ in controls)
+            null[name] = max(_clipped_mean(next(fits).r2) for _ in wrong)
+    seen_well = [own[name] - null[name] for name in own if certain[name] - null[name] >= SEES]
+    score = max(seen_well or [own[name] - null[name] for name in own])
     return Visibility(
-        score=max(own[name] - null[name] for name in own),
+        score=score if seen_well or score < SEES else None,
         state_r2=own.get("state"),
         state_change_r2=own.get("state change"),
         action_r2=own.get("action"),
@@ -169,6 +177,13 @@ def _targets(footage: Footage, anchors: NDArray[np.int64], gap: int) -> dict[str
         targets[name] = now
         targets[f"{name} change"] = scaled[anchors + gap] - scaled[anchors]
     return {name: values for name, values in targets.items() if (values.std(axis=0) > 1e-9).all()}
+
+
+def _beyond_chance(fit: Fit) -> float:
+    """What is left of the R2 within episodes, and after one standard error over episodes (jackknife)."""
+    without = np.clip(fit.r2_without, 0, 1).mean(axis=1)
+    error = np.sqrt((len(without) - 1) * without.var())
+    return min(_clipped_mean(fit.r2), _clipped_mean(fit.r2_within)) - float(error)
 
 
 def _clipped_mean(r2: NDArray[np.float64]) -> float:

@@ -150,6 +150,14 @@ def test_a_camera_that_shows_nothing_of_the_robot_is_blind(arm: Footage, spoil: 
     assert find_lag(footage, track).frames is None
 
 
+@pytest.mark.parametrize("seed", [18, 22])
+def test_a_match_by_chance_with_another_recordings_video_is_not_sight(seed: int) -> None:
+    own, other = (make_arm(Arm(seed=s, num_episodes=4, length=100)) for s in (100 + seed, seed))
+    score = find_visibility(own, look(own, other.cameras["top"])).score
+    assert score is None or score < SEES
+    assert (find_visibility(own, look(own, own.cameras["top"])).score or 0) >= SEES
+
+
 def test_actions_of_noise_and_constant_actions_are_not_followed(arm: Footage) -> None:
     noise = np.random.default_rng(0).normal(size=arm.action.shape)
     for action in (noise, np.ones_like(arm.action)):

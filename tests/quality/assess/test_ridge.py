@@ -51,3 +51,42 @@ def test_drift_between_episodes_explains_nothing_within_them() -> None:
     (fit,) = ridge.leave_one_episode_out(drift, targets, episode)
     assert fit.r2[0] > 0.9
     assert fit.r2_within[0] < 0.1
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_no_control_pairs_an_episode_with_itself(count: int) -> None:
+    episode = np.repeat(np.arange(count), np.arange(count) + 5)
+    pairings = ridge.controls(episode_blocks(episode), 12)
+    assert len({tuple(rows) for rows in pairings}) == len(pairings) == (8 if count == 2 else 12)
+    for rows in pairings:
+        partner = episode[rows]
+        assert (partner != episode).all()
+        assert {len(np.unique(partner[own])) for own in episode_blocks(episode)} == {1}
+        assert len(np.unique(partner)) == count
+
+
+def test_many_targets_are_fitted_as_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    episode = np.repeat(np.arange(4), 15)
+    inputs, targets = random.normal(size=(60, 8)), [random.normal(size=(60, width)) for width in (1, 3, 2, 2)]
+    together = ridge.leave_one_episode_out(inputs, targets, episode)
+    monkeypatch.setattr(ridge, "_MAX_COLUMNS", 4)
+    apart = ridge.leave_one_episode_out(inputs, targets, episode)
+    for first, second in zip(together, apart, strict=True):
+        np.testing.assert_allclose(first.predicted, second.predicted, atol=1e-9)
+
+
+def test_the_score_without_an_episode_is_that_of_the_others_rows() -> None:
+    random = np.random.default_rng(2)
+    episode = np.repeat(np.arange(3), [20, 25, 30])
+    inputs = random.normal(size=(75, 4))
+    targets = inputs[:, :2] + random.normal(size=(75, 2))
+    (fit,) = ridge.leave_one_episode_out(inputs, targets, episode)
+    for left_out in range(3):
+        errors = variances = 0.0
+        for rows in episode_blocks(episode):
+            if episode[rows[0]] != left_out:
+                errors = errors + ((targets[rows] - fit.predicted[rows]) ** 2).sum(axis=0)
+                others = np.setdiff1d(np.arange(75), rows)
+                variances = variances + ((targets[rows] - targets[others].mean(axis=0)) ** 2).sum(axis=0)
+        np.testing.assert_allclose(fit.r2_without[left_out], 1 - errors / variances)
