@@ -8,6 +8,7 @@ the trained model for stable-worldmodel's planners.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -26,11 +27,13 @@ from lewm_data.datamodule import LeWMDataModule
 from lewm_data.errors import InterruptedConversionError, LewmDataError, UsageError, redact
 from lewm_data.loading.remote.config import public_storage_options
 from lewm_data.notation import NATIVE, parse_image_size
+from lewm_data.training.diagnostics import Diagnostics
 from lewm_data.training.export import export
 from lewm_data.training.lewm import LeWMModule
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lewm.yaml"
 SOURCES = ("repo_id", "root", "h5_path")
+_CREDENTIALS = re.compile("storage_options|token|secret|passw|(?<![a-z])key", re.IGNORECASE)
 
 
 class TrainCLI(LightningCLI):
@@ -167,6 +170,16 @@ def checkpoint_to_continue(cli: TrainCLI) -> str | None:
     return None
 
 
+def command_line(words: list[str]) -> tuple[str, ...]:
+    """The command to show to the user, who may paste it; nothing if it holds credentials.
+
+    Args:
+        words: The script's path and its arguments.
+    """
+    is_secret = any(_CREDENTIALS.search(word) or redact(word) != word for word in words)
+    return () if is_secret else ("python", *words)
+
+
 def say(words: str, *, style: str = "") -> None:
     """Prints a sentence to the user."""
     Console(stderr=True).print(words, style=style, soft_wrap=True, highlight=False, markup=False)
@@ -188,6 +201,9 @@ def main() -> int:
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
     try:
         cli = make_cli()
+        for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Diagnostics):
+                callback.command = command_line(sys.argv)
         ckpt_path = checkpoint_to_continue(cli)
         try:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path)

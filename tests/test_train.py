@@ -210,6 +210,21 @@ def command(recorded: Path, folder: Path, **flags: object) -> list[str]:
     return [sys.executable, "train.py", "--config", str(config), *given]
 
 
+def test_the_command_to_paste_has_no_credentials() -> None:
+    assert train.command_line(["train.py", "--data.h5_path", "monkey.h5"]) == (
+        "python",
+        "train.py",
+        "--data.h5_path",
+        "monkey.h5",
+    )
+    for secret in (
+        '--data.remote.storage_options={"secret": "x"}',
+        "--data.h5_path=https://me:word@host/a.h5",
+        "--trainer.logger.init_args.api_key=x",
+    ):
+        assert train.command_line(["train.py", secret]) == ()
+
+
 def test_a_saved_configuration_has_no_storage_credentials(tmp_path: Path) -> None:
     parser = train.LightningArgumentParser()
     parser.add_class_arguments(train.LeWMDataModule, "data")

@@ -90,6 +90,17 @@ def ratio(errors: tuple[float, ...], others: tuple[float, ...], *, ahead: int = 
     return error / other
 
 
+MAX_SHOWN_BLINDNESS = 2.0
+"""How far above 1 a blindness is says nothing: in the first minute of a run that ends well, it may be 122."""
+
+
+def blindness_words(blindness: float) -> str:
+    """A blindness as people read it: ``0.87``, ``1.30``, ``over 2`` or ``unknown``. Files keep the number itself."""
+    if not blindness <= MAX_SHOWN_BLINDNESS:
+        return "unknown" if math.isnan(blindness) else f"over {MAX_SHOWN_BLINDNESS:g}"
+    return f"{blindness:.2f}"
+
+
 COLLAPSED_VARIANCE = 0.01
 """Mean variance per dimension below which a latent space has collapsed; SIGReg pulls it to 1."""
 

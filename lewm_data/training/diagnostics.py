@@ -47,14 +47,16 @@ class Diagnostics(lightning.Callback):
       0.5 is chance,
     - ``val/effective_rank``, ``val/latent_variance`` and ``val/probe_r2``
 
-    after about a minute of training and after each validation. ``diagnostics.json`` and ``diagnostics.png`` also have
-    the errors further ahead. When training ends, the callback prints a verdict, cautions, and what to do next.
+    after about a minute of training, after each validation, and at the end. ``diagnostics.json`` and
+    ``diagnostics.png`` also have the errors further ahead. When training ends, the callback prints a verdict, cautions,
+    and what to do next.
 
     With several processes, the first one measures while the others wait.
 
     Attributes:
         diagnosis: The latest; None before the first.
         paused_seconds: Time that diagnoses took in the middle of training, outside of validation.
+        command: Words of the command line that trains, without secrets, for the advice on what to type next.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Diagnostics(lightning.Callback):
         self.seed = seed
         self.diagnosis: Diagnosis | None = None
         self.paused_seconds = 0.0
+        self.command: tuple[str, ...] = ()
         self._history: list[tuple[int, float]] = []
         self._since = 0.0
         self._run: Run | None = None
@@ -117,13 +120,7 @@ class Diagnostics(lightning.Callback):
         if not len(data.val_positions) or trainer.limit_val_batches == 0:
             self.first_seconds = math.inf
             return
-        training = [module for module in pl_module.modules() if module.training]
-        pl_module.eval()
-        try:
-            self._measure(trainer, pl_module, data)  # type: ignore[arg-type]
-        finally:
-            for module in training:
-                module.training = True
+        self._measure_while_training(trainer, pl_module, data)
         self.paused_seconds += time.perf_counter() - began
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -135,20 +132,51 @@ class Diagnostics(lightning.Callback):
             self._measure(trainer, pl_module, data)  # type: ignore[arg-type]
         trainer.strategy.barrier("diagnostics")
 
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Measures the final weights, unless the last step was validated."""
+        data: LeWMDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        is_known = bool(self._history) and self._history[-1][0] == trainer.global_step
+        if is_known or not len(data.val_positions) or trainer.limit_val_batches == 0 or trainer.interrupted:
+            return
+        if trainer.is_global_zero:
+            self._measure_while_training(trainer, pl_module, data, logs=False)
+        trainer.strategy.barrier("diagnostics")
+
+    def _measure_while_training(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        data: LeWMDataModule,
+        *,
+        logs: bool = True,
+    ) -> None:
+        training = [part for part in module.modules() if part.training]
+        module.eval()
+        try:
+            self._measure(trainer, module, data, logs=logs)  # type: ignore[arg-type]
+        finally:
+            for part in training:
+                part.training = True
+
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Prints the verdict, when the progress bar is gone."""
         if stage == "fit" and self.diagnosis is not None and self._run is not None and trainer.is_global_zero:
             console = Console()
+            lines = [judge(self.diagnosis, is_over=self._run.is_over).sentence, *cautions(self.diagnosis, self._run)]
+            lines.append(f"See {self._folder(trainer) / 'diagnostics.png'}")
             steps = next_steps(self.diagnosis, self._run)
-            lines = [judge(self.diagnosis).sentence, *cautions(self.diagnosis, self._run)]
-            lines += [f"Next: {step}" for step in steps] + [f"See {self._folder(trainer) / 'diagnostics.png'}"]
+            lines += ["Next:"] * bool(steps)
+            for step in steps:
+                lines += [f"  # {step.why}", *([f"  {step.command}"] if step.command else [])]
             for line in lines:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _folder(self, trainer: lightning.Trainer) -> Path:
         return self.dirpath or Path(trainer.default_root_dir)
 
-    def _measure(self, trainer: lightning.Trainer, module: LeWMModule, data: LeWMDataModule) -> None:
+    def _measure(
+        self, trainer: lightning.Trainer, module: LeWMModule, data: LeWMDataModule, *, logs: bool = True
+    ) -> None:
         random = np.random.default_rng(self.seed)
         train, val = (
             encode_episodes(module, data, random.permutation(numbers), max_frames=self.max_frames)
@@ -166,7 +194,7 @@ class Diagnostics(lightning.Callback):
             random=random,
         )
         self._history.append((trainer.global_step, diagnosis.blindness))
-        self._run = run = _run_of(trainer, module, data, self._history)
+        self._run = run = _run_of(trainer, module, data, self._history, self.command)
         values = {
             "blindness": diagnosis.blindness,
             "versus_mean": diagnosis.versus_mean,
@@ -177,18 +205,18 @@ class Diagnostics(lightning.Callback):
             "probe_r2": diagnosis.mean_r2,
         }
         for name, value in values.items():
-            if math.isfinite(value):
+            if logs and math.isfinite(value):  # Lightning logs nothing after the last step
                 module.log(f"val/{name}", value, prog_bar=name == "blindness", rank_zero_only=True)
         folder = self._folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch}
         facts |= {"episodes": [episode.episode for episode in val], **diagnosis.to_json()}
-        verdict = judge(diagnosis)
+        verdict = judge(diagnosis, is_over=run.is_over)
         facts |= {
             "verdict": verdict.sentence,
             "level": verdict.level,
             "cautions": cautions(diagnosis, run),
-            "next_steps": next_steps(diagnosis, run),
+            "next_steps": [str(step) for step in next_steps(diagnosis, run)],
             "history": [[step, value if math.isfinite(value) else None] for step, value in self._history],
         }
         temporary = folder / "diagnostics.json.tmp"
@@ -200,7 +228,11 @@ class Diagnostics(lightning.Callback):
 
 
 def _run_of(
-    trainer: lightning.Trainer, module: LeWMModule, data: LeWMDataModule, history: list[tuple[int, float]]
+    trainer: lightning.Trainer,
+    module: LeWMModule,
+    data: LeWMDataModule,
+    history: list[tuple[int, float]],
+    command: tuple[str, ...],
 ) -> Run:
     total = trainer.estimated_stepping_batches
     ends_by_epochs = trainer.max_steps < 0 and trainer.max_epochs is not None and trainer.max_epochs > 0
@@ -213,6 +245,7 @@ def _run_of(
         sigreg_weight=module.hparams["sigreg_weight"],
         data=redact(str(data.splits.stores[0].path)),
         history=tuple(history),
+        command=command,
     )
 
 

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lewm_data.training.diagnosis import blindness_words
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -73,6 +75,7 @@ def clock(seconds: float) -> str:
 
 
 SECONDS_BETWEEN_READINGS = 0.5
+_BLINDNESS = "val/blindness"
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -150,8 +153,11 @@ class TrainingReport(lightning.Callback):
     def _line(self, trainer: lightning.Trainer) -> str:
         """How far training is, for a log file, where a progress bar shows nothing."""
         progress, metrics = self.progress(trainer), trainer.callback_metrics
-        shown = {"loss": "train/loss", "blindness": "val/blindness"}
-        parts = [f"{name} {float(metrics[key]):.3g}" for name, key in shown.items() if key in metrics]
+        parts = [f"loss {float(metrics['train/loss']):.3g}"] if "train/loss" in metrics else []
+        if _BLINDNESS in metrics:
+            blindness = float(metrics[_BLINDNESS])
+            yet = " (not yet better than repeating the last frame)" if blindness >= 1 else ""
+            parts.append(f"blindness {blindness_words(blindness)}{yet}")
         parts += [f"{self.num_windows / self.seconds:,.0f} windows/s", progress.time()]
         return f"{progress.steps()}: {', '.join(filter(None, parts))}"
 
@@ -209,6 +215,8 @@ class ProgressBar(RichProgressBar):
             self._metrics, self._read_at = super().get_metrics(trainer, pl_module), now
         items = dict(self._metrics)
         items.pop("v_num", None)
+        if _BLINDNESS in items:
+            items[_BLINDNESS] = blindness_words(float(items[_BLINDNESS]))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, TrainingReport) and callback.num_steps:
                 progress = callback.progress(trainer)

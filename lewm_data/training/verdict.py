@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, NamedTuple
 
 from lewm_data.findings import Verdict
 from lewm_data.notation import count_of
-from lewm_data.training.diagnosis import Diagnosis
+from lewm_data.training.diagnosis import MAX_SHOWN_BLINDNESS, Diagnosis, blindness_words
 
 NEARLY_BLIND = 0.9
 """One-step error, as a share of repeating the last frame's, above which a model has hardly learned anything."""
@@ -41,6 +44,7 @@ class Run:
         sigreg_weight: The model's.
         data: Path or address of the data file.
         history: Step and blindness of each diagnosis so far, the latest last.
+        command: Words of the command line that started the run; empty if it is unknown, or must not be shown.
     """
 
     step: int
@@ -51,14 +55,37 @@ class Run:
     sigreg_weight: float
     data: str
     history: tuple[tuple[int, float], ...] = ()
+    command: tuple[str, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether training is complete; always, if it has no end."""
+        return self.step >= self.max_steps
 
 
-def judge(diagnosis: Diagnosis) -> Verdict:
-    """Says in one sentence what a model can do, from its errors at all steps ahead."""
+class NextStep(NamedTuple):
+    """A reason, and the command to type; empty if there is nothing to type."""
+
+    why: str
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.why}: {self.command}" if self.command else f"{self.why}."
+
+
+def judge(diagnosis: Diagnosis, *, is_over: bool = True) -> Verdict:
+    """Says in one sentence what a model can do, from its errors at all steps ahead.
+
+    Args:
+        diagnosis: What was measured.
+        is_over: Whether training is complete. Before that, a model that is blind may still come to see.
+    """
+    bad: Literal["fair", "bad"] = "bad" if is_over else "fair"
+    so_far = "" if is_over else " so far"
     if diagnosis.is_collapsed:
         return Verdict(
-            "bad",
-            "Collapsed: the encoder gives nearly the same latent for every frame (variance "
+            bad,
+            f"Collapsed{so_far}: the encoder gives nearly the same latent for every frame (variance "
             f"{diagnosis.mean_variance:.2g} per dimension, where 1 is wanted; effective rank "
             f"{diagnosis.effective_rank:.1f} of {len(diagnosis.variances)}), so its errors mean nothing.",
         )
@@ -66,17 +93,19 @@ def judge(diagnosis: Diagnosis) -> Verdict:
         return Verdict("bad", "Unknown: no validation episode has a frame to predict.")
     shares, gains = diagnosis.error_shares(), diagnosis.gains()
     better = [ahead for ahead, share in enumerate(shares, 1) if share < 1]
-    one_step = f"its one-step error is {diagnosis.blindness:.2f} times that of repeating the last frame"
+    times = f"{diagnosis.blindness:.2f} times"
+    if diagnosis.blindness > MAX_SHOWN_BLINDNESS:
+        times = "more than twice"
+    one_step = f"its one-step error is {times} that of repeating the last frame"
     rest = _other_measures(diagnosis)
     if not better and diagnosis.blindness < 1:
         share = f"{diagnosis.versus_mean:.2f} times that of predicting the mean"
-        return Verdict("bad", f"Blind: its one-step error is {share}, and further ahead it is no better; {rest}.")
+        return Verdict(bad, f"Blind{so_far}: its one-step error is {share}, and further ahead it is no better; {rest}.")
     if not better:
-        return Verdict("bad", f"Blind: {one_step}, and further ahead it is no better; {rest}.")
+        return Verdict(bad, f"Blind{so_far}: {one_step}, and further ahead it is no better; {rest}.")
     if not max(gains[ahead - 1] for ahead in better) >= DEAF_GAIN:
-        return Verdict(
-            "bad", f"Deaf to actions: {one_step}, but it predicts as well with actions from elsewhere; {rest}."
-        )
+        but = "but it predicts as well with actions from elsewhere"
+        return Verdict(bad, f"Deaf to actions{so_far}: {one_step}, {but}; {rest}.")
     if better[0] > 1:
         ahead = f"from {better[0]} frames ahead on, it beats both repeating and the mean"
         return Verdict("fair", f"Blind to the next frame: {one_step}; {ahead}; {rest}.")
@@ -98,7 +127,7 @@ def cautions(diagnosis: Diagnosis, run: Run) -> tuple[str, ...]:
     found = []
     if run.step < FEW_STEPS:
         found.append(f"Caution: only {count_of(run.step, 'step')} so far. Most models need thousands.")
-    if run.step < run.max_steps:  # batch norms lag behind the weights: 17 became 0.64 in `make demo`
+    if not run.is_over:  # batch norms lag behind the weights: 17 became 0.64 in `make demo`
         found.append(
             f"Caution: training is at {run.step / run.max_steps:.0%}. While the learning rate is high, errors look "
             "larger than at the end."
@@ -111,39 +140,68 @@ def cautions(diagnosis: Diagnosis, run: Run) -> tuple[str, ...]:
     return tuple(found)
 
 
-def next_steps(diagnosis: Diagnosis, run: Run) -> tuple[str, ...]:
+def next_steps(diagnosis: Diagnosis, run: Run) -> tuple[NextStep, ...]:
     """Says what to do when training is done, most useful first; nothing before."""
-    if run.step < run.max_steps:
+    if not run.is_over:
         return ()
-    assess = f"See what the recording can teach: lewm-data assess {shlex.quote(run.data)}"
+    assess = NextStep("See what the recording can teach", f"lewm-data assess {shlex.quote(run.data)}")
     if diagnosis.is_collapsed:
-        return f"Start again with --model.sigreg_weight {2 * run.sigreg_weight:.2g}.", assess
+        return _again(run, "Start again", {"--model.sigreg_weight": f"{2 * run.sigreg_weight:.2g}"}), assess
     steps = []
-    end = f"--trainer.max_epochs {2 * run.max_epochs}" if run.max_epochs else f"--trainer.max_steps {2 * run.max_steps}"
-    train_on = f"train on with --ckpt_path last {end}"
+    end = {"--trainer.max_epochs": str(2 * run.max_epochs)} if run.max_epochs else {}
+    train_on = {"--ckpt_path": "last"} | (end or {"--trainer.max_steps": str(2 * run.max_steps)})
     blindness = [value for _, value in run.history]
     if len(blindness) > 1 and blindness[-1] > _OVERFITS * min(blindness):
-        best = min(run.history, key=lambda entry: entry[1])
-        steps.append(
-            f"It was better after {count_of(best[0], 'step')} (blindness {best[1]:.2f}), so it overfits. Record more "
-            f"than {count_of(run.num_train_episodes, 'training episode')}."
-        )
+        step, best = min(run.history, key=lambda entry: entry[1])
+        better = f"It was better after {count_of(step, 'step')} (blindness {blindness_words(best)}), so it overfits"
+        steps.append(NextStep(f"{better}. Record more than {count_of(run.num_train_episodes, 'training episode')}"))
     elif len(blindness) > 1 and blindness[-1] < _STILL_FALLING * blindness[-2]:
-        steps.append(f"It still gets better (blindness {blindness[-2]:.2f}, then {blindness[-1]:.2f}): {train_on}")
+        fall = f"blindness {blindness_words(blindness[-2])}, then {blindness_words(blindness[-1])}"
+        if blindness[-1] > MAX_SHOWN_BLINDNESS:
+            fall = "blindness falls"
+        steps.append(_again(run, f"It still gets better ({fall}), so train on", train_on))
     elif run.step < FEW_STEPS:
-        steps.append(f"Training was short: {train_on}")
+        steps.append(_again(run, "Training was short, so train on", train_on))
     shares = diagnosis.error_shares()
     if shares and shares[0] > NEARLY_BLIND and any(share < NEARLY_BLIND for share in shares):
-        steps.append(f"Neighboring frames look much alike: start again with --data.frameskip {2 * run.frameskip}")
-    if judge(diagnosis).level == "bad":
-        if run.num_train_episodes < FEW_TRAIN_EPISODES and not any("Record more" in step for step in steps):
-            steps.append(f"It trained on {count_of(run.num_train_episodes, 'episode')}, which are few. Record more.")
+        skip = {"--data.frameskip": str(2 * run.frameskip)}
+        steps.append(_again(run, "Neighboring frames look much alike, so start again", skip))
+    level = judge(diagnosis).level
+    is_advised = any("Record more" in step.why for step in steps)
+    if level == "bad" and run.num_train_episodes < FEW_TRAIN_EPISODES and not is_advised:
+        few = count_of(run.num_train_episodes, "episode")
+        steps.append(NextStep(f"It trained on {few}, which are few. Record more"))
+    if level != "good":
         steps.append(assess)
+    elif not any(word.partition("=")[0] == "--export" for word in run.command):
+        name = PurePosixPath(run.data.partition("?")[0]).stem or "exported"
+        steps.append(_again(run, "Export it for a planner", {"--ckpt_path": "last", "--export": f"{name}-model"}))
     return tuple(steps)
 
 
+def _again(run: Run, why: str, flags: Mapping[str, str]) -> NextStep:
+    """The command of the run, with other flags; only the flags if the command is unknown."""
+    added = " ".join(f"{name} {shlex.quote(value)}" for name, value in flags.items())
+    if not run.command:
+        return NextStep(f"{why} with {added}")
+    kept: list[str] = []
+    is_value_dropped = False
+    for word in run.command:
+        name, equals, _ = word.partition("=")
+        if name in flags:
+            is_value_dropped = not equals
+        elif not is_value_dropped:
+            kept.append(word)
+        else:
+            is_value_dropped = False
+    return NextStep(why, f"{shlex.join(kept)} {added}")
+
+
 def _other_measures(diagnosis: Diagnosis) -> str:
-    words = f"actions from elsewhere raise that error {diagnosis.action_gain:.2f} times, "
+    gain = f"{diagnosis.action_gain:.2f}"
+    words = f"actions from elsewhere make that error {gain} times as large, "
+    if gain == "1.00":
+        words = "actions from elsewhere do not change that error, "
     if math.isfinite(diagnosis.plan_rank):
         words += f"the recorded actions rank at {diagnosis.plan_rank:.2f} among others (0 is first, 0.5 is chance), "
     words += f"the latents use {diagnosis.effective_rank:.1f} of {len(diagnosis.variances)} dimensions"

@@ -105,13 +105,17 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, capsys: pytest.Capture
     assert written["history"] == [[2, pytest.approx(found.blindness)]]
     assert written["verdict"] == judge(found).sentence
     printed = capsys.readouterr().out
-    for line in (written["verdict"], *written["cautions"], *written["next_steps"]):
+    for line in (written["verdict"], *written["cautions"]):
         assert line in printed
+    assert written["next_steps"]
+    for step in written["next_steps"]:
+        assert all(f"  {part.removesuffix('.')}\n" in printed.replace("# ", "") for part in step.split(": "))
     assert "Caution: only 2 steps so far" in printed
     png = (tmp_path / "diagnostics.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))
-    assert (width, height) == (1650, 880)
+    assert width == 1650
+    assert 770 < height < 1100  # as many cautions and next steps as there are
     assert not list(tmp_path.glob("*tmp*"))
 
 
@@ -126,6 +130,20 @@ def test_a_diagnosis_comes_before_the_first_validation_and_does_not_change_train
         weights.append({name: value.clone() for name, value in module.state_dict().items()})
     assert steps == [[1, 4], [4]]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_the_final_weights_are_judged_even_if_the_last_step_is_not_validated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_dots(tmp_path / "dots.h5", num_episodes=10).path
+    data = LeWMDataModule(h5_path=str(path), frameskip=1, batch_size=64, val_fraction=0.2, num_workers=1)
+    diagnostics = Diagnostics(dirpath=tmp_path, horizon=2, max_frames=40, first_seconds=0.0)
+    rare = {"val_check_interval": 1000, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+    quiet_trainer(tmp_path, max_steps=3, callbacks=[diagnostics], **rare).fit(small_lewm(), data)
+    written = json.loads((tmp_path / "diagnostics.json").read_text())
+    assert [step for step, _ in written["history"]] == [1, 3]
+    assert not any("training is at" in caution for caution in written["cautions"])
+    assert "Next:" in capsys.readouterr().out
 
 
 def built_module() -> LeWMModule:

@@ -13,15 +13,27 @@ from lewm_data.training import report
 from lewm_data.training.report import Progress, TrainingReport, clock
 
 
-@pytest.mark.parametrize(("seconds", "num_lines"), [(0.0, 3), (1000.0, 0)])
+@pytest.mark.parametrize(
+    ("seconds", "num_lines", "blindness", "shown"),
+    [
+        (0.0, 3, 0.7, "blindness 0.70"),
+        (0.0, 3, 122.0, "blindness over 2 (not yet better than repeating the last frame)"),
+        (1000.0, 0, 0.7, ""),
+    ],
+)
 def test_a_log_file_gets_a_line_at_intervals(
-    seconds: float, num_lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    seconds: float,
+    num_lines: int,
+    blindness: float,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(report, "_SECONDS_BETWEEN_LINES", seconds)
     trainer: Any = SimpleNamespace(
         global_step=1200,
         estimated_stepping_batches=4000,
-        callback_metrics={"train/loss": torch.tensor(0.25), "val/blindness": torch.tensor(0.7)},
+        callback_metrics={"train/loss": torch.tensor(0.25), "val/blindness": torch.tensor(blindness)},
         callbacks=[],
         is_global_zero=True,
     )
@@ -34,7 +46,7 @@ def test_a_log_file_gets_a_line_at_intervals(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == num_lines
     for line in lines:
-        assert line.startswith("step 1,201 of 4,000 (30%): loss 0.25, blindness 0.7, ")
+        assert line.startswith(f"step 1,201 of 4,000 (30%): loss 0.25, {shown}, ")
         assert " windows/s, " in line
         assert " left of " in line
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 import pytest
 
-from lewm_data.training.diagnosis import Diagnosis
+from lewm_data.training.diagnosis import Diagnosis, blindness_words
 from lewm_data.training.verdict import Run, cautions, judge, next_steps
 
 
@@ -119,13 +120,17 @@ def history(*blindness: float) -> tuple[tuple[int, float], ...]:
         (
             {},
             {"history": history(0.9, 0.7)},
-            "It still gets better (blindness 0.90, then 0.70): train on with --ckpt_path last --trainer.max_steps",
+            "It still gets better (blindness 0.90, then 0.70), so train on with --ckpt_path last --trainer.max_",
         ),
         ({}, {"history": history(0.9, 0.7), "max_epochs": 10}, "--ckpt_path last --trainer.max_epochs 20"),
-        ({}, {"step": 200, "max_steps": 200, "history": history(0.7)}, "Training was short: train on with --ckpt_path"),
+        (
+            {},
+            {"step": 200, "max_steps": 200, "history": history(0.7)},
+            "Training was short, so train on with --ckpt_path",
+        ),
         ({}, {"history": history(0.6, 0.5, 0.7)}, r"It was better after 1,000 steps (blindness 0.50), so it overfits."),
         ({"effective_rank": 1.0}, {}, "Start again with --model.sigreg_weight 0.18."),
-        ({"model_errors": (1.1, 0.6)}, {}, "start again with --data.frameskip 10"),
+        ({"model_errors": (1.1, 0.6)}, {}, "so start again with --data.frameskip 10"),
         ({"shuffled_errors": (0.41, 0.61)}, {}, "lewm-data assess 'my arm.h5'"),
         (
             {"model_errors": (1.1, 1.6)},
@@ -135,11 +140,52 @@ def history(*blindness: float) -> tuple[tuple[int, float], ...]:
     ],
 )
 def test_the_next_step_can_be_typed(changes: dict[str, object], facts: dict[str, object], words: str) -> None:
-    assert any(words in step for step in next_steps(diagnosis(**changes), run(**facts)))
+    assert any(words in str(step) for step in next_steps(diagnosis(**changes), run(**facts)))
 
 
-def test_a_good_model_whose_loss_has_settled_needs_nothing() -> None:
-    assert next_steps(diagnosis(), run(history=history(0.5, 0.4, 0.4))) == ()
+def test_a_next_step_is_the_command_of_the_run_with_other_flags() -> None:
+    command = "python", "train.py", "--data.h5_path", "my arm.h5", "--trainer.max_steps=2000", "--ckpt_path", "last"
+    [step, export] = next_steps(diagnosis(), run(history=history(0.9, 0.7), command=command))
+    kept = "python train.py --data.h5_path 'my arm.h5'"
+    assert step.command == f"{kept} --ckpt_path last --trainer.max_steps 4000"
+    assert step.why == "It still gets better (blindness 0.90, then 0.70), so train on"
+    assert export.command == f"{kept} --trainer.max_steps=2000 --ckpt_path last --export 'my arm-model'"
+    [again, _] = next_steps(diagnosis(effective_rank=1.0), run(command=command))
+    assert again.command == f"{shlex.join(command)} --model.sigreg_weight 0.18"
+
+
+def test_a_good_model_whose_loss_has_settled_is_exported() -> None:
+    [step] = next_steps(diagnosis(), run(history=history(0.5, 0.4, 0.4)))
+    assert str(step) == "Export it for a planner with --ckpt_path last --export 'my arm-model'."
+    exported = "python", "train.py", "--export=here"
+    assert next_steps(diagnosis(), run(history=history(0.5, 0.4, 0.4), command=exported)) == ()
+
+
+def test_a_fair_model_leads_back_to_the_recording() -> None:
+    [step] = next_steps(diagnosis(plan_ranks=(0.4, 0.5)), run())
+    assert step.command == "lewm-data assess 'my arm.h5'"
+
+
+def test_how_far_a_blindness_is_above_one_is_not_shown() -> None:
+    shown = [blindness_words(value) for value in (0.871, 1.3, 2.0, 122.05, math.inf, math.nan)]
+    assert shown == ["0.87", "1.30", "2.00", "over 2", "over 2", "unknown"]
+    blind = diagnosis(model_errors=(122.0, 180.0))
+    assert judge(blind).sentence.startswith("Blind: its one-step error is more than twice that of repeating the last")
+    history_of_large = history(122.0, 9.0)
+    [step] = [step.why for step in next_steps(blind, run(history=history_of_large)) if "better" in step.why]
+    assert step.startswith("It still gets better (blindness falls), so train on")
+    assert blind.to_json()["blindness"] == 122.0
+
+
+def test_a_model_that_is_blind_in_the_middle_of_training_is_blind_so_far() -> None:
+    for changes, words in (
+        ({"model_errors": (1.1, 1.6)}, "Blind so far: "),
+        ({"shuffled_errors": (0.41, 0.61)}, "Deaf to actions so far: "),
+        ({"effective_rank": 1.2}, "Collapsed so far: "),
+    ):
+        verdict = judge(diagnosis(**changes), is_over=False)
+        assert verdict.sentence.startswith(words)
+        assert verdict.level == "fair"
 
 
 def test_a_run_that_is_not_over_needs_nothing_yet() -> None:
