@@ -125,8 +125,8 @@ CATALOG: dict[str, Rule] = {
     ),
     "robot_idle": Rule(
         "warning",
-        "Windows without motion teach nothing. lewm-data assess shows where it rests; convert --trim_idle cuts the "
-        "idle ends of episodes.",
+        "Windows without motion teach nothing. lewm-data assess, which looks at the pictures too, shows where it "
+        "rests; convert --trim_idle cuts the idle ends of episodes.",
     ),
     "done_run": Rule("warning", "An unbroken run of end flags is one end; it is written as the last step."),
     "done_mid_episode": Rule("error", f"The episode goes on after its end. {LEAVE_OUT}", keepable=True),

@@ -141,7 +141,9 @@ class FileHeader:
             where = f" in {record.repo_id}" if len(self.sources) > 1 else ""
             for column, shift in record.shifts.items():
                 name = camera_name(self.cameras.get(column, column))
-                pairs.append((f"shift of camera {name}{where}", f"{shift:+d} frames"))
+                pairs.append(
+                    (f"shift of camera {name}{where}", f"{shift:+d} {'frame' if abs(shift) == 1 else 'frames'}")
+                )
             kept = zip(record.episodes[:most], record.kept_steps, strict=False)
             listed = [f"{index}: {start} to {stop - 1}" for index, (start, stop) in kept]
             if listed:

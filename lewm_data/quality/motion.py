@@ -109,7 +109,7 @@ def _idle(
         return []
     shares = np.bincount(episode, idle.is_idle) / np.bincount(episode)
     throughout = numbers[shares >= _THROUGHOUT].tolist()
-    words = f"it at rest in {idle.share:.0%} of the steps"
+    words = f"state and action at rest in {idle.share:.0%} of the steps"
     if throughout:
         more = ", ..." if len(throughout) > _MAX_NAMES else ""
         words += f", and throughout {'episode' if len(throughout) == 1 else 'episodes'} "

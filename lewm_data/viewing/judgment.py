@@ -87,6 +87,8 @@ def judgment(assessment: Assessment, *, total_episodes: int) -> dict[str, Any]:
         "level": LEVELS[assessment.verdict],
         "short": SHORT[assessment.verdict],
         "sentence": assessment.sentence,
+        "findingsTitle": findings_title(assessment),
+        "commandsTitle": commands_title(assessment),
         "numEpisodes": assessment.num_episodes,
         "totalEpisodes": total_episodes,
         "findings": [
@@ -102,6 +104,16 @@ def judgment(assessment: Assessment, *, total_episodes: int) -> dict[str, Any]:
         "nextSteps": [step._asdict() for step in to_type],
         "cards": [{**dataclasses.asdict(card), "isFlawed": is_flawed(card, found)} for card in cards(assessment)],
     }
+
+
+def findings_title(assessment: Assessment) -> str:
+    """Heads the findings. Those of a recording that is ready are only worth knowing."""
+    return "Worth knowing" if assessment.verdict == "ready" else "What is wrong, and what to do"
+
+
+def commands_title(assessment: Assessment) -> str:
+    """Heads the commands."""
+    return "Next, type" if assessment.verdict == "ready" else "Then type"
 
 
 def is_flawed(card: Card, codes: set[str]) -> bool:
@@ -152,8 +164,8 @@ def _visibility(cameras: dict[str, CameraAnswers]) -> Card:
         gauges=tuple(gauges),
         scale=(0.0, 1.0),
         mark=SEES,
-        note="How well a simple model reads joints and actions from pictures of an episode that it never saw; by "
-        "chance: from pictures of another one.",
+        note="How well a simple model reads joints and actions from the pictures of an episode that it never saw, "
+        f"above what it reads from those of another one. It sees from {SEES:g} on (the line); 1 is perfect.",
     )
 
 
@@ -183,7 +195,7 @@ def _lag(cameras: dict[str, CameraAnswers]) -> Card:
         gauges=tuple(gauges),
         scale=(-_MAX_LAG, _MAX_LAG),
         mark=0.0,
-        note="Motion in the picture against motion of the joints, in frames. To the right: the picture is late.",
+        note="Motion in the picture against motion of the joints, in frames. To the right, the picture is late.",
     )
 
 
@@ -214,7 +226,10 @@ def _idle(assessment: Assessment) -> Card:
 def _response(assessment: Assessment) -> Card:
     response = assessment.answers.response
     gauges = []
-    for name, joint in list(response.joints.items())[:_MAX_JOINTS]:
+    joints = list(response.joints.items())
+    if len(joints) > _MAX_JOINTS:
+        joints.sort(key=lambda item: -abs(item[1].gain - 1))
+    for name, joint in joints[:_MAX_JOINTS]:
         words = f"after {count_of(joint.lag_steps, 'step')}, gain {joint.gain:.2f}"
         if joint.offset is not None and joint.offset_share is not None:
             share = f"{joint.offset_share:.0%}"
@@ -230,7 +245,7 @@ def _response(assessment: Assessment) -> Card:
     else:
         answer = f"actions explain {max(0.0, response.following):.0%} of what follows"
     more = len(response.joints) - len(gauges)
-    note = f"and {count_of(more, 'more joint')}" if more > 0 else ""
+    note = f"and {count_of(more, 'more joint')}, with gains nearer to 1" if more > 0 else ""
     if not gauges:
         note = "Beyond what the state itself predicts."
     return Card(
@@ -267,8 +282,8 @@ def _frameskip(assessment: Assessment) -> Card:
     gauges = []
     for skip, found in advice.by_frameskip.items():
         gain = found.action_gain - max(0.0, found.null_gain)
-        alike = "too alike" if found.copy_r2 >= MAX_COPY_R2 else "alike"
-        words = f"{max(0.0, gain):.0%}, {alike} {max(0.0, found.copy_r2):.0%}"
+        too_much = ", too much" if found.copy_r2 >= MAX_COPY_R2 else ""
+        words = f"{max(0.0, gain):.0%} shown, {max(0.0, found.copy_r2):.0%} alike{too_much}"
         gauges.append(Gauge(label=f"{skip} {'steps' if skip > 1 else 'step'}", text=words, value=gain))
     return Card(
         question="Which frameskip?",
@@ -276,8 +291,9 @@ def _frameskip(assessment: Assessment) -> Card:
         codes=("frameskip_too_small",),
         gauges=tuple(gauges),
         scale=(0.0, max(0.3, *(gauge.value or 0.0 for gauge in gauges))) if gauges else None,
-        note="How much of the actions between two frames the pair shows beyond the first frame alone, and how alike "
-        f"they are. Above {MAX_COPY_R2:.0%}, repeating the frame is so good that a model learns little else.",
+        note="Shown: how much of the actions between two frames can be read from the pair, beyond the first frame "
+        f"alone. Alike: how well the first frame predicts the second; above {MAX_COPY_R2:.0%}, a model learns little "
+        "else.",
     )
 
 

@@ -13,7 +13,7 @@ from lewm_data.format.writer import replace_durably
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.assessment import Assessment
 from lewm_data.viewing.judgment import LEVELS as LEVEL_OF
-from lewm_data.viewing.judgment import Card, Gauge, cards, is_flawed
+from lewm_data.viewing.judgment import Card, Gauge, cards, commands_title, findings_title, is_flawed
 
 _WIDTH, _MARGIN, _GAP, _PADDING = 1400, 36, 18, 18
 _MAX_HEIGHT = 8000
@@ -85,7 +85,7 @@ def _draw_header(draw: ImageDraw.ImageDraw, assessment: Assessment) -> float:
 def _draw_findings(draw: ImageDraw.ImageDraw, top: float, assessment: Assessment) -> float:
     if not assessment.findings:
         return top
-    text(draw, (_MARGIN, top), "What is wrong, and what to do", 24, right=_WIDTH - _MARGIN)
+    text(draw, (_MARGIN, top), findings_title(assessment), 24, right=_WIDTH - _MARGIN)
     top += 38
     shown = assessment.findings[:_MAX_FINDINGS]
     for number, found in enumerate(shown, 1):
@@ -108,13 +108,17 @@ def _draw_findings(draw: ImageDraw.ImageDraw, top: float, assessment: Assessment
 def _draw_commands(draw: ImageDraw.ImageDraw, top: float, assessment: Assessment) -> float:
     if not assessment.next_steps:
         return top
-    text(draw, (_MARGIN, top), "Then type" if assessment.findings else "Next, type", 24, right=_WIDTH - _MARGIN)
+    text(draw, (_MARGIN, top), commands_title(assessment), 24, right=_WIDTH - _MARGIN)
     top += 38
+    left, right, font = _MARGIN + 14, _WIDTH - _MARGIN - 14, ImageFont.load_default(18)
     for step in assessment.next_steps:
-        draw.rounded_rectangle((_MARGIN, top, _WIDTH - _MARGIN, top + 36), 8, CARD, LINE)
-        end = text(draw, (_MARGIN + 14, top + 8), step.line, 18, ACCENT, right=_WIDTH - _MARGIN - 220)
-        text(draw, (end + 20, top + 9), f"# {step.purpose}", 16, QUIET, right=_WIDTH - _MARGIN - 10)
-        top += 44
+        lines = wrapped(draw, step.line, font, right - left)
+        height = 38 + 24 * len(lines)
+        draw.rounded_rectangle((_MARGIN, top, _WIDTH - _MARGIN, top + height), 8, CARD, LINE)
+        text(draw, (left, top + 7), f"# {step.purpose}", 15, QUIET, right=right)
+        for number, line in enumerate(lines):
+            draw.text((left, top + 29 + 24 * number), line, ACCENT, font)
+        top += height + 8
     return top + _GAP / 2
 
 

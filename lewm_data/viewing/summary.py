@@ -134,8 +134,13 @@ def summarize(
 def _verdict(recording: Recording, judged: dict[str, Any] | None) -> dict[str, Any]:
     """The verdict on the findings. What to type next depends on the judgment, too, where there is one."""
     found = verdict(recording)
-    if judged is not None and found.level != "bad" and not recording.is_converted:
-        found = found._replace(next=judged["nextSteps"][0]["line"] if judged["nextSteps"] else "")
+    if judged is None or (recording.is_converted and judged["level"] == "good"):
+        return found._asdict()
+    can_be_converted = not recording.refused or advised_policy(recording.findings, len(recording.numbers)) is not None
+    if judged["nextSteps"] and can_be_converted:
+        found = found._replace(next=judged["nextSteps"][0]["line"])
+    elif found.level != "bad" and not recording.is_converted:
+        found = found._replace(next="")
     return found._asdict()
 
 

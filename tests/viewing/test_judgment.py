@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from PIL import Image
 
 from lewm_data.drawing import LEVELS
 from lewm_data.errors import OutputError
-from lewm_data.quality.assess.assessment import Assessment
+from lewm_data.quality.assess.assessment import Assessment, NextStep
+from lewm_data.quality.assess.response import JointResponse
+from lewm_data.quality.assess.visibility import UNKNOWN as NOT_SEEN
+from lewm_data.quality.assess.visibility import Visibility
 from lewm_data.viewing.judgment import Card, cards, judgment
 from lewm_data.viewing.judgment_picture import judgment_picture, write_judgment
-from tests.viewing.judgments import UNKNOWN_CAMERA, camera, finding, make_judgment
+from tests.viewing.judgments import SEEN, UNKNOWN_CAMERA, UNSEEN, camera, finding, make_judgment
 from tests.viewing.pages import EVIL
 
 
@@ -87,6 +91,50 @@ def test_the_picture_grows_with_what_it_says_and_keeps_its_width() -> None:
     assert plain.height < long.height < 8000
     margin = np.asarray(long.convert("L"))[:, -20:]
     assert (margin == margin[0, 0]).all()  # no text runs over the edge
+
+
+def test_the_picture_shows_a_long_command_whole() -> None:
+    judged = make_judgment()
+    long = " ".join(["lewm-data convert recording recording.h5", *(f"--flag_{n} value" for n in range(30))])
+    heights = [
+        Image.open(io.BytesIO(judgment_picture(replace(judged, next_steps=(NextStep(line, "convert it"),))))).height
+        for line in (long[:40], long)
+    ]
+    assert heights[1] - heights[0] >= 2 * 24  # further lines
+
+
+def test_what_a_ready_recording_has_found_is_not_called_wrong() -> None:
+    found = (finding("dimension_still"),)
+    titles = [
+        judgment(make_judgment(verdict=verdict, findings=found), total_episodes=4) for verdict in ("ready", "fixable")
+    ]
+    assert [title["findingsTitle"] for title in titles] == ["Worth knowing", "What is wrong, and what to do"]
+
+
+def test_of_many_joints_the_card_shows_those_that_follow_least() -> None:
+    judged = make_judgment()
+    near = JointResponse(lag_steps=1, gain=1.0, offset=0.0, offset_share=0.0)
+    joints = {f"joint {n}": near for n in range(20)} | {"loose": replace(near, gain=0.1)}
+    answers = replace(judged.answers, response=replace(judged.answers.response, joints=joints))
+    card = by_question(replace(judged, answers=answers))["Does the state follow the action?"]
+    assert (card.gauges[0].label, len(card.gauges)) == ("loose", 12)
+    assert card.note == "and 9 more joints, with gains nearer to 1"
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (SEEN, "shows the robot (score 0.62 of 1); in step with the joints"),
+        (UNSEEN, "does not show the robot (score 0.01; 0.05 is enough); in step with the joints"),
+        (replace(SEEN, score=0.03), "cannot tell whether it shows the robot (score 0.03; 0.05 is enough); in step"),
+        (NOT_SEEN, "cannot tell whether it shows the robot; in step with the joints"),
+    ],
+)
+def test_the_terminal_says_what_a_camera_sees(seen: Visibility, words: str) -> None:
+    facts = dict(make_judgment(cameras={"top": camera(visibility=seen)}).facts())
+    assert facts["camera top"].startswith(words)
+    assert facts["state"] == "follows the action after 2 steps"
+    assert facts["actions"] == "31% follows from the state, and the rest is new"
 
 
 def test_an_existing_picture_is_kept(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from PIL import Image
 
 from lewm_data.config import PreviewConfig
 from lewm_data.loading.windows import WindowIndex
+from lewm_data.viewing import summary
+from lewm_data.viewing.judgment import judgment
 from lewm_data.viewing.preview import make_preview
 from tests.loading import files
 from tests.quality import dirt as spoil
 from tests.recording import read_camera, read_code, row_values
+from tests.viewing.judgments import finding, make_judgment
 from tests.viewing.pages import EVIL, coded, hostile
 
 LENGTHS = (25, 28, 22, 27, 26, 9, 24, 23, 80, 25)
@@ -319,3 +322,19 @@ def test_the_split_follows_the_window(folder: Path, visit: Callable[..., Any]) -
     assert rows.all_inner_texts() == ["train\t2\t25\t0, 3", "val\t2\t18\t1-2", "test\t0\t0\tnone"]
     page.get_by_label("num_steps").fill("6")
     assert rows.all_inner_texts() == ["train\t2\t5\t0, 3", "val\t1\t2\t1-2", "test\t0\t0\tnone"]
+
+
+def test_commands_break_between_words_and_are_copied_whole(
+    folder: Path, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "lewm-data convert recording recording-96.h5 --image_size 96 --dirty_episode_policy keep --shift top=+1"
+    judged = judgment(make_judgment(findings=(finding("camera_lag", "top"),)), total_episodes=4)
+    monkeypatch.setattr(summary, "_judge", lambda *_: judged | {"nextSteps": [{"line": line, "purpose": "convert it"}]})
+    coded(folder / "commands.h5", (25, 28))
+    page = visit(make_preview(str(folder / "commands.h5"), folder / "commands.html", PreviewConfig()).path, **PHONE)
+    command = page.locator("#learn .commands code")
+    assert command.text_content() == line
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
+    heights = command.locator(".word").evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
+    assert len(heights) == 5
+    assert len(set(heights)) == 1  # each on one line

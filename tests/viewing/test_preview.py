@@ -15,13 +15,15 @@ from PIL import Image
 from lewm_data.config import ConvertConfig, PreviewConfig
 from lewm_data.conversion.pipeline import convert
 from lewm_data.errors import DamagedChunkError, OutputError, UsageError
-from lewm_data.viewing import html
+from lewm_data.viewing import html, summary
+from lewm_data.viewing.judgment import judgment
 from lewm_data.viewing.preview import make_preview, open_recording
 from lewm_data.viewing.summary import summarize
 from tests.loading import files
 from tests.quality import dirt as spoil
 from tests.quality.dirt import DECODED, INSPECTED, Dirt
 from tests.recording import EPISODE_LENGTHS, read_camera, read_code, row_values
+from tests.viewing.judgments import make_judgment
 from tests.viewing.pages import EVIL, Page, addresses, hostile
 from tests.viewing.test_strips import unpacked
 
@@ -306,3 +308,16 @@ def test_the_page_names_one_command_to_type_next(recorded: Path, tmp_path: Path)
     data = Page(make_preview(str(recorded), tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
     steps = data["judgment"]["nextSteps"]
     assert data["verdict"]["next"] == (steps[0]["line"] if steps else "")
+
+
+def test_a_dataset_whose_errors_can_be_left_out_is_converted_as_its_judgment_says(
+    recorded: Path, copy_of: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = judgment(make_judgment(), total_episodes=4)
+    monkeypatch.setattr(summary, "_judge", lambda *_: judged)
+    root = copy_of(recorded)
+    spoil.value("action", 13, [np.nan] * 6, episode=3)(root)
+    config = PreviewConfig(num_steps=1, frameskip=1, max_episodes=1)
+    data = Page(make_preview(str(root), tmp_path / "page.html", config).path).data
+    assert data["verdict"]["level"] == "bad"
+    assert data["verdict"]["next"] == judged["nextSteps"][0]["line"]

@@ -10,6 +10,8 @@ import numpy as np
 
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.answers import Answers, CameraAnswers
+from lewm_data.quality.assess.response import Response
+from lewm_data.quality.assess.visibility import BLIND, SEES
 
 Level = Literal["ready", "fixable", "record_again"]
 
@@ -135,16 +137,14 @@ class Assessment:
         pairs = [("recording", f"{count_of(self.num_episodes, 'episode')}, {self.num_steps:,} steps")]
         pairs.append(("standing still", f"{answers.idle.share:.0%} of the steps"))
         for name, camera in answers.cameras.items():
-            seen, lag = camera.visibility, camera.lag
-            sees = (
-                "cannot tell what it shows"
-                if seen.score is None
-                else f"shows the robot with a score of {seen.score:.2f}"
-            )
-            pairs.append((f"camera {name}", f"{sees}; {_step_words(lag.frames)}"))
+            sees = f"{_sight_words(camera.visibility.score)}; {_step_words(camera.lag.frames)}"
+            pairs.append((f"camera {name}", sees))
+        pairs.append(("state", _response_words(answers.response)))
         predictable = answers.excitation.action_r2_from_state
+        new = "cannot tell whether they follow from the state"
         if predictable is not None:
-            pairs.append(("actions", f"{predictable:.0%} follows from the state, and the rest is new"))
+            new = f"{predictable:.0%} follows from the state, and the rest is new"
+        pairs.append(("actions", new))
         skip = answers.frameskip.recommended
         known = f"{skip} would show the actions best"
         pairs.append(("frameskip", "cannot tell which is best" if skip is None else known))
@@ -165,6 +165,26 @@ _SENTENCES: dict[Level, str] = {
     "fixable": "A world model can learn from this recording, and better once its findings are corrected.",
     "record_again": "Record again, or record more, before you pay for training.",
 }
+
+
+def _sight_words(score: float | None) -> str:
+    if score is None:
+        return "cannot tell whether it shows the robot"
+    if score >= SEES:
+        return f"shows the robot (score {score:.2f} of 1)"
+    sees = "does not show" if score <= BLIND else "cannot tell whether it shows"
+    return f"{sees} the robot (score {score:.2f}; {SEES:g} is enough)"
+
+
+def _response_words(response: Response) -> str:
+    if response.action_is_state:
+        return "the same as the action"
+    if response.joints:
+        steps = sorted(joint.lag_steps for joint in response.joints.values())
+        return f"follows the action after {count_of(steps[len(steps) // 2], 'step')}"
+    if response.following is None:
+        return "cannot tell whether it follows the action"
+    return f"actions explain {max(0.0, response.following):.0%} of its change beyond its own past"
 
 
 def _step_words(lag_frames: float | None) -> str:

@@ -41,8 +41,12 @@ function within(value, low, high) {
 
 function percent(share) {
   const whole = share > 0 && share < 0.01 ? "<1" : share > 0.99 && share < 1 ? ">99" : Math.round(100 * share);
-  return `${whole}\u202f%`;
+  return `${whole}%`;
 }
+
+// Text with commands and flags in it, which break between words and not after a hyphen.
+const unbroken = (text) => String(text).split(/(?<=\s)/).map((word) =>
+  (word.includes("-") ? [el("span", { class: "word" }, word.trimEnd()), word.trimEnd() === word ? "" : " "] : word));
 
 const seconds = (steps) => `${(steps / data.fps).toFixed(steps / data.fps < 100 ? 1 : 0)}\u202fs`;
 

@@ -14,7 +14,7 @@ function findingsSection(open) {
 }
 
 function findingGroup(group, open) {
-  const [{ code, severity, remedy }] = group;
+  const [{ code, severity, remedy, expected, found: seen }] = group;
   const list = el("ul", { class: "found" });
   const showMore = (start) => {
     list.append(...group.slice(start, start + MOST_SHOWN).map((found) => finding(found, open)));
@@ -30,7 +30,8 @@ function findingGroup(group, open) {
   showMore(0);
   return el("details", { class: `group ${severity}`, open: severity === "error" || data.findings.length <= 6 },
     el("summary", {}, el("span", { class: `badge ${severity}` }, severity), el("code", {}, code),
-      el("span", {}, group.length > 1 ? `× ${count(group.length)}` : ""), el("span", { class: "quiet" }, remedy)),
+      el("span", {}, group.length > 1 ? `× ${count(group.length)}` : ""),
+      group.length === 1 && el("span", { class: "gist" }, `expected ${expected}, found ${seen}.`), el("span", { class: "quiet" }, unbroken(remedy))),
     list);
 }
 

@@ -8,10 +8,10 @@ function judgmentSection() {
     el("h2", { id: "learn-title" }, "Will a world model learn from it?"),
     el("p", { class: `verdict ${judged.level}` }, mark(judged.level), judged.sentence),
     seen < total && el("p", { class: "note" }, `Judged from ${plural(seen, "evenly chosen episode")} of ${count(total)}. lewm-data assess looks at more of them.`),
-    judged.findings.length > 0 && [el("h3", {}, "What is wrong, and what to do"), el("ol", { class: "todo" }, judged.findings.map(todo))],
-    judged.nextSteps.length > 0 && [el("h3", {}, judged.findings.length > 0 ? "Then type" : "Next, type"),
+    judged.findings.length > 0 && [el("h3", {}, judged.findingsTitle), el("ol", { class: "todo" }, judged.findings.map(todo))],
+    judged.nextSteps.length > 0 && [el("h3", {}, judged.commandsTitle),
       el("ul", { class: "commands" }, judged.nextSteps.map(({ line, purpose }) =>
-        el("li", {}, el("span", { class: "quiet" }, purpose), el("code", {}, line), copyButton(line))))],
+        el("li", {}, el("span", { class: "quiet" }, purpose), el("code", {}, unbroken(line)), copyButton(line))))],
     el("h3", {}, "What was measured"),
     el("div", { class: "cards" }, judged.cards.map(card)));
 }
@@ -20,7 +20,7 @@ const mark = (level) => el("span", { class: "mark", "aria-hidden": "true" }, { g
 
 const todo = ({ code, camera, found, expected, remedy }) => el("li", {},
   el("b", {}, camera && `${camera}: `, `${found}. `), el("code", {}, code),
-  el("div", {}, remedy), el("div", { class: "quiet" }, `Expected: ${expected}.`));
+  el("div", {}, unbroken(remedy)), el("div", { class: "quiet" }, `Expected: ${expected}.`));
 
 function copyButton(line) {
   if (!navigator.clipboard) return null;

@@ -22,7 +22,7 @@ function overview() {
       el("li", {}, el("b", {}, number), el("span", {}, what), more && el("small", {}, more)))),
     data.judgment?.level === "bad" && data.verdict.level !== "bad"
       ? el("p", { class: "next" }, "Next: ", el("a", { href: "#learn" }, "see what to record differently"))
-      : el("p", { class: "next" }, "Next: ", el("code", {}, data.verdict.next)));
+      : el("p", { class: "next" }, "Next: ", el("code", {}, unbroken(data.verdict.next))));
 }
 
 function duration(length) {

@@ -8,7 +8,7 @@ const METRICS = {
   shortest: { title: "Shortest", key: "length", sign: 1, odd: -1, badge: "short", text: (p) => seconds(episodes.length[p]) },
   longest: { title: "Longest", key: "length", sign: -1, odd: 1, badge: "long", text: (p) => seconds(episodes.length[p]) },
   still: { title: "Most still", key: "still", sign: -1, odd: 1, badge: "still",
-    text: (p) => `${percent(episodes.still[p])} of the time` },
+    text: (p) => `state and action rest ${percent(episodes.still[p])} of the time` },
   extreme: { title: "Most extreme", key: "extreme", sign: -1, odd: 1, badge: "extreme",
     text: (p) => `${short(episodes.extreme[p])}\u202fσ, ${peak("extreme", p)}` },
   jump: { title: "Largest jump", key: "jump", sign: -1, odd: 1, badge: "jumpy",
