@@ -84,7 +84,8 @@ def test_untrusted_text_stays_text(tmp_path: Path) -> None:
     assert {entry["code"] for entry in page.data["findings"]} == {EVIL, "frames_black", "tasks_missing"}
 
 
-def test_commands_to_paste_are_quoted(recorded: Path, tmp_path: Path) -> None:
+def test_commands_to_paste_are_quoted(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lewm_data.quality.assess.judge.MIN_MOTION_SECONDS", 0.0)
     root = shutil.copytree(recorded, tmp_path / "mine; rm -rf $HOME")
     data = Page(make_preview(str(root), tmp_path / "raw.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
     assert shlex.split(data["verdict"]["next"])[:4] == ["lewm-data", "convert", root.name, f"{root.name}-96.h5"]
@@ -291,7 +292,7 @@ def test_the_judgment_can_be_left_out(converted: Path, tmp_path: Path) -> None:
     assert Page(made.path).data["judgment"] is None
     assert made.to_dict()["judgment"] is None
     judged = make_preview(str(converted), tmp_path / "judged.html", PreviewConfig())
-    assert Page(judged.path).data["judgment"]["verdict"] == judged.to_dict()["judgment"] == "fixable"
+    assert Page(judged.path).data["judgment"]["verdict"] == judged.to_dict()["judgment"] == "record_again"
 
 
 def test_a_relative_folder_is_typed_as_it_was_given(
@@ -299,6 +300,7 @@ def test_a_relative_folder_is_typed_as_it_was_given(
 ) -> None:
     (tmp_path / "mine").symlink_to(recorded.parent)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lewm_data.quality.assess.judge.MIN_MOTION_SECONDS", 0.0)
     source = f"mine/{recorded.name}"
     data = Page(make_preview(source, tmp_path / "page.html", PreviewConfig(num_steps=1, frameskip=1)).path).data
     assert shlex.split(data["verdict"]["next"])[:3] == ["lewm-data", "convert", source]

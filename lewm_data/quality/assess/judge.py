@@ -11,7 +11,7 @@ from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.answers import Answers
 from lewm_data.quality.assess.assessment import AssessFinding, Assessment, Level
-from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
+from lewm_data.quality.assess.excitation import MAX_PREDICTABLE, distinct_steps
 from lewm_data.quality.assess.footage import Footage
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
 from lewm_data.quality.assess.idle import num_still, still_words
@@ -27,6 +27,12 @@ OFFSET_SHARE = 0.08
 REPEATED_SHARE = 0.1
 NOISE_RATIO = 1.1
 FEW_EPISODES = 5
+MIN_MOTION_SECONDS = 20.0
+"""Motion to train on, if one episode validates.
+
+Of four small models that trained on 18 s of a simulated arm, three were blind, on three episodes as on six. With 24 s
+or more, none was."""
+
 STILL_RISING = 0.05
 GOOD_SCORE = 0.3
 """More episodes are only asked for while the score still rises and is below this."""
@@ -218,13 +224,15 @@ def _about_episodes(footage: Footage, answers: Answers) -> Iterator[AssessFindin
     curve = answers.learning_curve
     rise = curve[-1][1] - curve[-2][1] if len(curve) > 1 else 0.0
     is_rising = rise >= STILL_RISING and curve[-1][1] < GOOD_SCORE
-    if footage.num_episodes < FEW_EPISODES or is_rising:
+    moving, enough = motion_to_train_on(footage, answers), MIN_MOTION_SECONDS
+    if footage.num_episodes < FEW_EPISODES or moving < enough or is_rising:
         still = f"; the score still rose by {rise:.2f} with the last quarter" if is_rising else ""
+        episodes = count_of(footage.num_episodes, "episode")
         yield AssessFinding(
             code="episodes_too_few",
-            found=f"{count_of(footage.num_episodes, 'episode')}{still}",
-            expected=f"at least {FEW_EPISODES}, and a score that has leveled off",
-            remedy="Record more episodes, as different from each other as your task allows.",
+            found=f"{episodes}, with {moving:.0f} s of motion to train on if one of them validates{still}",
+            expected=f"at least {FEW_EPISODES} episodes, {enough:.0f} s of motion, and a score that has leveled off",
+            remedy="Record more episodes, or longer ones, as different from each other as your task allows.",
         )
     if answers.near_duplicates:
         pairs = ", ".join(f"{a} and {b}" for a, b in answers.near_duplicates[:3])
@@ -236,6 +244,14 @@ def _about_episodes(footage: Footage, answers: Answers) -> Iterator[AssessFindin
             expected="episodes that differ",
             remedy="Leave the copies out with --episodes: on both sides of a split they would flatter validation.",
         )
+
+
+def motion_to_train_on(footage: Footage, answers: Answers) -> float:
+    """Seconds of motion, without copies of an episode, and without the mean episode, for validation."""
+    distinct = distinct_steps(footage, answers.near_duplicates)
+    num_episodes = len(np.unique(footage.episode[distinct]))
+    moving = (distinct & ~answers.idle.is_idle).sum() / footage.fps
+    return float(moving) * (num_episodes - 1) / max(1, num_episodes)
 
 
 def _numbers(footage: Footage, hit: NDArray[np.bool_]) -> tuple[int, ...]:

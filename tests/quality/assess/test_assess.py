@@ -231,9 +231,27 @@ def test_a_copy_among_other_episodes_adds_nothing() -> None:
     assert find_response(copied).following == pytest.approx(find_response(rest).following, abs=1e-3)
 
 
-def test_few_episodes_are_too_few(arm: Footage, answers: Answers) -> None:
-    few = replace(arm, numbers=arm.numbers[:2], cameras={})
-    assert codes(judge(few, answers, source="arm", frameskip=5)) == {"episodes_too_few"}
+def test_few_episodes_are_too_few() -> None:
+    found = assessed(make_arm(Arm(num_episodes=4)))
+    assert codes(found) == {"episodes_too_few"}
+    assert found.findings[0].found.startswith("4 episodes, with 22 s of motion to train on")
+
+
+def test_enough_episodes_with_little_motion_are_too_few() -> None:
+    short = assessed(replace(make_arm(Arm(num_episodes=7, length=60)), cameras={}))
+    assert codes(short) == {"episodes_too_few"}
+    [found] = short.findings
+    assert found.found == "7 episodes, with 18 s of motion to train on if one of them validates"
+    assert found.expected == "at least 5 episodes, 20 s of motion, and a score that has leveled off"
+    assert short.verdict == "record_again"
+
+
+def test_rest_and_copies_are_not_motion_to_train_on() -> None:
+    resting = make_arm(Arm(num_episodes=6, length=60, head=60))  # 5 x 3 s of motion, and as much rest
+    copied = with_copy(make_arm(Arm(num_episodes=5, length=90)), 0, 3)  # 3 x 4.5 s, and a copy
+    for footage, seconds in ((resting, 15), (copied, 13.5)):
+        [found] = [f.found for f in assessed(footage).findings if f.code == "episodes_too_few"]
+        assert int(found.split("with ")[1].split(" s ")[0]) == pytest.approx(seconds, abs=1)
 
 
 def test_without_enough_evidence_there_is_no_number(arm: Footage) -> None:
