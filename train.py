@@ -201,9 +201,10 @@ def main() -> int:
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
     try:
         cli = make_cli()
-        for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Diagnostics):
-                callback.command = command_line(sys.argv)
+        callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
+        diagnostics = [callback for callback in callbacks if isinstance(callback, Diagnostics)]
+        for callback in diagnostics:
+            callback.command = command_line(sys.argv)
         ckpt_path = checkpoint_to_continue(cli)
         try:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path)
@@ -213,6 +214,8 @@ def main() -> int:
         ):  # Lightning raises these after Ctrl-C and SIGTERM, when callbacks are done
             if not cli.trainer.interrupted:
                 raise
+            for callback in diagnostics:
+                callback.print_verdict(cli.trainer)
             saved = getattr(cli.trainer.checkpoint_callback, "last_model_path", "")
             rest = f" and saved in {saved}. To continue, add --ckpt_path last to the command." if saved else "."
             if cli.trainer.is_global_zero:

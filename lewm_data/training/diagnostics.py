@@ -10,24 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from lewm_data.errors import redact
 from lewm_data.format.schema import STATE
-from lewm_data.training.diagnosis import Diagnosis, effective_rank, ridge_r2
-from lewm_data.training.latents import (
-    Anchors,
-    EpisodeLatents,
-    Predictor,
-    cut_anchors,
-    encode_episodes,
-    errors,
-    moving_state,
-    plan_ranks,
-    roll_out,
-)
+from lewm_data.training.diagnosis import Diagnosis
+from lewm_data.training.latents import cut_anchors, encode_episodes, moving_state
+from lewm_data.training.measure import diagnose
 from lewm_data.training.verdict import Run, cautions, judge, next_steps
 
 if TYPE_CHECKING:
@@ -160,7 +149,12 @@ class Diagnostics(lightning.Callback):
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Prints the verdict, when the progress bar is gone."""
-        if stage == "fit" and self.diagnosis is not None and self._run is not None and trainer.is_global_zero:
+        if stage == "fit":
+            self.print_verdict(trainer)
+
+    def print_verdict(self, trainer: lightning.Trainer) -> None:
+        """Prints the latest verdict, cautions, and what to do next, once. Lightning has no teardown after Ctrl-C."""
+        if self.diagnosis is not None and self._run is not None and trainer.is_global_zero:
             console = Console()
             lines = [judge(self.diagnosis, is_over=self._run.is_over).sentence, *cautions(self.diagnosis, self._run)]
             lines.append(f"See {self._folder(trainer) / 'diagnostics.png'}")
@@ -170,6 +164,7 @@ class Diagnostics(lightning.Callback):
                 lines += [f"  # {step.why}", *([f"  {step.command}"] if step.command else [])]
             for line in lines:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._run = None
 
     def _folder(self, trainer: lightning.Trainer) -> Path:
         return self.dirpath or Path(trainer.default_root_dir)
@@ -247,65 +242,3 @@ def _run_of(
         history=tuple(history),
         command=command,
     )
-
-
-def diagnose(
-    module: Predictor,
-    train: list[EpisodeLatents],
-    val: list[EpisodeLatents],
-    anchors: Anchors,
-    *,
-    plan_horizon: int = 5,
-    state_names: tuple[str, ...] = (),
-    moving: NDArray[np.bool_] | None = None,
-    random: np.random.Generator,
-) -> Diagnosis:
-    """Measures a model on encoded episodes.
-
-    Args:
-        module: In evaluation mode.
-        train: Training episodes.
-        val: Validation episodes.
-        anchors: Cut from the validation episodes.
-        plan_horizon: Kept frames to the goal of a plan; fewer if no episode is long enough.
-        state_names: Names of the state's dimensions; numbers if there are none.
-        moving: (S,) which dimensions of the state move; None for all. The probe leaves the others out.
-        random: Chooses actions from elsewhere.
-
-    Returns:
-        The diagnosis.
-    """
-    horizon = anchors.futures.shape[1]
-    train_latents, train_states, val_latents, val_states = (
-        torch.cat([getattr(episode, name) for episode in side]).numpy()
-        for side in (train, val)
-        for name in ("latents", "states")
-    )
-    others = torch.from_numpy(random.permutation(len(anchors.history)))
-    width = val_states.shape[1]
-    r2 = ridge_r2(train_latents, train_states, val_latents, val_states) if width else np.empty(0)
-    copy_errors = _errors(anchors.history[:, -1:], anchors)
-    reach = min(plan_horizon, sum(map(math.isfinite, copy_errors)))
-    ranks = plan_ranks(module, anchors, horizon=reach, random=random) if reach else np.empty(0)
-    return Diagnosis(
-        num_episodes=len(val),
-        num_anchors=len(anchors.history),
-        model_errors=_errors(roll_out(module, anchors.history, anchors.actions, horizon=horizon), anchors),
-        copy_errors=copy_errors,
-        mean_errors=_errors(torch.from_numpy(train_latents.mean(axis=0)), anchors),
-        shuffled_errors=_errors(roll_out(module, anchors.history, anchors.actions[others], horizon=horizon), anchors),
-        plan_horizon=reach,
-        plan_ranks=_numbers(ranks),
-        effective_rank=effective_rank(val_latents),
-        variances=_numbers(val_latents.astype(np.float64).var(axis=0)),
-        probe_r2=_numbers(r2 if moving is None else np.where(moving, r2, np.nan)) if width else (),
-        state_names=state_names if len(state_names) == width else tuple(str(number) for number in range(width)),
-    )
-
-
-def _errors(predicted: torch.Tensor, anchors: Anchors) -> tuple[float, ...]:
-    return _numbers(errors(predicted, anchors.futures)) if len(anchors.history) else ()
-
-
-def _numbers(values: NDArray[np.floating[Any]]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

@@ -145,11 +145,14 @@ def next_steps(diagnosis: Diagnosis, run: Run) -> tuple[NextStep, ...]:
     if not run.is_over:
         return ()
     assess = NextStep("See what the recording can teach", f"lewm-data assess {shlex.quote(run.data)}")
-    if diagnosis.is_collapsed:
-        return _again(run, "Start again", {"--model.sigreg_weight": f"{2 * run.sigreg_weight:.2g}"}), assess
     steps = []
     end = {"--trainer.max_epochs": str(2 * run.max_epochs)} if run.max_epochs else {}
     train_on = {"--ckpt_path": "last"} | (end or {"--trainer.max_steps": str(2 * run.max_steps)})
+    short = _again(run, "Training was short, so train on", train_on)
+    if diagnosis.is_collapsed:
+        weight = {"--model.sigreg_weight": f"{2 * run.sigreg_weight:.2g}"}
+        again = _again(run, "Start again with a stronger pull against collapse", weight)
+        return (short if run.step < FEW_STEPS else again), assess
     blindness = [value for _, value in run.history]
     if len(blindness) > 1 and blindness[-1] > _OVERFITS * min(blindness):
         step, best = min(run.history, key=lambda entry: entry[1])
@@ -161,7 +164,7 @@ def next_steps(diagnosis: Diagnosis, run: Run) -> tuple[NextStep, ...]:
             fall = "blindness falls"
         steps.append(_again(run, f"It still gets better ({fall}), so train on", train_on))
     elif run.step < FEW_STEPS:
-        steps.append(_again(run, "Training was short, so train on", train_on))
+        steps.append(short)
     shares = diagnosis.error_shares()
     if shares and shares[0] > NEARLY_BLIND and any(share < NEARLY_BLIND for share in shares):
         skip = {"--data.frameskip": str(2 * run.frameskip)}
@@ -183,7 +186,7 @@ def _again(run: Run, why: str, flags: Mapping[str, str]) -> NextStep:
     """The command of the run, with other flags; only the flags if the command is unknown."""
     added = " ".join(f"{name} {shlex.quote(value)}" for name, value in flags.items())
     if not run.command:
-        return NextStep(f"{why} with {added}")
+        return NextStep(f"{why}: add {added}")
     kept: list[str] = []
     is_value_dropped = False
     for word in run.command:

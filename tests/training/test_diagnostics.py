@@ -109,8 +109,9 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, capsys: pytest.Capture
         assert line in printed
     assert written["next_steps"]
     for step in written["next_steps"]:
-        assert all(f"  {part.removesuffix('.')}\n" in printed.replace("# ", "") for part in step.split(": "))
+        assert all(part.removesuffix(".") in printed for part in step.split(": "))
     assert "Caution: only 2 steps so far" in printed
+    assert printed.count("diagnostics.png") == 1
     png = (tmp_path / "diagnostics.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))

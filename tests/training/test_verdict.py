@@ -120,17 +120,26 @@ def history(*blindness: float) -> tuple[tuple[int, float], ...]:
         (
             {},
             {"history": history(0.9, 0.7)},
-            "It still gets better (blindness 0.90, then 0.70), so train on with --ckpt_path last --trainer.max_",
+            "It still gets better (blindness 0.90, then 0.70), so train on: add --ckpt_path last --trainer.max_",
         ),
         ({}, {"history": history(0.9, 0.7), "max_epochs": 10}, "--ckpt_path last --trainer.max_epochs 20"),
         (
             {},
             {"step": 200, "max_steps": 200, "history": history(0.7)},
-            "Training was short, so train on with --ckpt_path",
+            "Training was short, so train on: add --ckpt_path",
         ),
         ({}, {"history": history(0.6, 0.5, 0.7)}, r"It was better after 1,000 steps (blindness 0.50), so it overfits."),
-        ({"effective_rank": 1.0}, {}, "Start again with --model.sigreg_weight 0.18."),
-        ({"model_errors": (1.1, 0.6)}, {}, "so start again with --data.frameskip 10"),
+        (
+            {"effective_rank": 1.0},
+            {},
+            "Start again with a stronger pull against collapse: add --model.sigreg_weight 0.18.",
+        ),
+        (
+            {"effective_rank": 1.0},
+            {"step": 100, "max_steps": 100},
+            "Training was short, so train on: add --ckpt_path last",
+        ),
+        ({"model_errors": (1.1, 0.6)}, {}, "so start again: add --data.frameskip 10"),
         ({"shuffled_errors": (0.41, 0.61)}, {}, "lewm-data assess 'my arm.h5'"),
         (
             {"model_errors": (1.1, 1.6)},
@@ -156,7 +165,7 @@ def test_a_next_step_is_the_command_of_the_run_with_other_flags() -> None:
 
 def test_a_good_model_whose_loss_has_settled_is_exported() -> None:
     [step] = next_steps(diagnosis(), run(history=history(0.5, 0.4, 0.4)))
-    assert str(step) == "Export it for a planner with --ckpt_path last --export 'my arm-model'."
+    assert str(step) == "Export it for a planner: add --ckpt_path last --export 'my arm-model'."
     exported = "python", "train.py", "--export=here"
     assert next_steps(diagnosis(), run(history=history(0.5, 0.4, 0.4), command=exported)) == ()
 
