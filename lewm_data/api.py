@@ -25,7 +25,7 @@ from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError, redact
 from lewm_data.findings import DirtyEpisodePolicy, advised_policy
 from lewm_data.loading.remote.config import RemoteConfig
-from lewm_data.paths import is_address, local_path
+from lewm_data.paths import is_address, local_path, png_path
 from lewm_data.resources import Progress, available_memory_bytes, silent
 from lewm_data.results import InspectResult, MergeResult, VerifyResult
 
@@ -260,12 +260,12 @@ def assess(
 
     settled = merged_config(AssessConfig, config, settings)
     name = source_of(source)
-    picture = None if png is None else local_path(png, "png")
+    picture = None if png is None else png_path(png)
     if picture is not None:
         check_output(picture, overwrite=overwrite)
-    footage, policy = _footage(name, settled, progress)
+    footage, policy, origin = _footage(name, settled, progress)
     result = judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip, policy=policy)
-    result = dataclasses.replace(result, next_steps=with_settings(result.next_steps, settled))
+    result = dataclasses.replace(result, next_steps=with_settings(result.next_steps, settled, source=origin))
     if picture is not None:
         from lewm_data.viewing.judgment_picture import write_judgment
 
@@ -273,15 +273,16 @@ def assess(
     return result
 
 
-def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Footage, DirtyEpisodePolicy | None]:
-    """Reads a converted file or a dataset as small arrays; and says which policy a conversion of it needs."""
+def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Footage, DirtyEpisodePolicy | None, str]:
+    """Reads a recording as small arrays; with the policy that a conversion needs, and what to convert."""
     from lewm_data.quality.assess import reading
 
     if is_address(source) or Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
         from lewm_data.loading.data_files import local_copy
 
         with local_copy(source, progress=progress) as copy:
-            return reading.read_converted(copy, camera=config.camera, progress=progress), None
+            footage = reading.read_converted(copy, camera=config.camera, progress=progress)
+            return footage, *reading.conversion_of(copy)
     settings = shared_settings(ConvertConfig, dataclasses.asdict(config), dirty_episode_policy="keep")
     inspection = inspect_source(source, settings, any_camera=True, progress=progress)
     if inspection.dataset is None:
@@ -295,4 +296,4 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Foo
         skip=inspection.decision.dropped,
         progress=progress,
     )
-    return footage, advised_policy(inspection.report.findings, len(inspection.dataset.episodes))
+    return footage, advised_policy(inspection.report.findings, len(inspection.dataset.episodes)), source

@@ -57,6 +57,18 @@ def local_path(place: str | os.PathLike[str], name: str) -> Path:
     return expand(place)
 
 
+def png_path(place: str | os.PathLike[str]) -> Path:
+    """The local path of a picture to write.
+
+    Raises:
+        UsageError: It is an address, or its ending is not that of a PNG.
+    """
+    path = local_path(place, "png")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: the picture is a PNG. Choose a name that ends in .png.")
+    return path
+
+
 def is_file(path: Path) -> bool:
     """Whether there is a regular file.
 

@@ -147,7 +147,7 @@ def next_steps(diagnosis: Diagnosis, run: Run) -> tuple[NextStep, ...]:
     assess = NextStep("See what the recording can teach", f"lewm-data assess {shlex.quote(run.data)}")
     steps = []
     end = {"--trainer.max_epochs": str(2 * run.max_epochs)} if run.max_epochs else {}
-    train_on = {"--ckpt_path": "last"} | (end or {"--trainer.max_steps": str(2 * run.max_steps)})
+    train_on = {"--ckpt_path": "last"} | (end or {"--trainer.max_steps": str(2 * max(run.max_steps, FEW_STEPS))})
     short = _again(run, "Training was short, so train on", train_on)
     if diagnosis.is_collapsed:
         weight = {"--model.sigreg_weight": f"{2 * run.sigreg_weight:.2g}"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from lewm_data.notation import count_of
@@ -15,6 +14,7 @@ from lewm_data.quality.assess.frameskip import MAX_COPY_R2
 from lewm_data.quality.assess.idle import num_still, still_words
 from lewm_data.quality.assess.next_steps import LAG_FRAMES
 from lewm_data.quality.assess.visibility import BLIND, SEES
+from lewm_data.viewing.card import Card, Gauge
 
 Level = Literal["good", "fair", "bad"]
 
@@ -24,48 +24,6 @@ CANNOT_TELL = "cannot tell"
 
 _MAX_LAG = 4.0
 _MAX_JOINTS = 12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gauge:
-    """One line of a card: a label, a value on the card's scale, and the value in words.
-
-    Attributes:
-        label: What was measured.
-        text: The value in words.
-        value: Its place on the card's scale; None if it is unknown.
-        low: Lower end of its interval; None without one.
-        high: Upper end.
-    """
-
-    label: str
-    text: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Card:
-    """One question.
-
-    Attributes:
-        question: The question.
-        answer: The answer in a few words.
-        codes: Codes of the findings that belong to it; without one of them, nothing is wrong.
-        gauges: The numbers behind the answer.
-        scale: The smallest and largest value that the gauges can show; None: there is nothing to draw.
-        mark: The place on the scale that separates good from bad; None without one.
-        note: How to read it.
-    """
-
-    question: str
-    answer: str
-    codes: tuple[str, ...]
-    gauges: tuple[Gauge, ...] = ()
-    scale: tuple[float, float] | None = None
-    mark: float | None = None
-    note: str = ""
 
 
 def cards(assessment: Assessment) -> list[Card]:
@@ -149,7 +107,7 @@ def _visibility(cameras: dict[str, CameraAnswers]) -> Card:
         words = CANNOT_TELL
         if seen.score is not None:
             words = "sees" if seen.score >= SEES else "blind" if seen.score <= BLIND else CANNOT_TELL
-            words = f"{seen.score:.2f} above chance: {words}"
+            words = f"{max(0.0, seen.score):.2f} above chance: {words}"
         gauges.append(Gauge(label=name, text=words, value=seen.score))
     scores = [camera.visibility.score for camera in cameras.values()]
     seeing = sum(score is not None and score >= SEES for score in scores)

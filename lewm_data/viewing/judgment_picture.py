@@ -12,8 +12,9 @@ from lewm_data.drawing import ACCENT, CARD, INK, LEVELS, LINE, PAPER, QUIET, SOF
 from lewm_data.format.writer import replace_durably
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.assessment import Assessment
+from lewm_data.viewing.card import Card, Gauge
 from lewm_data.viewing.judgment import LEVELS as LEVEL_OF
-from lewm_data.viewing.judgment import Card, Gauge, cards, commands_title, findings_title, is_flawed
+from lewm_data.viewing.judgment import cards, commands_title, findings_title, is_flawed
 
 _WIDTH, _MARGIN, _GAP, _PADDING = 1400, 36, 18, 18
 _MAX_HEIGHT = 8000

@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 import lewm_data
 from lewm_data.config import PreviewConfig
 from lewm_data.conversion.watchdog import raise_if_interrupted
-from lewm_data.errors import LewmDataError
-from lewm_data.findings import advised_policy
 from lewm_data.format.schema import ACTION, DONE, PIXELS, STATE, pixels_column
 from lewm_data.notation import parse_episodes
-from lewm_data.quality.assess.answers import answer
-from lewm_data.quality.assess.judge import judge
 from lewm_data.resources import Progress, silent
-from lewm_data.viewing.judgment import judgment
+from lewm_data.viewing.advice import judge_recording, verdict_with_advice
 from lewm_data.viewing.metrics import ODD_SCORE, odd
-from lewm_data.viewing.recording import Recording, verdict
+from lewm_data.viewing.recording import Recording
 from lewm_data.viewing.split import split_table
 from lewm_data.viewing.strips import (
     MAX_PICTURE_BYTES,
@@ -36,9 +32,6 @@ from lewm_data.viewing.strips import (
     thinned,
 )
 from lewm_data.viewing.survey import Survey, survey
-
-MAX_JUDGED_FRAMES = 9_000
-"""Frames that the judgment looks at, over all cameras: about half a minute."""
 
 MAX_DIMENSIONS = 64
 """Dimensions of a column that are shown."""
@@ -101,13 +94,13 @@ def summarize(
         raise_if_interrupted()
         details[str(position)] = _episode_detail(recording, surveyed, position, shape, marks.get(position, []), book)
         progress("pictures", done + 1, len(shown))
-    judged = _judge(recording, config, progress) if config.assess else None
+    judged = judge_recording(recording, config, progress) if config.assess else None
     findings = sorted(recording.findings, key=lambda found: found.severity != "error")
     data = {
         "version": lewm_data.__version__,
         "name": recording.name,
         "isConverted": recording.is_converted,
-        "verdict": _verdict(recording, judged),
+        "verdict": verdict_with_advice(recording, judged),
         "judgment": judged,
         "facts": recording.facts,
         "fps": recording.fps,
@@ -129,42 +122,6 @@ def summarize(
         "oddScore": ODD_SCORE,
     }
     return Preview(data=data, pictures=book.pictures)
-
-
-def _verdict(recording: Recording, judged: dict[str, Any] | None) -> dict[str, Any]:
-    """The verdict on the findings. What to type next depends on the judgment, too, where there is one."""
-    found = verdict(recording)
-    if judged is None or (recording.is_converted and judged["level"] == "good"):
-        return found._asdict()
-    can_be_converted = not recording.refused or advised_policy(recording.findings, len(recording.numbers)) is not None
-    if judged["nextSteps"] and can_be_converted:
-        found = found._replace(next=judged["nextSteps"][0]["line"])
-    elif found.level != "bad" and not recording.is_converted:
-        found = found._replace(next="")
-    return found._asdict()
-
-
-def _judge(recording: Recording, config: PreviewConfig, progress: Progress) -> dict[str, Any] | None:
-    """Whether a world model will learn from the recording; None if it cannot be read, or not without a download."""
-
-    def interruptible(what: str, done: int, total: int) -> None:
-        raise_if_interrupted()
-        progress(what, done, total)
-
-    try:
-        footage = recording.footage(MAX_JUDGED_FRAMES, interruptible)
-    except LewmDataError:  # the findings and the episodes say what is wrong with it
-        return None
-    if footage is None:
-        return None
-    assessment = judge(
-        footage,
-        answer(footage, interruptible),
-        source=recording.handle,
-        frameskip=config.frameskip,
-        policy=advised_policy(recording.findings, len(recording.numbers)) if recording.refused else None,
-    )
-    return judgment(assessment, total_episodes=len(recording.numbers))
 
 
 def episode_table(recording: Recording, surveyed: Survey) -> dict[str, list[Any]]:

@@ -89,3 +89,6 @@ def test_the_judgment_can_be_a_picture(recorded: Path, tmp_path: Path, capsys: p
     assert status == 2
     assert "exists already" in err
     assert run(*arguments, "--overwrite", capsys=capsys)[0] == 0
+    status, _, err = run(*arguments[:-1], tmp_path / "judgment.jpg", capsys=capsys)
+    assert status == 2
+    assert "Choose a name that ends in .png." in err

@@ -16,7 +16,8 @@ from lewm_data.quality.assess.assessment import Assessment, NextStep
 from lewm_data.quality.assess.response import JointResponse
 from lewm_data.quality.assess.visibility import UNKNOWN as NOT_SEEN
 from lewm_data.quality.assess.visibility import Visibility
-from lewm_data.viewing.judgment import Card, cards, judgment
+from lewm_data.viewing.card import Card
+from lewm_data.viewing.judgment import cards, judgment
 from lewm_data.viewing.judgment_picture import judgment_picture, write_judgment
 from tests.viewing.judgments import SEEN, UNKNOWN_CAMERA, UNSEEN, camera, finding, make_judgment
 from tests.viewing.pages import EVIL

@@ -329,7 +329,9 @@ def test_commands_break_between_words_and_are_copied_whole(
 ) -> None:
     line = "lewm-data convert recording recording-96.h5 --image_size 96 --dirty_episode_policy keep --shift top=+1"
     judged = judgment(make_judgment(findings=(finding("camera_lag", "top"),)), total_episodes=4)
-    monkeypatch.setattr(summary, "_judge", lambda *_: judged | {"nextSteps": [{"line": line, "purpose": "convert it"}]})
+    monkeypatch.setattr(
+        summary, "judge_recording", lambda *_: judged | {"nextSteps": [{"line": line, "purpose": "convert it"}]}
+    )
     coded(folder / "commands.h5", (25, 28))
     page = visit(make_preview(str(folder / "commands.h5"), folder / "commands.html", PreviewConfig()).path, **PHONE)
     command = page.locator("#learn .commands code")

@@ -316,7 +316,7 @@ def test_a_dataset_whose_errors_can_be_left_out_is_converted_as_its_judgment_say
     recorded: Path, copy_of: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = judgment(make_judgment(), total_episodes=4)
-    monkeypatch.setattr(summary, "_judge", lambda *_: judged)
+    monkeypatch.setattr(summary, "judge_recording", lambda *_: judged)
     root = copy_of(recorded)
     spoil.value("action", 13, [np.nan] * 6, episode=3)(root)
     config = PreviewConfig(num_steps=1, frameskip=1, max_episodes=1)

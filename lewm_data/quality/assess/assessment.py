@@ -173,7 +173,7 @@ def _sight_words(score: float | None) -> str:
     if score >= SEES:
         return f"shows the robot (score {score:.2f} of 1)"
     sees = "does not show" if score <= BLIND else "cannot tell whether it shows"
-    return f"{sees} the robot (score {score:.2f}; {SEES:g} is enough)"
+    return f"{sees} the robot (score {max(0.0, score):.2f}; {SEES:g} is enough)"
 
 
 def _response_words(response: Response) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from lewm_data.config import AssessConfig
 from lewm_data.findings import DirtyEpisodePolicy
@@ -20,6 +20,8 @@ LAPTOP_SIZE = 96
 GPU_SIZE = 224
 """Height and width of the frames that ``configs/so101.yaml`` trains on."""
 
+_UNKNOWN_SOURCE = "DATASET"
+_OUTPUT = "OUTPUT.h5"
 _MAX_LAPTOP_SIZE = 128
 """Larger frames train slowly without a GPU."""
 
@@ -71,10 +73,10 @@ def next_steps(
     elif corrections:
         size = [] if frame_height in (None, GPU_SIZE) else [f"--image_size {frame_height}"]
         yield NextStep(
-            " ".join(["lewm-data convert DATASET OUTPUT.h5", *size, *flags]),
+            " ".join([f"lewm-data convert {_UNKNOWN_SOURCE} {_OUTPUT}", *size, *flags]),
             "convert its dataset again, with the settings of this file and these",
         )
-        yield _training("OUTPUT.h5", answers, frame_height)
+        yield _training(_OUTPUT, answers, frame_height)
     else:
         yield _training(quoted, answers, frame_height)
 
@@ -89,14 +91,30 @@ def _training(data: str, answers: Answers, frame_height: int | None) -> NextStep
     return NextStep(line + (f" --data.frameskip {skip}" if skip else ""), purpose)
 
 
-def with_settings(steps: Iterable[NextStep], config: AssessConfig) -> tuple[NextStep, ...]:
-    """The same commands, with the columns, episodes, camera and frameskip that the recording was judged with."""
+def source_of_file(names: Sequence[str]) -> str:
+    """What to convert again, as far as a converted file knows: a repo id, or the name of a folder somewhere."""
+    if len(set(names)) != 1:
+        return _UNKNOWN_SOURCE
+    return names[0] if "/" in names[0] else f"path/to/{names[0]}"
+
+
+def with_settings(
+    steps: Iterable[NextStep], config: AssessConfig, *, source: str = _UNKNOWN_SOURCE
+) -> tuple[NextStep, ...]:
+    """The same commands, with the columns, episodes, camera and frameskip that the recording was judged with.
+
+    Args:
+        steps: The commands.
+        config: The settings of the judgment.
+        source: What a converted file was made from; see ``source_of_file``.
+    """
     names = ("camera", "episodes", "action", "state", "revision")
     convert = {f"--{name}": value for name in names if (value := getattr(config, name)) is not None}
     train = {"--data.frameskip": str(config.frameskip)} if config.frameskip != AssessConfig().frameskip else {}
     settled = []
     for line, purpose in steps:
         flags = convert if line.startswith("lewm-data convert ") else train if line.startswith("python ") else {}
+        line = line.replace(f" {_UNKNOWN_SOURCE} ", f" {shlex.quote(source)} ")
         more = [f"{flag} {shlex.quote(value)}" for flag, value in flags.items() if f" {flag} " not in line]
         settled.append(NextStep(" ".join([line, *more]), purpose))
     return tuple(settled)

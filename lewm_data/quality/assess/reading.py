@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_data.errors import SourceError, UsageError
+from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.format.data_file import LocalFile
 from lewm_data.format.hdf5 import open_file
 from lewm_data.format.header import FileHeader
 from lewm_data.format.schema import ACTION, EP_LEN, EP_OFFSET, STATE, camera_name, is_pixels
 from lewm_data.format.virtual import check_shards
 from lewm_data.quality.assess.footage import DECODED_SIZE, Footage, TrackBuilder
+from lewm_data.quality.assess.next_steps import source_of_file
 from lewm_data.resources import Progress, silent
 from lewm_data.source.decode import DecodedFrame, DecodeJob, Decoder
 from lewm_data.source.episodes import EpisodeReader, Report
@@ -205,6 +207,19 @@ def read_converted(
             cameras={name: builders[column].track(start) for column, name in columns.items()},
             frame_height=header.image_height,
         )
+
+
+def conversion_of(path: Path) -> tuple[DirtyEpisodePolicy | None, str]:
+    """How a converted file was made: its dirty-episode policy, None for the default; and of what.
+
+    Args:
+        path: The file.
+    """
+    with open_file(path) as file:
+        header = FileHeader.from_attributes(file.attrs, path=str(path))
+    policies: tuple[DirtyEpisodePolicy, ...] = ("skip", "keep")
+    policy = next((choice for choice in policies if choice == header.dirty_episode_policy), None)
+    return policy, source_of_file([record.repo_id for record in header.sources])
 
 
 def _frames(decoder: Decoder, job: DecodeJob, scaler: Scaler, out: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -8,7 +8,7 @@ import pytest
 
 from lewm_data.config import AssessConfig
 from lewm_data.quality.assess.assessment import NextStep
-from lewm_data.quality.assess.next_steps import next_steps, with_settings
+from lewm_data.quality.assess.next_steps import next_steps, source_of_file, with_settings
 from tests.viewing.judgments import IN_STEP, LATE, camera, make_judgment
 
 TRAIN = "python train.py --config configs/{}.yaml --data.h5_path {}"
@@ -62,3 +62,15 @@ def test_the_settings_of_the_judgment_are_in_its_commands() -> None:
         "lewm-data preview arm preview.html",
     ]
     assert with_settings(steps, AssessConfig()) == tuple(steps)
+
+
+def test_a_file_names_the_dataset_to_convert_again() -> None:
+    step = NextStep("lewm-data convert DATASET OUTPUT.h5 --trim_idle", "")
+    for names, expected in (
+        (["me/arm", "me/arm"], "me/arm"),
+        (["my arm"], "'path/to/my arm'"),
+        (["me/arm", "me/leg"], "DATASET"),
+        ([], "DATASET"),
+    ):
+        [settled] = with_settings([step], AssessConfig(), source=source_of_file(names))
+        assert settled.line == f"lewm-data convert {expected} OUTPUT.h5 --trim_idle"
