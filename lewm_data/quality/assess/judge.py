@@ -30,8 +30,9 @@ FEW_EPISODES = 5
 MIN_MOTION_SECONDS = 20.0
 """Motion to train on, if one episode validates.
 
-Of four small models that trained on 18 s of a simulated arm, three were blind, on three episodes as on six. With 24 s
-or more, none was."""
+Of five small models that trained on 18 s of a simulated arm, four were blind, on three episodes as on six or twelve.
+With 24 s or more at the same speed, none was (docs/assess.md).
+"""
 
 STILL_RISING = 0.05
 GOOD_SCORE = 0.3
