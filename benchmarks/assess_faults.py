@@ -5,7 +5,7 @@ dataset, with other episodes, cut at both ends, under another light, with more n
 if it is named; a shift, if it is measured within 0.3 frames. "Cannot tell" is counted by itself. A false alarm is a
 finding that neither the fault nor the unspoiled recording of the same seed explains.
 
-    python -m benchmarks.assess_faults                            the arm, 20 seeds
+    python -m benchmarks.assess_faults                            the arm, 20 seeds: an hour of one core
     python -m benchmarks.assess_faults --recordings FOLDER ...    datasets, too
     python -m benchmarks.assess_faults --quick                    shows that it works
 """
@@ -13,8 +13,7 @@ finding that neither the fault nor the unspoiled recording of the same seed expl
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import replace
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,14 @@ from benchmarks.harness import log
 from benchmarks.runner import Benchmark, Option
 from lewm_data.config import ConvertConfig
 from lewm_data.conversion.inspect import inspect_source
-from lewm_data.quality.assess.answers import answer, look_through, still_dimensions
+from lewm_data.quality.assess.answers import answer
 from lewm_data.quality.assess.assessment import Assessment
-from lewm_data.quality.assess.excitation import find_excitation, near_duplicates
 from lewm_data.quality.assess.footage import Footage
-from lewm_data.quality.assess.idle import find_idle
 from lewm_data.quality.assess.judge import judge
-from lewm_data.quality.assess.lag import find_lag
 from lewm_data.quality.assess.reading import read_dataset
-from lewm_data.quality.assess.response import find_response
-from lewm_data.quality.assess.visibility import look
 
 ARM = "drawn arm"
+FRAMESKIP = 5
 
 OPTIONS = {
     "seeds": Option("seeds of the drawn arm", 1, 20, 20),
@@ -46,27 +41,105 @@ OPTIONS = {
     "recordings": Option("dataset folders", (), (), (), type=str),
     "all_cameras": Option("1: through each camera; 0: through the first one of each dataset", 0),
     "only": Option("faults whose name holds this", ""),
+    "processes": Option("recordings assessed at the same time", 1),
 }
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Spoils and assesses every recording."""
-    rows: list[dict[str, Any]] = []
-    arm_seeds, seeds = (
-        range(options.first_seed, options.first_seed + number) for number in (options.seeds, options.recorded_seeds)
-    )
     recorded = {Path(folder).name: _read(folder) for folder in options.recordings}
-    other = next((tracked(footage, next(iter(footage.cameras))) for footage in recorded.values()), None)
-    made_for_it = [*faults(other, is_in_step=True), *joint_faults(), *_arm_faults()]
-    if arm_seeds:
-        rows += _measured(ARM, [_arm(seed) for seed in arm_seeds], made_for_it, options)
-    for name, footage in recorded.items():
-        for camera in list(footage.cameras)[: None if options.all_cameras else 1]:
-            one = tracked(footage, camera)
-            made = [varied(one, np.random.default_rng(seed)) for seed in seeds]
-            others = next((tracked(f, next(iter(f.cameras))) for n, f in recorded.items() if n != name), None)
-            rows += _measured(f"{name}, {camera}", made, faults(others, is_in_step=False), options)
+    seeds = range(options.first_seed, options.first_seed + options.recorded_seeds)
+    jobs: list[tuple[str, str | None, int]] = [
+        (name, camera, seed)
+        for name, footage in recorded.items()
+        for camera in list(footage.cameras)[: None if options.all_cameras else 1]
+        for seed in seeds
+    ]
+    jobs += [(ARM, None, seed) for seed in range(options.first_seed, options.first_seed + options.seeds)]
+    context = multiprocessing.get_context("forkserver")
+    with context.Pool(options.processes, initializer=_share, initargs=(recorded, options.only)) as pool:
+        judged = []
+        for (name, _, seed), one in zip(jobs, pool.imap(_judge_job, jobs), strict=True):
+            log(
+                f"{name}, seed {seed}: "
+                + ", ".join(row["fault"] for row in one[1:] if not row["found"] or row["alarm"])
+            )
+            judged.append(one)
+    rows: list[dict[str, Any]] = []
+    titles = [ARM if camera is None else f"{name}, {camera}" for name, camera, _ in jobs]
+    for title in sorted(set(titles), key=lambda title: (title != ARM, titles.index(title))):
+        rows += _rows(title, [one for own, one in zip(titles, judged, strict=True) if own == title])
     return {"first_seed": options.first_seed, "rows": rows}
+
+
+_shared: dict[str, Any] = {}
+
+
+def _share(recorded: dict[str, Footage], only: str) -> None:
+    """Gives a process what its jobs have in common."""
+    _shared.update(recorded=recorded, only=only)
+
+
+def _judge_job(job: tuple[str, str | None, int]) -> list[dict[str, Any]]:
+    """Assesses one recording without a fault, and with each."""
+    name, camera, seed = job
+    recorded: dict[str, Footage] = _shared["recorded"]
+    other = next((tracked(f, next(iter(f.cameras))) for n, f in recorded.items() if n != name), None)
+    if camera is None:
+        clean, found = _arm(seed), [*faults(other, is_in_step=True), *joint_faults(), *_arm_faults()]
+    else:
+        clean = varied(tracked(recorded[name], camera), np.random.default_rng(seed))
+        found = faults(other, is_in_step=False)
+    before = _assess(clean)
+    results: list[dict[str, Any]] = [
+        {"fault": None, "codes": sorted(codes(before)), "lag": lag_of(before), "score": before.score}
+    ]
+    for fault in found:
+        if _shared["only"] not in fault.name:
+            continue
+        judged = _assess(fault.spoil(clean, np.random.default_rng([seed, 2])))
+        is_found = fault.is_found(judged, before)
+        results.append(
+            {
+                "fault": fault.name,
+                "found": is_found,
+                "undecided": not is_found and fault.is_undecided(judged),
+                "lag": lag_of(judged),
+                "alarm": sorted(codes(judged) - codes(before) - fault.allowed),
+            }
+        )
+    return results
+
+
+def _rows(title: str, judged: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One row for the unspoiled recordings, and one for each fault."""
+    clean = [one[0] for one in judged]
+    listed = sorted({code for one in clean for code in one["codes"]})
+    rows: list[dict[str, Any]] = [
+        {
+            "recording": title,
+            "fault": None,
+            "seeds": len(clean),
+            "codes": {code: sum(code in one["codes"] for one in clean) for code in listed},
+            "lags": [one["lag"] for one in clean],
+            "scores": [one["score"] for one in clean],
+        }
+    ]
+    for of_fault in zip(*(one[1:] for one in judged), strict=True):
+        alarms = [one["alarm"] for one in of_fault]
+        rows.append(
+            {
+                "recording": title,
+                "fault": of_fault[0]["fault"],
+                "seeds": len(of_fault),
+                "found": sum(one["found"] for one in of_fault),
+                "undecided": sum(one["undecided"] for one in of_fault),
+                "alarms": alarms,
+                "lags": [one["lag"] for one in of_fault],
+                "false_alarms": sum(bool(alarm) for alarm in alarms),
+            }
+        )
+    return rows
 
 
 def _arm(seed: int) -> Footage:
@@ -91,7 +164,6 @@ def _arm_faults() -> list[Fault]:
             spoil=lambda footage, random: make_arm(Arm(seed=int(random.integers(1 << 30)), habit=True, length=120)),
             is_found=lambda judged, _: "actions_predictable" in codes(judged),
             allowed=frozenset({"actions_predictable", "episodes_alike", "episodes_too_few"}),
-            touches=frozenset({"rows", "pictures"}),
         ),
         Fault(
             name="motion below the noise of the pictures",
@@ -105,67 +177,12 @@ def _arm_faults() -> list[Fault]:
             ),
             is_found=lambda judged, _: bool({"change_below_noise", "camera_blind"} & codes(judged)),
             allowed=frozenset({"change_below_noise", "camera_blind", "episodes_too_few"}),
-            touches=frozenset({"rows", "pictures"}),
         ),
     ]
 
 
-def _measured(
-    name: str, clean: list[Footage], found: list[Fault], options: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    """One row for the unspoiled recordings, and one for each fault."""
-    own = [_assess(footage) for footage in clean]
-    known = [codes(judged) for judged in own]
-    listed = sorted({code for one in known for code in one})
-    yield {
-        "recording": name,
-        "fault": None,
-        "seeds": len(clean),
-        "codes": {code: sum(code in one for one in known) for code in listed},
-        "lags": [lag_of(judged) for judged in own],
-        "scores": [judged.score for judged in own],
-    }
-    for fault in found:
-        if options.only not in fault.name:
-            continue
-        row: dict[str, Any] = {"recording": name, "fault": fault.name, "seeds": len(clean), "found": 0}
-        row |= {"undecided": 0, "alarms": [], "lags": []}
-        for seed, (footage, before) in enumerate(zip(clean, own, strict=True), options.first_seed):
-            judged = _assess(fault.spoil(footage, np.random.default_rng([seed, 2])), before, fault.touches)
-            is_found = fault.is_found(judged, before)
-            row["found"] += is_found
-            row["undecided"] += not is_found and fault.is_undecided(judged)
-            row["lags"].append(lag_of(judged))
-            row["alarms"].append(sorted(codes(judged) - codes(before) - fault.allowed))
-        row["false_alarms"] = sum(bool(alarm) for alarm in row["alarms"])
-        alarms = [alarm for alarm in row["alarms"] if alarm]
-        log(f"{name}: {fault.name}: {row['found']} of {len(clean)}, {row['undecided']} undecided, alarms {alarms}")
-        yield row
-
-
-def _assess(footage: Footage, before: Assessment | None = None, touches: frozenset[Any] = frozenset()) -> Assessment:
-    """Assesses a recording; of a spoiled one, only what its fault touches."""
-    if before is None:
-        answers = answer(footage)
-    else:
-        answers = before.answers
-        [(name, track)] = footage.cameras.items()
-        camera = answers.cameras[name]
-        if "rows" in touches:
-            answers = replace(
-                answers,
-                idle=find_idle(footage),
-                response=find_response(footage),
-                excitation=find_excitation(footage),
-                still_dimensions=still_dimensions(footage),
-                near_duplicates=tuple(near_duplicates(footage)),
-            )
-        if "pictures" in touches:
-            camera = look_through(footage, track, look(footage, track), is_idle=answers.idle.is_idle)
-        elif "lag" in touches:
-            camera = replace(camera, lag=find_lag(footage, track))
-        answers = replace(answers, cameras={name: camera})
-    return judge(footage, answers, source="recording", frameskip=5)
+def _assess(footage: Footage) -> Assessment:
+    return judge(footage, answer(footage), source="recording", frameskip=FRAMESKIP)
 
 
 def _read(folder: str) -> Footage:

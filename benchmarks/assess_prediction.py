@@ -45,6 +45,7 @@ OPTIONS = {
     "recordings": Option("recordings of each seed", 3, 12, 12),
     "episodes": Option("episodes of each", 6, 20, 20),
     "steps": Option("training steps on each", 4, 600, 600),
+    "accelerator": Option("to train on", "cpu"),
 }
 
 
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             own_seed = 1000 * seed + number
             footage = make_arm(Arm(seed=own_seed, num_episodes=options.episodes, length=120, **grade))
             judged = judge(footage, answer(footage), source="arm", frameskip=FRAMESKIP)
-            trained = train(footage, steps=options.steps, seed=own_seed)
+            trained = train(footage, steps=options.steps, seed=own_seed, accelerator=options.accelerator)
             row = {
                 "seed": seed,
                 "grade": grade,
@@ -152,7 +153,7 @@ def write(footage: Footage, path: Path) -> None:
         )
 
 
-def train(footage: Footage, *, steps: int, seed: int) -> dict[str, float]:
+def train(footage: Footage, *, steps: int, seed: int, accelerator: str) -> dict[str, float]:
     """Trains LeWM on a recording, and returns what its diagnostics say."""
     import lightning
     import torch
@@ -176,7 +177,7 @@ def train(footage: Footage, *, steps: int, seed: int) -> dict[str, float]:
             learning_rate=1e-3, seed=seed,
         )  # fmt: skip
         trainer = lightning.Trainer(
-            accelerator="cpu", max_steps=steps, val_check_interval=steps, check_val_every_n_epoch=None,
+            accelerator=accelerator, devices=1, max_steps=steps, val_check_interval=steps, check_val_every_n_epoch=None,
             limit_val_batches=1, gradient_clip_val=1.0, callbacks=[diagnostics], logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             default_root_dir=folder,

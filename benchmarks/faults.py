@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,6 @@ LAG_TOLERANCE = 0.3
 _IDLE = ("idle_head", "idle_middle", "idle_tail")
 """A camera that shows nothing contradicts no rest."""
 
-_ROWS: frozenset[Any] = frozenset({"rows"})
-_PICTURES: frozenset[Any] = frozenset({"rows", "pictures"})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
@@ -34,7 +30,6 @@ class Fault:
         spoil: Takes a recording and a source of randomness, and returns the spoiled recording.
         is_found: Takes the judgments of the spoiled and of the unspoiled recording; whether the first names it.
         allowed: Codes that may come with it, since they are true of the spoiled recording as well.
-        touches: Which answers can change; the others are those of the unspoiled recording.
         is_undecided: Takes the judgment of the spoiled recording; whether it says "cannot tell" where the fault is.
     """
 
@@ -42,7 +37,6 @@ class Fault:
     spoil: Callable[[Footage, Random], Footage]
     is_found: Callable[[Assessment, Assessment], bool]
     allowed: frozenset[str]
-    touches: frozenset[Literal["rows", "lag", "pictures"]]
     is_undecided: Callable[[Assessment], bool] = lambda judged: False
 
 
@@ -61,57 +55,46 @@ def faults(others: Footage | None = None, *, is_in_step: bool) -> list[Fault]:
     """
     found = [_shift(frames, is_in_step=is_in_step) for frames in SHIFTS]
     found += [
-        _coded("the robot rests for 1 to 3 s at the beginning", rest_at_the_beginning, "idle_head", touches=_ROWS),
-        _coded("the robot rests for 1 to 3 s at the end", rest_at_the_end, "idle_tail", touches=_ROWS),
+        _coded("the robot rests for 1 to 3 s at the beginning", rest_at_the_beginning, "idle_head"),
+        _coded("the robot rests for 1 to 3 s at the end", rest_at_the_end, "idle_tail"),
         Fault(
             name="a dead joint that jitters",
             spoil=with_dead_joint,
             is_found=lambda judged, _: judged.answers.still_dimensions["state"][-1:] == ("dead",),
             allowed=frozenset({"dimension_still"}),
-            touches=_ROWS,
         ),
         Fault(
             name="a dead joint that jitters, and rest at the beginning",
             spoil=lambda footage, random: with_dead_joint(rest_at_the_beginning(footage, random), random),
             is_found=lambda judged, _: {"dimension_still", "idle_head"} <= codes(judged),
             allowed=frozenset({"dimension_still", "idle_head"}),
-            touches=_ROWS,
         ),
-        _coded("a frozen camera", frozen, "camera_blind", "frames_repeated", *_IDLE, touches=_PICTURES),
-        _coded(
-            "a black camera", black, "camera_blind", "change_below_noise", "frames_repeated", *_IDLE, touches=_PICTURES
-        ),
-        _coded("pictures of other episodes", unrelated, "camera_blind", touches=_PICTURES),
-        _coded("actions are noise", noise_for_actions, "action_not_followed", "dimension_still", touches=_ROWS),
-        _coded("actions are constant", constant_actions, "action_not_followed", "dimension_still", touches=_ROWS),
-        _coded("an episode recorded twice", near_duplicate, "episodes_alike", touches=_ROWS),
+        _coded("a frozen camera", frozen, "camera_blind", "frames_repeated", *_IDLE),
+        _coded("a black camera", black, "camera_blind", "change_below_noise", "frames_repeated", *_IDLE),
+        _coded("pictures of other episodes", unrelated, "camera_blind"),
+        _coded("actions are noise", noise_for_actions, "action_not_followed", "dimension_still"),
+        _coded("actions are constant", constant_actions, "action_not_followed", "dimension_still"),
+        _coded("an episode recorded twice", near_duplicate, "episodes_alike"),
     ]
     if others is not None:
-        found.append(
-            _coded(
-                "another recording's video", lambda f, r: with_video_of(others, f), "camera_blind", touches=_PICTURES
-            )
-        )
+        found.append(_coded("another recording's video", lambda f, r: with_video_of(others, f), "camera_blind"))
     return found
 
 
 def joint_faults() -> list[Fault]:
     """Faults for a recording whose state and action hold the same joints."""
     return [
-        _coded("action copied from state", copied_from_state, "action_is_state", touches=_ROWS),
-        _coded("the leader reads 17 degrees less than the follower", leader_offset, "action_offset", touches=_ROWS),
+        _coded("action copied from state", copied_from_state, "action_is_state"),
+        _coded("the leader reads 17 degrees less than the follower", leader_offset, "action_offset"),
     ]
 
 
-def _coded(
-    name: str, spoil: Callable[[Footage, Random], Footage], code: str, *allowed: str, touches: frozenset[Any]
-) -> Fault:
+def _coded(name: str, spoil: Callable[[Footage, Random], Footage], code: str, *allowed: str) -> Fault:
     return Fault(
         name=name,
         spoil=spoil,
         is_found=lambda judged, _: code in codes(judged),
         allowed=frozenset({code, *allowed}),
-        touches=touches,
         is_undecided=sight_is_undecided if code == "camera_blind" else lambda judged: False,
     )
 
@@ -128,7 +111,6 @@ def _shift(frames: float, *, is_in_step: bool) -> Fault:
         spoil=lambda footage, random: delayed(footage, frames),
         is_found=is_found,
         allowed=frozenset({"camera_lag"}) if abs(frames) >= 1 or not is_in_step else frozenset(),
-        touches=frozenset({"lag"}),
         is_undecided=lambda judged: lag_of(judged) is None,
     )
 

@@ -103,7 +103,7 @@ def answer(footage: Footage, progress: Progress = silent) -> Answers:
     curve: list[tuple[float, float]] = []
     if best is not None:
         frameskip = find_frameskip(footage, footage.cameras[best])
-        curve = learning_curve(footage, looks[best])
+        curve = learning_curve(footage, looks[best], cameras[best].visibility.score)
     step()
     return Answers(
         cameras=cameras,

@@ -139,8 +139,13 @@ def find_visibility(footage: Footage, seen: Look) -> Visibility:
     )
 
 
-def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
+def learning_curve(footage: Footage, seen: Look, score: float | None) -> list[tuple[float, float]]:
     """The score of a camera over a quarter, half, three quarters and all of the episodes.
+
+    Args:
+        footage: The recording.
+        seen: What the camera shows.
+        score: Its score over all of the episodes.
 
     Returns:
         Pairs of (share of the episodes that are no copies, score); only shares of two episodes or more for which there
@@ -155,12 +160,15 @@ def learning_curve(footage: Footage, seen: Look) -> list[tuple[float, float]]:
         if count < 2 or count in counts:
             continue
         counts.add(count)
+        if count == len(known):
+            curve += [] if score is None else [(1.0, score)]
+            continue
         # take episodes at even intervals: conditions drift during a session
         chosen = known[np.linspace(0, len(known) - 1, count).round().astype(np.int64)]
         rows = np.isin(episode, chosen)
-        score = find_visibility(footage, Look(seen.anchors[rows], seen.one[rows], seen.two[rows])).score
-        if score is not None:
-            curve.append((count / len(known), score))
+        part = find_visibility(footage, Look(seen.anchors[rows], seen.one[rows], seen.two[rows])).score
+        if part is not None:
+            curve.append((count / len(known), part))
     return curve
 
 
