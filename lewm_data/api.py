@@ -23,7 +23,7 @@ from lewm_data.conversion.plan import shortfalls
 from lewm_data.conversion.reuse import with_donor
 from lewm_data.conversion.verify import verify_against, verify_file
 from lewm_data.errors import UsageError, redact
-from lewm_data.findings import DirtyEpisodePolicy, advised_policy
+from lewm_data.findings import advised_policy
 from lewm_data.loading.remote.config import RemoteConfig
 from lewm_data.paths import is_address, local_path, png_path
 from lewm_data.resources import Progress, available_memory_bytes, silent
@@ -32,6 +32,7 @@ from lewm_data.results import InspectResult, MergeResult, VerifyResult
 if TYPE_CHECKING:
     from lewm_data.quality.assess.assessment import Assessment
     from lewm_data.quality.assess.footage import Footage
+    from lewm_data.quality.assess.reading import Conversion
     from lewm_data.viewing.preview import PreviewResult
 
 
@@ -256,16 +257,15 @@ def assess(
     """
     from lewm_data.quality.assess.answers import answer
     from lewm_data.quality.assess.judge import judge
-    from lewm_data.quality.assess.next_steps import with_settings
+    from lewm_data.quality.assess.next_steps import settle
 
     settled = merged_config(AssessConfig, config, settings)
     name = source_of(source)
-    picture = None if png is None else png_path(png)
-    if picture is not None:
+    if (picture := None if png is None else png_path(png)) is not None:
         check_output(picture, overwrite=overwrite)
-    footage, policy, origin = _footage(name, settled, progress)
-    result = judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip, policy=policy)
-    result = dataclasses.replace(result, next_steps=with_settings(result.next_steps, settled, source=origin))
+    footage, made = _footage(name, settled, progress)
+    result = judge(footage, answer(footage, progress), source=name, frameskip=settled.frameskip, policy=made.policy)
+    result = settle(result, settled, source=made.source, shifts=made.shifts)
     if picture is not None:
         from lewm_data.viewing.judgment_picture import write_judgment
 
@@ -273,8 +273,8 @@ def assess(
     return result
 
 
-def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Footage, DirtyEpisodePolicy | None, str]:
-    """Reads a recording as small arrays; with the policy that a conversion needs, and what to convert."""
+def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Footage, Conversion]:
+    """Reads a recording as small arrays; with how it was converted, or how to convert it."""
     from lewm_data.quality.assess import reading
 
     if is_address(source) or Path(source).suffix in (".h5", ".hdf5") or Path(source).is_file():
@@ -282,7 +282,7 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Foo
 
         with local_copy(source, progress=progress) as copy:
             footage = reading.read_converted(copy, camera=config.camera, progress=progress)
-            return footage, *reading.conversion_of(copy)
+            return footage, reading.conversion_of(copy)
     settings = shared_settings(ConvertConfig, dataclasses.asdict(config), dirty_episode_policy="keep")
     inspection = inspect_source(source, settings, any_camera=True, progress=progress)
     if inspection.dataset is None:
@@ -296,4 +296,5 @@ def _footage(source: str, config: AssessConfig, progress: Progress) -> tuple[Foo
         skip=inspection.decision.dropped,
         progress=progress,
     )
-    return footage, advised_policy(inspection.report.findings, len(inspection.dataset.episodes)), source
+    findings, num_episodes = inspection.report.findings, len(inspection.dataset.episodes)
+    return footage, reading.Conversion(advised_policy(findings, num_episodes), source)

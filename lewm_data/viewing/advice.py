@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from lewm_data.config import AssessConfig, PreviewConfig
@@ -11,7 +10,7 @@ from lewm_data.errors import LewmDataError
 from lewm_data.findings import DirtyEpisodePolicy, advised_policy
 from lewm_data.quality.assess.answers import answer
 from lewm_data.quality.assess.judge import judge
-from lewm_data.quality.assess.next_steps import source_of_file, with_settings
+from lewm_data.quality.assess.next_steps import settle, source_of_file
 from lewm_data.resources import Progress
 from lewm_data.viewing.judgment import judgment
 from lewm_data.viewing.recording import Recording, verdict
@@ -53,12 +52,11 @@ def judge_recording(recording: Recording, config: PreviewConfig, progress: Progr
         frameskip=config.frameskip,
         policy=_policy(recording),
     )
-    steps = with_settings(
-        assessment.next_steps,
-        AssessConfig(frameskip=config.frameskip),
-        source=source_of_file(recording.sources) if recording.is_converted else recording.handle,
+    source = source_of_file(recording.sources) if recording.is_converted else recording.handle
+    settings = AssessConfig(frameskip=config.frameskip)
+    return judgment(
+        settle(assessment, settings, source=source, shifts=recording.shifts), total_episodes=len(recording.numbers)
     )
-    return judgment(dataclasses.replace(assessment, next_steps=steps), total_episodes=len(recording.numbers))
 
 
 def _policy(recording: Recording) -> DirtyEpisodePolicy | None:

@@ -15,7 +15,7 @@ from lewm_data.findings import Finding
 from lewm_data.format.schema import ACTION, DONE, STATE, camera_name
 from lewm_data.loading.store import FrameStore
 from lewm_data.quality.assess.footage import Footage
-from lewm_data.quality.assess.reading import read_converted
+from lewm_data.quality.assess.reading import read_converted, recorded_shifts
 from lewm_data.resources import Progress
 from lewm_data.viewing.recording import Picture, Rows
 
@@ -65,6 +65,7 @@ class ConvertedFile:
         }
         self.frame_size: tuple[int, int] | None = (header.image_height, header.image_width)
         self.tasks = header.tasks
+        self.shifts = recorded_shifts(header)
         first_steps = [record.first_step(number) for record in header.sources for number in range(len(record.episodes))]
         self._first_steps = first_steps if is_whole else [0] * len(self.numbers)
         self.findings: Sequence[Finding] = [self._in_file(found) for found in header.findings]

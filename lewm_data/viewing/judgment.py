@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.answers import CameraAnswers
-from lewm_data.quality.assess.assessment import IN_STEP_FRAMES, Assessment
+from lewm_data.quality.assess.assessment import IN_STEP_FRAMES, LAG_FRAMES, Assessment
 from lewm_data.quality.assess.excitation import MAX_PREDICTABLE
 from lewm_data.quality.assess.frameskip import MAX_COPY_R2
 from lewm_data.quality.assess.idle import num_still, still_words
-from lewm_data.quality.assess.next_steps import LAG_FRAMES
 from lewm_data.quality.assess.visibility import BLIND, SEES
 from lewm_data.viewing.card import Card, Gauge
 

@@ -58,6 +58,7 @@ class RawDataset:
         self.sources = [self.name] * len(self.numbers)
         self.lengths = dataset.episodes.length if dataset else np.empty(0, np.int64)
         self.tasks = dataset.tasks if dataset else {}
+        self.shifts: dict[str, int] = {}
         self.cameras = {key: camera_name(key) for key in dataset.cameras} if dataset else {}
         self.dimensions = _dimensions(dataset)
         self.facts = _facts(dataset, inspection.plan)

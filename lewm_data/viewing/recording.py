@@ -40,6 +40,7 @@ class Recording(Protocol):
         dimensions: ``action`` and, if there is one, ``state`` to the names of their dimensions; empty if rows cannot be
             read.
         frame_size: (height, width) of a frame in a training batch.
+        shifts: Short name of each camera that the conversion shifted to its shift in frames.
         tasks: task_index to text.
         facts: Where the dataset comes from, as pairs of label and value.
     """
@@ -56,6 +57,7 @@ class Recording(Protocol):
     lengths: NDArray[np.int64]
     dimensions: dict[str, tuple[str, ...]]
     frame_size: tuple[int, int] | None
+    shifts: dict[str, int]
     tasks: dict[int, str]
     facts: list[tuple[str, str]]
 

@@ -15,6 +15,9 @@ from lewm_data.quality.assess.visibility import BLIND, SEES
 
 Level = Literal["ready", "fixable", "record_again"]
 
+LAG_FRAMES = 0.95
+"""A lag is known to half a frame, so that only what rounds to a whole frame or more is worth a correction."""
+
 IN_STEP_FRAMES = 0.5
 """A camera whose lag is smaller counts as in step, since a lag is known to about half a frame."""
 
@@ -193,7 +196,8 @@ def _step_words(lag_frames: float | None) -> str:
         return "cannot tell whether it is in step"
     if abs(lag_frames) < IN_STEP_FRAMES:
         return "in step with the joints"
-    return f"{abs(lag_frames):.1f} frames {'late' if lag_frames > 0 else 'early'}"
+    little = ", too little to correct" if abs(lag_frames) < LAG_FRAMES else ""
+    return f"{abs(lag_frames):.1f} frames {'late' if lag_frames > 0 else 'early'}{little}"
 
 
 def _camera(camera: CameraAnswers) -> dict[str, float | None]:

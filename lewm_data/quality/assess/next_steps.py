@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from lewm_data.config import AssessConfig
 from lewm_data.findings import DirtyEpisodePolicy
 from lewm_data.notation import output_name
 from lewm_data.quality.assess.answers import Answers
-from lewm_data.quality.assess.assessment import Level, NextStep
-
-LAG_FRAMES = 0.95
-"""A lag is known to half a frame, so that only what rounds to a whole frame or more is worth a correction."""
+from lewm_data.quality.assess.assessment import LAG_FRAMES, Assessment, Level, NextStep
 
 LAPTOP_SIZE = 96
 """Height and width of the frames that ``configs/laptop.yaml`` trains on."""
@@ -91,6 +89,19 @@ def _training(data: str, answers: Answers, frame_height: int | None) -> NextStep
     return NextStep(line + (f" --data.frameskip {skip}" if skip else ""), purpose)
 
 
+def settle(assessment: Assessment, config: AssessConfig, *, source: str, shifts: Mapping[str, int]) -> Assessment:
+    """The judgment with commands that fit its settings and what was judged.
+
+    Args:
+        assessment: The judgment.
+        config: Its settings.
+        source: What a converted file was made from; see ``source_of_file``.
+        shifts: Camera to the shift that a file was converted with.
+    """
+    settled = replace(assessment, next_steps=with_settings(assessment.next_steps, config, source=source))
+    return add_to_shifts(settled, shifts)
+
+
 def source_of_file(names: Sequence[str]) -> str:
     """What to convert again, as far as a converted file knows: a repo id, or the name of a folder somewhere."""
     if len(set(names)) != 1:
@@ -118,3 +129,27 @@ def with_settings(
         more = [f"{flag} {shlex.quote(value)}" for flag, value in flags.items() if f" {flag} " not in line]
         settled.append(NextStep(" ".join([line, *more]), purpose))
     return tuple(settled)
+
+
+def add_to_shifts(assessment: Assessment, recorded: Mapping[str, int]) -> Assessment:
+    """The judgment of a converted file, whose advice adds to the shifts that it was converted with.
+
+    Args:
+        assessment: The judgment of what the file holds.
+        recorded: Camera to the shift of the file's conversion.
+    """
+    steps, findings = list(assessment.next_steps), list(assessment.findings)
+    for name, late in shifts(assessment.answers).items():
+        before = recorded.get(name, 0)
+        if not before:
+            continue
+        after = before + late
+        flag, wanted = (f" --shift {shlex.quote(f'{name}={shift:+d}')}" for shift in (late, after))
+        steps = [step._replace(line=step.line.replace(flag, wanted if after else "")) for step in steps]
+        remedy = f"The file was converted with --shift {name}={before:+d}. Convert again "
+        remedy += f"with --shift {name}={after:+d}." if after else "without it."
+        findings = [
+            replace(found, remedy=remedy) if (found.code, found.camera) == ("camera_lag", name) else found
+            for found in findings
+        ]
+    return replace(assessment, next_steps=tuple(steps), findings=tuple(findings))

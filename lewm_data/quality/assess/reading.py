@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,8 +210,29 @@ def read_converted(
         )
 
 
-def conversion_of(path: Path) -> tuple[DirtyEpisodePolicy | None, str]:
-    """How a converted file was made: its dirty-episode policy, None for the default; and of what.
+class Conversion(NamedTuple):
+    """How a converted file was made, as far as a judgment of it needs to know.
+
+    Attributes:
+        policy: The dirty-episode policy; None for the default.
+        source: What was converted; see ``source_of_file``.
+        shifts: Camera to its shift in frames.
+    """
+
+    policy: DirtyEpisodePolicy | None
+    source: str
+    shifts: Mapping[str, int] = {}
+
+
+def recorded_shifts(header: FileHeader) -> dict[str, int]:
+    """Short name of each camera to the shift of a file's conversion, where all its sources have the same."""
+    found = [{*record.shifts.items()} for record in header.sources]
+    common = set.intersection(*found) if found else set()
+    return {camera_name(header.cameras.get(column, column)): shift for column, shift in sorted(common)}
+
+
+def conversion_of(path: Path) -> Conversion:
+    """How a converted file was made.
 
     Args:
         path: The file.
@@ -219,7 +241,7 @@ def conversion_of(path: Path) -> tuple[DirtyEpisodePolicy | None, str]:
         header = FileHeader.from_attributes(file.attrs, path=str(path))
     policies: tuple[DirtyEpisodePolicy, ...] = ("skip", "keep")
     policy = next((choice for choice in policies if choice == header.dirty_episode_policy), None)
-    return policy, source_of_file([record.repo_id for record in header.sources])
+    return Conversion(policy, source_of_file([record.repo_id for record in header.sources]), recorded_shifts(header))
 
 
 def _frames(decoder: Decoder, job: DecodeJob, scaler: Scaler, out: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -8,8 +8,8 @@ import pytest
 
 from lewm_data.config import AssessConfig
 from lewm_data.quality.assess.assessment import NextStep
-from lewm_data.quality.assess.next_steps import next_steps, source_of_file, with_settings
-from tests.viewing.judgments import IN_STEP, LATE, camera, make_judgment
+from lewm_data.quality.assess.next_steps import add_to_shifts, next_steps, source_of_file, with_settings
+from tests.viewing.judgments import IN_STEP, LATE, camera, finding, make_judgment
 
 TRAIN = "python train.py --config configs/{}.yaml --data.h5_path {}"
 
@@ -74,3 +74,24 @@ def test_a_file_names_the_dataset_to_convert_again() -> None:
     ):
         [settled] = with_settings([step], AssessConfig(), source=source_of_file(names))
         assert settled.line == f"lewm-data convert {expected} OUTPUT.h5 --trim_idle"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "flag", "words"),
+    [
+        ({}, " --shift top=+2", "What to do about camera_lag."),
+        ({"wrist": 3}, " --shift top=+2", "What to do about camera_lag."),
+        (
+            {"top": 1},
+            " --shift top=+3",
+            "The file was converted with --shift top=+1. Convert again with --shift top=+3.",
+        ),
+        ({"top": -2}, "", "The file was converted with --shift top=-2. Convert again without it."),
+    ],
+)
+def test_the_advice_on_a_shifted_file_adds_to_its_shift(recorded: dict[str, int], flag: str, words: str) -> None:
+    judged = make_judgment(cameras={"top": camera(LATE)}, findings=(finding("camera_lag", "top"),))
+    step = NextStep("lewm-data convert arm OUTPUT.h5 --shift top=+2 --trim_idle", "")
+    settled = add_to_shifts(replace(judged, next_steps=(step,)), recorded)
+    assert settled.next_steps[0].line == f"lewm-data convert arm OUTPUT.h5{flag} --trim_idle"
+    assert settled.findings[0].remedy == words
