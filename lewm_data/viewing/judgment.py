@@ -144,7 +144,8 @@ def _lag(cameras: dict[str, CameraAnswers]) -> Card:
     answer = CANNOT_TELL
     if worst is not None:
         answer = f"yes, by {abs(worst):.1f} frames" if abs(worst) >= LAG_FRAMES else "by less than a frame"
-        answer = "in step" if abs(worst) < IN_STEP_FRAMES else answer
+        in_step = "in step" if len(known) == len(cameras) else f"{len(known)} of {len(cameras)} in step"
+        answer = in_step if abs(worst) < IN_STEP_FRAMES else answer
     return Card(
         question="Is a camera out of step with the joints?",
         answer=answer,

@@ -59,6 +59,11 @@ def test_what_cannot_be_told_has_no_number() -> None:
         assert gauge.value is None
 
 
+def test_a_camera_whose_lag_is_unknown_is_not_called_in_step() -> None:
+    asked = by_question(make_judgment(cameras={"top": camera(), "wrist": UNKNOWN_CAMERA}))
+    assert asked["Is a camera out of step with the joints?"].answer == "1 of 2 in step"
+
+
 def test_a_finding_marks_its_card_alone() -> None:
     shown = judgment(make_judgment(findings=(finding("camera_lag", "wrist"),)), total_episodes=4)
     flawed = [card["question"] for card in shown["cards"] if card["isFlawed"]]

@@ -76,7 +76,9 @@ def next_steps(
         )
         yield _training(_OUTPUT, answers, frame_height)
     else:
-        yield _training(quoted, answers, frame_height)
+        step = _training(quoted, answers, frame_height)
+        cameras = " --model.cameras all" if len(seeing) > 1 else ""  # the first one may not be the one that sees most
+        yield step._replace(line=step.line + cameras)
 
 
 def _training(data: str, answers: Answers, frame_height: int | None) -> NextStep:

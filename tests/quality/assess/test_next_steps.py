@@ -32,8 +32,8 @@ def lines(source: str, *, frame_height: int | None = None, late: bool = False, i
     ],
 )
 def test_a_file_is_trained_on_at_its_own_size(frame_height: int, expected: str) -> None:
-    """Also one with several cameras, which is not converted again for that."""
-    assert lines("arm.h5", frame_height=frame_height) == [expected]
+    """With all of its cameras: it is not converted again to leave some out."""
+    assert lines("arm.h5", frame_height=frame_height) == [f"{expected} --model.cameras all"]
 
 
 def test_a_file_with_a_fault_is_converted_again_at_its_size() -> None:
