@@ -73,8 +73,9 @@ class SaveRedactedConfig(SaveConfigCallback):
         is_first = not self.already_saved
         self.config = without_secrets(self.config)
         super().setup(trainer, pl_module, stage)
-        if is_first and trainer.is_global_zero and trainer.log_dir:
-            path = Path(trainer.log_dir, self.config_filename)
+        folder = trainer.log_dir  # the processes agree on it, so that each must ask
+        if is_first and trainer.is_global_zero and folder:
+            path = Path(folder, self.config_filename)
             if path.exists():  # the run's folder may be an address
                 path.chmod(0o600)
 

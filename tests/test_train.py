@@ -311,3 +311,14 @@ def test_a_terminated_run_saves_a_checkpoint_and_the_next_one_continues(recorded
     result = subprocess.run(goes_on, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert "3 steps, 12 windows in" in " ".join(result.stdout.split())
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_the_final_weights_are_judged(recorded: Path, tmp_path: Path) -> None:
+    """Nothing waits for a process that does not come: not the saved configuration, nor the diagnosis at the end."""
+    flags = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.val_check_interval": 1000}
+    result = subprocess.run(command(recorded, tmp_path, **flags), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    history = json.loads((tmp_path / "diagnostics.json").read_text())["history"]
+    assert [step for step, _ in history] == [3]
+    assert next(tmp_path.rglob("config.yaml")).stat().st_mode & 0o077 == 0

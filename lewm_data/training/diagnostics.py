@@ -79,6 +79,7 @@ class Diagnostics(lightning.Callback):
         self.command: tuple[str, ...] = ()
         self._history: list[tuple[int, float]] = []
         self._since = 0.0
+        self._judged_step: int | None = None
         self._run: Run | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,6 +93,7 @@ class Diagnostics(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Starts the clock of the first diagnosis."""
         self._since = time.perf_counter()
+        self._judged_step = trainer.global_step  # a complete run that goes on only to be exported has its diagnosis
 
     def on_train_batch_end(
         self,
@@ -117,6 +119,7 @@ class Diagnostics(lightning.Callback):
         data: LeWMDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.sanity_checking or not len(data.val_positions):
             return
+        self._judged_step = trainer.global_step
         if trainer.is_global_zero:
             self._measure(trainer, pl_module, data)  # type: ignore[arg-type]
         trainer.strategy.barrier("diagnostics")
@@ -124,7 +127,7 @@ class Diagnostics(lightning.Callback):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Measures the final weights, unless the last step was validated."""
         data: LeWMDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        is_known = bool(self._history) and self._history[-1][0] == trainer.global_step
+        is_known = self._judged_step in (None, trainer.global_step)  # the same in all processes, which wait below
         if is_known or not len(data.val_positions) or trainer.limit_val_batches == 0 or trainer.interrupted:
             return
         if trainer.is_global_zero:
