@@ -18,7 +18,7 @@ type Random = np.random.Generator
 SHIFTS = (-3.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0)
 LAG_TOLERANCE = 0.3
 _IDLE = ("idle_head", "idle_middle", "idle_tail")
-"""A camera that shows nothing contradicts no rest."""
+"""A camera that shows nothing, and actions that mean nothing, contradict no rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +72,8 @@ def faults(others: Footage | None = None, *, is_in_step: bool) -> list[Fault]:
         _coded("a frozen camera", frozen, "camera_blind", "frames_repeated", *_IDLE),
         _coded("a black camera", black, "camera_blind", "change_below_noise", "frames_repeated", *_IDLE),
         _coded("pictures of other episodes", unrelated, "camera_blind"),
-        _coded("actions are noise", noise_for_actions, "action_not_followed", "dimension_still"),
-        _coded("actions are constant", constant_actions, "action_not_followed", "dimension_still"),
+        _coded("actions are noise", noise_for_actions, "action_not_followed", "dimension_still", *_IDLE),
+        _coded("actions are constant", constant_actions, "action_not_followed", "dimension_still", *_IDLE),
         _coded("an episode recorded twice", near_duplicate, "episodes_alike"),
     ]
     if others is not None:
