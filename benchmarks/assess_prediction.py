@@ -41,7 +41,7 @@ GRADES: dict[str, tuple[float, ...]] = {
 """Each recording has one value of each; over the recordings of a seed, each value is used equally often."""
 
 OPTIONS = {
-    "seeds": Option("of grades, recordings and models", (7,), (7,), (7, 8, 9)),
+    "seeds": Option("of grades, recordings and models", (10,), (10,), (10, 11, 12)),
     "recordings": Option("recordings of each seed", 3, 12, 12),
     "episodes": Option("episodes of each", 6, 20, 20),
     "steps": Option("training steps on each", 4, 600, 600),

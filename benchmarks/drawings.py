@@ -162,7 +162,7 @@ def _assess_prediction(result: Result, folder: Path, machine: str) -> None:
     }
     draw_points(
         folder / "assess_prediction.png", points, title="Does the score tell how well a model will predict?",
-        x_axis="score of assess", y_axis="error of LeWM on new episodes (1: no better than none)",
+        x_axis="score of assess", y_axis="error of LeWM on new episodes (1: blind)",
         note=f"{len(rows)} drawn recordings; rank correlation {result['rank_correlation']:.2f}; {machine}",
     )  # fmt: skip
 

@@ -6,8 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from lewm_data.notation import count_of
 from lewm_data.quality.assess.answers import Answers, CameraAnswers
 from lewm_data.quality.assess.response import Response
@@ -80,19 +78,16 @@ class Assessment:
     def score(self) -> float | None:
         """How much there is to learn, from 0 to 1, to compare recordings with; None: cannot tell.
 
-        The geometric mean of three shares: the visibility of the camera that sees most, the share of its picture's
-        change over 0.3 seconds that is motion rather than noise, and the share of the state's coming change that only
-        the actions explain. Unknown shares are left out of the mean.
+        The smaller of two shares, since a model can do no more than the weaker one allows: the visibility of the camera
+        that sees most, and the share of the state's coming change that only the actions explain. Without the second,
+        the first one.
         """
         best = max(self.answers.cameras.values(), key=lambda camera: camera.visibility.score or 0.0, default=None)
         if best is None or best.visibility.score is None:
             return None
-        shares = [best.visibility.score]
-        if best.change_over_noise is not None:
-            shares.append(1 - 1 / max(1.0, best.change_over_noise))
-        if self.answers.response.following is not None:
-            shares.append(self.answers.response.following)
-        return float(np.prod(np.clip(shares, 0.0, 1.0)) ** (1 / len(shares)))
+        following = self.answers.response.following
+        share = best.visibility.score if following is None else min(best.visibility.score, following)
+        return min(max(share, 0.0), 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``lewm-data assess --json`` prints; None means "cannot tell"."""

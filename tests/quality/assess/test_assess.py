@@ -182,6 +182,13 @@ def test_a_match_by_chance_with_another_recordings_video_is_not_sight(seed: int)
     assert (find_visibility(own, look(own, own.cameras["top"])).score or 0) >= SEES
 
 
+def test_actions_that_tell_a_fifth_of_the_motion_are_not_followed() -> None:
+    found = assessed(replace(make_arm(Arm(obedience=0.2)), cameras={}))  # models trained on such arms are blind
+    assert "action_not_followed" in codes(found)
+    half = assessed(replace(make_arm(Arm(obedience=0.5)), cameras={}))
+    assert "action_not_followed" not in codes(half)
+
+
 def test_actions_of_noise_and_constant_actions_are_not_followed(arm: Footage) -> None:
     noise = np.random.default_rng(0).normal(size=arm.action.shape)
     for action in (noise, np.ones_like(arm.action)):
