@@ -50,8 +50,8 @@ UNKNOWN = Lag(frames=None, low=None, high=None, correlation=None, agreement=None
 def find_lag(footage: Footage, track: CameraTrack) -> Lag:
     """Finds the lag of one camera.
 
-    The correlations of each witness are averaged over the episodes by Fisher's transformation. Their log-likelihoods
-    add up, so that the witness that sees most says most, and the peak of the sum is refined by a parabola.
+    The correlations of each measure are averaged over the episodes by Fisher's transformation. Their log-likelihoods
+    add up, so that the clearest measure counts most, and the peak of the sum is refined by a parabola.
 
     Args:
         footage: The recording.
@@ -63,20 +63,20 @@ def find_lag(footage: Footage, track: CameraTrack) -> Lag:
     evidence = find_evidence(footage, track)
     if evidence is None:
         return UNKNOWN
-    witnesses = evidence.witnesses
+    measures = evidence.measures
     num_episodes = len(evidence.speeds)
-    curves = np.stack([_likelihood(witness.mean(axis=0)) for witness in witnesses])
+    curves = np.stack([_likelihood(measure.mean(axis=0)) for measure in measures])
     peak = _peak(curves.sum(axis=0))
     strengths = np.sqrt(1 - np.exp(-2 * curves))
     at_peak = strengths[:, round(peak) + MAX_LAG]
     # where every episode repeats one path, a regression knows the motion of any lag from the place on the path
     leads = at_peak - np.array([_rival(strength, peak) for strength in strengths]) >= MIN_LEAD
     correlation = float(at_peak[leads].max() if leads.any() else at_peak.max())
-    own = np.array([_peak(_together(witnesses, np.array([episode]))) for episode in range(num_episodes)])
+    own = np.array([_peak(_together(measures, np.array([episode]))) for episode in range(num_episodes)])
     agreement = float(np.mean(np.abs(own - peak) <= _AGREE_FRAMES))
     independent = num_independent(evidence.speeds)
     is_few = independent < FEW_EPISODES
-    low, high = _interval(witnesses)
+    low, high = _interval(measures)
     if not is_few:
         low, high = (peak + _widening(independent) * (end - peak) for end in (low, high))
     enough = (
@@ -123,9 +123,9 @@ def _likelihood(fisher: Floats) -> Floats:
     return np.asarray(np.log(np.cosh(fisher.clip(min=0))).mean(axis=1))
 
 
-def _together(witnesses: Sequence[Floats], episodes: NDArray[np.int64]) -> Floats:
-    """(25,) what all witnesses say of some episodes, each as loudly as the others."""
-    return np.sum([_likelihood(witness[episodes].mean(axis=0)) for witness in witnesses], axis=0)
+def _together(measures: Sequence[Floats], episodes: NDArray[np.int64]) -> Floats:
+    """(25,) log-likelihood of some episodes by all measures, each with the same weight."""
+    return np.sum([_likelihood(measure[episodes].mean(axis=0)) for measure in measures], axis=0)
 
 
 def _peak(curve: Floats) -> float:
@@ -156,13 +156,13 @@ def _widening(num_episodes: float) -> float:
     return float(student * np.sqrt(num_episodes / free))
 
 
-def _interval(witnesses: Sequence[Floats]) -> tuple[float, float]:
+def _interval(measures: Sequence[Floats]) -> tuple[float, float]:
     """95 % of the peaks of resampled episodes."""
     random = np.random.default_rng(0)
-    num_episodes = len(witnesses[0])
+    num_episodes = len(measures[0])
     peaks = []
     for _ in range(_NUM_RESAMPLES):
         drawn = random.integers(0, num_episodes, num_episodes)
-        peaks.append(_peak(_together(witnesses, drawn)))
+        peaks.append(_peak(_together(measures, drawn)))
     low, high = np.percentile(peaks, [2.5, 97.5])
     return float(low), float(high)

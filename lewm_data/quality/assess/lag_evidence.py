@@ -1,9 +1,10 @@
 """How well motion in the picture matches motion of the robot, if the picture were late by so many frames.
 
-There are three witnesses. The motion energy of the picture follows the speed of the joints: this needs no model, but
-counts joints that the camera barely shows like all others, and where a slow finger pushes a large object, energy is not
-speed. From the optical flow, and from the change of what a frame shows, a ridge regression reads how far and in which
-direction each joint moves, in episodes that were left out: these two tell joints apart, but see little from a distance.
+There are three measures. The motion energy of the picture follows the speed of the joints. It needs no model, but it
+counts joints that the camera barely shows like all others, and where a slow finger pushes a large block, energy is
+not speed. For the other two, a ridge regression reads how far and in which direction each joint moves, in episodes
+that it was not fitted to: from the optical flow, and from the change of the picture's features. These tell joints
+apart, but they need a clear view.
 """
 
 from __future__ import annotations
@@ -40,27 +41,27 @@ type Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the witnesses say, for each episode and lag.
+    """The three measures of each episode at each lag.
 
     Attributes:
-        witnesses: For each witness (E, 25, W) correlations after Fisher's transformation: of the energy with the speed
-            (W is 1), or of each joint's motion as read from the picture with its true motion.
+        measures: (E, 25, W) each, correlations after Fisher's transformation: of the energy with the speed (W is 1),
+            or of each joint's motion as read from the picture with its true motion.
         speeds: (L,) for each episode, how the log of the joints' speed varies around its moving mean.
     """
 
-    witnesses: tuple[Floats, ...]
+    measures: tuple[Floats, ...]
     speeds: list[Floats]
 
 
 def find_evidence(footage: Footage, track: CameraTrack) -> Evidence | None:
-    """Questions the witnesses of one camera.
+    """Takes the measures of one camera.
 
     Args:
         footage: The recording.
         track: The camera.
 
     Returns:
-        What they say; None if the robot does not move, or no episode is long enough.
+        The measures; None if the robot does not move, or no episode is long enough.
     """
     positions = joint_positions(footage)
     if positions is None:
@@ -77,10 +78,10 @@ def find_evidence(footage: Footage, track: CameraTrack) -> Evidence | None:
     energies = [_energy(positions[steps], track.energy[steps]) for steps in blocks]
     if not energies:
         return None
-    witnesses = [np.stack([curve for _, curve in energies])[:, :, None]]
+    measures = [np.stack([curve for _, curve in energies])[:, :, None]]
     if len(blocks) > 1:
-        witnesses += _readings(positions, track, rows, gap)
-    return Evidence(witnesses=tuple(witnesses), speeds=[speed for speed, _ in energies])
+        measures += _readings(positions, track, rows, gap)
+    return Evidence(measures=tuple(measures), speeds=[speed for speed, _ in energies])
 
 
 def joint_positions(footage: Footage) -> Floats | None:
