@@ -73,6 +73,20 @@ def test_joints_that_the_camera_does_not_show_leave_the_lag_alone(arm: Footage) 
     assert find_lag(footage, arm.cameras["top"]).frames == pytest.approx(0, abs=0.15)
 
 
+def test_frames_that_cannot_be_read_leave_the_lag_alone(arm: Footage) -> None:
+    late = delayed(arm, 1)
+    track = late.cameras["top"]
+    is_lost = np.random.default_rng(0).random(len(late.episode)) < 0.04
+    touched = is_lost | np.r_[False, is_lost[:-1]]
+    track = replace(
+        track,
+        thumbnails=np.where(is_lost[:, None, None, None], np.uint8(0), track.thumbnails),
+        energy=np.where(touched, np.float32(np.nan), track.energy),
+        is_known=~is_lost,
+    )
+    assert find_lag(late, track).frames == pytest.approx(1, abs=0.2)
+
+
 def test_a_state_that_holds_increments_shows_the_lag_too() -> None:
     random = np.random.default_rng(4)
     episode = np.repeat(np.arange(6), 100)
