@@ -24,7 +24,7 @@ demo: install
 
 # Fast tests side by side, slow ones each alone: some of these measure memory or fill all processors.
 test: install
-	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 faults: install
 	$(BIN)/python -m tests.faults
