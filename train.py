@@ -209,10 +209,8 @@ def main() -> int:
         ckpt_path = checkpoint_to_continue(cli)
         try:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path)
-        except (
-            KeyboardInterrupt,
-            SystemExit,
-        ):  # Lightning raises these after Ctrl-C and SIGTERM, when callbacks are done
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning raises these after Ctrl-C and SIGTERM, when callbacks are done
             if not cli.trainer.interrupted:
                 raise
             for callback in diagnostics:
